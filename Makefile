@@ -1,0 +1,88 @@
+# Everything a contributor or a reader runs. `make help` lists the targets.
+#
+# The first target that needs it makes $(VENV) from the locked requirements.txt, with
+# Python, pip and make alone; later ones re-use it. It is made anew when the lock or
+# the Python version changes, and the package is installed again when pyproject.toml
+# does.
+
+PYTHON ?= python3
+VENV ?= .venv
+# Passed on to the command behind a target: make train ARGS="--preset best"
+ARGS ?=
+
+# Python's X.Y, or nothing where $(PYTHON) does not run or is older than 3.11.
+version := $(shell $(PYTHON) -c 'import sys; v = sys.version_info; print("%d.%d" % v[:2] if v >= (3, 11) else "")' 2>/dev/null)
+locked := $(VENV)/.locked-$(version)
+installed := $(VENV)/.installed-$(version)
+bin := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help venv train experiments bench test test-all lint format types check lock clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo '  PYTHON=python3.13 picks the interpreter, VENV=folder the environment,'
+	@echo '  ARGS="..." is passed on: make train ARGS="--help", make test ARGS="-k lstm".'
+
+venv: $(installed) ## Make the virtual environment (the other targets do so themselves)
+
+train: $(installed) ## Train the IMDB sentiment classifier
+	$(bin)/python -m experiments.imdb $(ARGS)
+
+experiments: $(installed) ## List the experiments
+	@for file in experiments/[a-z]*.py; do \
+		name=$$(basename "$$file" .py); \
+		printf '  python -m experiments.%-16s %s\n' "$$name" "$$(head -n 1 "$$file" | tr -d '"')"; \
+	done
+
+bench: $(installed) ## Measure against other libraries
+	$(bin)/python -m benchmarks $(ARGS)
+
+test: $(installed) ## Run the tests, the slow ones left out
+	$(bin)/python -m pytest -n logical --maxprocesses 8 $(ARGS)
+
+test-all: $(installed) ## Run every test
+	$(bin)/python -m pytest -n logical --maxprocesses 8 --slow $(ARGS)
+
+lint: $(installed) ## Check style and format
+	$(bin)/ruff check .
+	$(bin)/ruff format --check .
+
+format: $(installed) ## Repair style and format where that can be done
+	$(bin)/ruff check --fix .
+	$(bin)/ruff format .
+
+types: $(installed) ## Check types
+	$(bin)/ty check --python $(VENV)
+
+check: lint types test ## Lint, types and tests
+
+lock: $(installed) ## Write requirements.txt from pyproject.toml (ARGS=--upgrade: newest)
+	$(bin)/uv pip compile pyproject.toml --output-file requirements.txt --quiet \
+		--extra imdb --extra tfds --extra bench --extra dev \
+		--universal --python-version 3.11 --generate-hashes \
+		--no-config --no-header --no-emit-index-url --no-emit-find-links $(ARGS)
+
+clean: ## Remove the environments and caches, not the results under runs/
+	rm -rf .venv .venv-* .pytest_cache .ruff_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(locked): requirements.txt
+ifeq ($(version),)
+	$(error lstm_jax needs Python 3.11 or newer, and PYTHON=$(PYTHON) is not one. \
+		Name one that is: make $(MAKECMDGOALS) PYTHON=python3.13)
+endif
+	@test ! -e $(VENV) || test -e $(VENV)/pyvenv.cfg || \
+		{ echo "VENV=$(VENV) exists and is no virtual environment: not touched." >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(bin)/python -m pip install --disable-pip-version-check --quiet \
+		--require-hashes --requirement requirements.txt
+	@touch $@
+
+$(installed): $(locked) pyproject.toml
+	$(bin)/python -m pip install --disable-pip-version-check --quiet \
+		--no-deps --no-build-isolation --editable .
+	$(bin)/python -m pip check
+	@touch $@

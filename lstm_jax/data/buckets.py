@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lstm_jax.data.checks import at_least
 from lstm_jax.data.encoding import PADDING_ID, Encoded
 
 
@@ -90,7 +91,7 @@ def bucket_boundaries(
     Raises:
         ValueError: a number is not positive, or a length lies outside 0..max_length.
     """
-    _require_positive(n_buckets=n_buckets, max_length=max_length, multiple=multiple)
+    at_least(1, n_buckets=n_buckets, max_length=max_length, multiple=multiple)
     lengths = _lengths_within(lengths, max_length)
     candidates = np.append(np.arange(multiple, max_length, multiple), max_length)
     below = np.searchsorted(np.sort(lengths), candidates, side="right")
@@ -177,11 +178,10 @@ class BatchSchedule:
 
     def __post_init__(self) -> None:
         """Checks the numbers."""
-        _require_positive(
-            batch_size=self.batch_size, steps_per_segment=self.steps_per_segment
+        at_least(
+            1, batch_size=self.batch_size, steps_per_segment=self.steps_per_segment
         )
-        if self.seed < 0:
-            raise ValueError(f"seed: expected a non-negative integer, got {self.seed}")
+        at_least(0, seed=self.seed)
         if not self.sizes or min(self.sizes) < 0 or sum(self.sizes) == 0:
             raise ValueError(
                 f"sizes: expected row counts with at least one row, got {self.sizes}"
@@ -189,8 +189,7 @@ class BatchSchedule:
 
     def epoch(self, epoch: int) -> tuple[Segment, ...]:
         """The segments of epoch `epoch` (0, 1, ...), in the order to train on them."""
-        if epoch < 0:
-            raise ValueError(f"epoch: expected 0 or more, got {epoch}")
+        at_least(0, epoch=epoch)
         segments = [
             Segment(bucket, self._segment(bucket, number))
             for bucket in range(len(self.sizes))
@@ -204,6 +203,7 @@ class BatchSchedule:
 
     def total_steps(self, epochs: int) -> int:
         """The number of batches in epochs 0 to `epochs - 1` together."""
+        at_least(0, epochs=epochs)
         return self.steps_per_segment * sum(
             self._segments_before(bucket, epochs) for bucket in range(len(self.sizes))
         )
@@ -244,7 +244,7 @@ def evaluation_segments(
     Raises:
         ValueError: `batch_size` is not positive.
     """
-    _require_positive(batch_size=batch_size)
+    at_least(1, batch_size=batch_size)
     segments = []
     for bucket, size in enumerate(sizes):
         if size == 0:
@@ -293,9 +293,3 @@ def _lengths_within(lengths: np.ndarray, longest: int) -> np.ndarray:
             f"got {lengths.min()} to {lengths.max()}; truncate() shortens rows"
         )
     return lengths
-
-
-def _require_positive(**numbers: int) -> None:
-    for name, number in numbers.items():
-        if number < 1:
-            raise ValueError(f"{name}: expected a positive integer, got {number}")

@@ -66,7 +66,7 @@ def cache_key(recipe: dict[str, Any]) -> str:
 def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Writes named arrays behind a SHA-256 of themselves, whole or not at all."""
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
+    np.savez(buffer, **arrays)  # ty: ignore[invalid-argument-type]
     content = buffer.getvalue()
     write_whole(path, hashlib.sha256(content).digest() + content)
 

@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, SupportsIndex
 
 import numpy as np
 
 from lstm_jax.data.cache import write_whole
+from lstm_jax.data.checks import at_least
 from lstm_jax.data.optional import require
 
 if TYPE_CHECKING:
@@ -59,13 +60,29 @@ class Encoded(NamedTuple):
         """(N,) int32, the number of tokens of each row; 0 for an empty review."""
         return np.diff(self.offsets).astype(np.int32)
 
-    def row(self, index: int) -> np.ndarray:
+    def row(self, index: SupportsIndex) -> np.ndarray:
         """The tokens of one row, (length,) int32."""
-        return self.tokens[self.offsets[index] : self.offsets[index + 1]]
+        return self.take(np.asarray([index])).tokens
 
     def take(self, rows: np.ndarray) -> "Encoded":
-        """The rows with these numbers, in this order."""
-        rows = np.asarray(rows, np.int64)
+        """The rows with these numbers, (M,) integers from 0 to N - 1, in this order.
+
+        Raises:
+            TypeError: the numbers are no integers.
+            IndexError: one is out of range; negative numbers are.
+        """
+        rows = np.asarray(rows)
+        if rows.ndim != 1 or (rows.size and not np.issubdtype(rows.dtype, np.integer)):
+            raise TypeError(
+                "rows: expected integers of shape (M,), "
+                f"got {rows.dtype} of shape {rows.shape}"
+            )
+        rows = rows.astype(np.int64)
+        if rows.size and not 0 <= rows.min() <= rows.max() < len(self.labels):
+            raise IndexError(
+                f"rows: expected 0 to {len(self.labels) - 1}, "
+                f"got {rows.min()} to {rows.max()}"
+            )
         lengths = self.lengths[rows]
         return _gather(self, self.offsets[rows], lengths, self.labels[rows])
 
@@ -87,8 +104,7 @@ def truncate(
     Raises:
         ValueError: `max_length` is not positive, or `keep` is unknown.
     """
-    if max_length < 1:
-        raise ValueError(f"max_length: expected a positive integer, got {max_length}")
+    at_least(1, max_length=max_length)
     if keep not in ("last", "first"):
         raise ValueError(f"keep: expected 'last' or 'first', got {keep!r}")
     lengths = np.minimum(encoded.lengths, max_length)
@@ -124,10 +140,7 @@ class ReviewTokenizer:
             ValueError: `vocabulary_size` is below 3, or the texts hold no word.
             ModuleNotFoundError: `tokenizers` is not installed.
         """
-        if vocabulary_size < 3:
-            raise ValueError(
-                f"vocabulary_size: expected 3 or more, got {vocabulary_size}"
-            )
+        at_least(3, vocabulary_size=vocabulary_size)
         hf: Any = require("tokenizers", extra="imdb")
         tokenizer = hf.Tokenizer(hf.models.WordLevel(unk_token=_SPECIAL_TOKENS[1]))
         tokenizer.normalizer = hf.normalizers.Sequence(
@@ -171,8 +184,20 @@ class ReviewTokenizer:
         return np.asarray(self._tokenizer.encode(clean(text)[0]).ids, np.int32)
 
     def words(self, ids: Sequence[int] | np.ndarray) -> list[str]:
-        """The word behind each id; "[UNK]" where the vocabulary lacks it."""
-        return [self._tokenizer.id_to_token(int(number)) for number in ids]
+        """The word behind each id: "[PAD]" for 0, "[UNK]" for 1.
+
+        Raises:
+            ValueError: an id is not in the vocabulary.
+        """
+        words = []
+        for number in ids:
+            word = self._tokenizer.id_to_token(int(number))
+            if word is None:
+                raise ValueError(
+                    f"ids: expected 0 to {self.vocabulary_size - 1}, got {number}"
+                )
+            words.append(word)
+        return words
 
     def encode_all(
         self, texts: Sequence[str], labels: np.ndarray

@@ -18,6 +18,7 @@ from lstm_jax.data.cache import (
     load_arrays,
     save_arrays,
 )
+from lstm_jax.data.checks import at_least
 from lstm_jax.data.encoding import Encoded, ReviewTokenizer
 from lstm_jax.data.optional import require
 from lstm_jax.data.reviews import ReviewSplits, divide
@@ -68,7 +69,7 @@ def load_imdb(
     Args:
         source: one of the two names, or a folder.
         validation_fraction: the share of the training reviews, between 0 and 1.
-        seed: decides which reviews are held out; each seed another set.
+        seed: 0 or more, decides which reviews are held out; each seed another set.
 
     Returns:
         The splits and counts of duplicates.
@@ -81,6 +82,7 @@ def load_imdb(
         ModuleNotFoundError: the package of the source is not installed.
         ConnectionError: "tfds" must download and cannot; says so within seconds.
     """
+    at_least(0, seed=seed)
     return _divide(find_source(source), validation_fraction, seed)
 
 
@@ -114,14 +116,16 @@ def encoded_imdb(
         FileNotFoundError, ValueError, ModuleNotFoundError, ConnectionError: see
             `load_imdb`.
     """
+    at_least(0, seed=seed)
+    at_least(3, vocabulary_size=vocabulary_size)
     origin = find_source(source)
     recipe = {
         "format": _FORMAT,
         "source": origin.name,
         "source_hash": origin.fingerprint(),
-        "validation_fraction": validation_fraction,
-        "seed": seed,
-        "vocabulary_size": vocabulary_size,
+        "validation_fraction": float(validation_fraction),
+        "seed": int(seed),
+        "vocabulary_size": int(vocabulary_size),
         "tokenizers": require("tokenizers", extra="imdb").__version__,
         "unicode": unicodedata.unidata_version,
     }

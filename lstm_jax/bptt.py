@@ -1,0 +1,439 @@
+"""Backpropagation through time: `unroll`, a cell over a sequence, and its reverse.
+
+Forward, the equations of a cell are scanned over time. Backward, each step's
+``cell.backward`` is scanned the other way; what it leaves behind, the gradients of
+the pre-activations, gives the gradients of weights and inputs as products over many
+steps at once, outside of that scan. Both directions go through time in chunks
+(`lstm_jax.chunks`), which bounds the memory of everything that is not kept.
+
+The reverse needs, of every step, the state before and after it and whatever the cell
+keeps. How it gets them is the memory policy:
+
+``"store"``
+    everything is kept from the forward;
+``"states"``
+    the states are kept, the rest is computed again for all steps of a chunk at once;
+``"recompute"``
+    one state a chunk is kept, and the chunk's forward runs again.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from lstm_jax import doors
+from lstm_jax.cell import Cell
+from lstm_jax.cells.lstm import LSTM, LSTMParams, LSTMState
+from lstm_jax.chunks import chunk_length, scan_chunks
+from lstm_jax.identities import accumulator_dtype
+from lstm_jax.reverse_only import reverse_only
+
+GRADIENTS = ("manual", "automatic")
+MEMORIES = ("store", "states", "recompute")
+
+
+def unroll(
+    cell: Cell,
+    params: Any,
+    xs: Array,
+    state: Any = None,
+    *,
+    gradient: str = "manual",
+    lengths: Array | None = None,
+    resets: Array | None = None,
+    reverse: bool = False,
+    memory: str = "store",
+) -> tuple[Array, Any]:
+    """Runs a cell over sequences: ``state_t = step(state_{t-1}, x_t)``.
+
+    Args:
+        cell: a cell of `lstm_jax.CELLS`, or one like them.
+        params: its parameters, as `cell.init` makes them.
+        xs: inputs, (T, *batch, D), time first, in the dtype of the parameters.
+            `batch` is usually one axis, (T, B, D); T may be 0.
+        state: the initial state, with leading axes `batch`; None for
+            `cell.initial_state`. Differentiable.
+        gradient: "manual" differentiates by the cell's hand-derived backward
+            (reverse mode, to any order); "automatic" leaves the same forward to JAX,
+            in any mode.
+        lengths: the number of valid steps of each sequence, integers of shape
+            `batch`, from 0 to T; None for T. Later steps leave the state as it is,
+            so the final state is the one at each sequence's length, and give outputs
+            of 0; nothing of `xs` there, NaN included, reaches a value or a gradient.
+            Under `jit` the range cannot be checked: more than T counts as T, less
+            than 0 as 0.
+        resets: booleans (T, *batch); where true, the state is the initial state
+            again before the step.
+        reverse: runs from the last step to the first. Outputs stay at their inputs'
+            places, and the final state is the one after step 0.
+        memory: what the manual gradient keeps of the forward: "store" (fastest),
+            "states" or "recompute" (leanest); see the module's text. Automatic
+            gradients apply `jax.checkpoint` to the same end.
+
+    Returns:
+        The outputs (T, *batch, H), and the final state, with the fields of `state`.
+
+    Raises:
+        TypeError: a dtype that is not expected, a structure of parameters or state
+            that is not the cell's, or forward-mode differentiation of the manual
+            gradient.
+        ValueError: a shape, a length or a name that is not expected, or manual
+            gradients of a cell that has no backward.
+    """
+    doors.check_choice("gradient", gradient, GRADIENTS)
+    doors.check_choice("memory", memory, MEMORIES)
+    doors.check_cell(cell, gradient)
+    doors.check_params(cell, params)
+    xs = doors.check_inputs(cell, params, xs, "T, *batch", 2)
+    batch_shape = xs.shape[1:-1]
+    state = doors.check_state(cell, params, state, batch_shape)
+    lengths = doors.check_lengths(lengths, xs.shape[0], batch_shape)
+    resets = doors.check_resets(resets, xs.shape[:-1])
+
+    if xs.shape[0] == 0:
+        return state[0][None][:0], state
+    inputs = Inputs(
+        x=xs,
+        valid=None if lengths is None else _within(lengths, xs.shape[0]),
+        carried=None if resets is None else ~resets,
+    )
+    run = _unroll_manual if gradient == "manual" else _unroll_automatic
+    return run(Settings(cell, gradient, reverse, memory), params, state, inputs)
+
+
+def step(
+    cell: Cell, params: Any, state: Any, x: Array, *, gradient: str = "manual"
+) -> Any:
+    """Runs a cell for one step: the state after it from the state before and x.
+
+    Args:
+        cell: a cell of `lstm_jax.CELLS`, or one like them.
+        params: its parameters, as `cell.init` makes them.
+        state: the state before the step, with leading axes `batch`.
+        x: the input, (*batch, D).
+        gradient: "manual" or "automatic", as in `unroll`.
+
+    Returns:
+        The state after the step; its first field is the output.
+
+    Raises:
+        TypeError: as `unroll`.
+        ValueError: as `unroll`.
+    """
+    doors.check_choice("gradient", gradient, GRADIENTS)
+    doors.check_cell(cell, gradient)
+    doors.check_params(cell, params)
+    x = doors.check_inputs(cell, params, x, "*batch", 1)
+    state = doors.check_state(cell, params, state, x.shape[:-1])
+    run = _step_manual if gradient == "manual" else _step_automatic
+    return run(cell, params, state, x)
+
+
+def lstm_step(params: LSTMParams, state: LSTMState, x: Array) -> LSTMState:
+    """One step, ``LSTMState(h, c)`` from the last one and x (*batch, D).
+
+    Its reverse is the hand-derived one of `lstm_jax.cells.lstm`, as a
+    `jax.custom_vjp`; see `step` for shapes and errors.
+    """
+    return step(LSTM, params, state, x)
+
+
+class Settings(NamedTuple):
+    """The static part of an unrolling: the arguments of `unroll`."""
+
+    cell: Cell
+    gradient: str
+    reverse: bool
+    memory: str
+
+    def checkpoint(self, function: Callable[..., Any], memory: str) -> Any:
+        """`function`, recomputed in automatic reverse mode under a policy `memory`."""
+        if (self.gradient, self.memory) != ("automatic", memory):
+            return function
+        return jax.checkpoint(function, prevent_cse=False)
+
+
+class Inputs(NamedTuple):
+    """What a step gets from outside, each field time-major.
+
+    Attributes:
+        x: the input, (T, *batch, D).
+        valid: whether the step is within its sequence's length, (T, *batch); None
+            where all are.
+        carried: whether the state comes from the step before, (T, *batch), or is the
+            initial state again; None where all do.
+    """
+
+    x: Array
+    valid: Array | None
+    carried: Array | None
+
+
+class Saved(NamedTuple):
+    """What the forward leaves for the reverse.
+
+    Attributes:
+        entries: the state before each chunk, (number of chunks, *batch, ...).
+        states: the states after all steps, (T, *batch, ...); None under "recompute".
+        kept: what the cell keeps of all steps; None but under "store".
+    """
+
+    entries: Any
+    states: Any
+    kept: Any
+
+
+# --- the forward ------------------------------------------------------------------
+
+
+def _scan_steps(
+    settings: Settings, params: Any, initial: Any, entry: Any, inputs: Inputs
+) -> tuple[Any, tuple[Any, Any]]:
+    """The steps of a chunk from the state `entry`: the last state, and (new, kept)."""
+    cell = settings.cell
+
+    def step(state: Any, inputs: Any) -> tuple[Any, tuple[Any, Any]]:
+        u, valid, carried = inputs
+        old = _select(carried, state, initial)
+        new, kept = cell.step(params, old, u)
+        new = _select(valid, new, state)
+        return new, (new, kept)
+
+    u = _project(cell, params, inputs)
+    return lax.scan(
+        settings.checkpoint(step, "states"),
+        entry,
+        (u, inputs.valid, inputs.carried),
+        reverse=settings.reverse,
+    )
+
+
+def _project(cell: Cell, params: Any, inputs: Inputs) -> Any:
+    return cell.project(params, _masked(inputs.valid, inputs.x))
+
+
+def _forward(
+    settings: Settings, params: Any, initial: Any, inputs: Inputs, save: bool = False
+) -> tuple[Array, Any, Saved]:
+    """Outputs, final state, and, where `save` is true, what the reverse needs."""
+
+    def chunk(entry: Any, chunk_inputs: Any) -> tuple[Any, Any]:
+        inputs, _ = chunk_inputs
+        final, (new, kept) = _scan_steps(settings, params, initial, entry, inputs)
+        saved = Saved(
+            entries=_lead(entry) if save else None,
+            states=new if save and settings.memory != "recompute" else None,
+            kept=kept if save and settings.memory == "store" else None,
+        )
+        return final, (new[0], saved)
+
+    final, (ys, saved) = scan_chunks(
+        settings.checkpoint(chunk, "recompute"),
+        initial,
+        inputs,
+        None,
+        chunk_length(inputs.x.shape[0], settings.memory),
+        reverse=settings.reverse,
+    )
+    return _masked(inputs.valid, ys), final, saved
+
+
+# --- its reverse ------------------------------------------------------------------
+
+
+def _recall(
+    settings: Settings, params: Any, initial: Any, saved: Saved, inputs: Inputs
+) -> tuple[Any, Any, Any]:
+    """Of all steps of a chunk: the states before and after, and what the cell keeps."""
+    cell = settings.cell
+    entry, new, kept = saved
+    if settings.memory == "recompute":
+        _, (new, kept) = _scan_steps(settings, params, initial, entry, inputs)
+    old = jax.tree.map(partial(_shift, reverse=settings.reverse), entry, new)
+    old = _select(inputs.carried, old, _broadcast_time(initial, old))
+    if settings.memory == "states":
+        u = _project(cell, params, inputs)
+        _, kept = jax.vmap(partial(cell.step, params))(old, u)
+    return old, new, kept
+
+
+def _backward(
+    settings: Settings, residuals: Any, cotangents: Any
+) -> tuple[Any, Any, Inputs]:
+    """The gradients of parameters, initial state and inputs."""
+    cell = settings.cell
+    params, initial, inputs, saved = residuals
+    dys, dfinal = cotangents
+
+    def chunk(carry: Any, chunk_inputs: Any) -> tuple[Any, Array]:
+        dstate, dinitial, dparams = carry
+        (dy, states, kept, inputs), entry = chunk_inputs
+        saved = Saved(entry, states, kept)
+        old, new, kept = _recall(settings, params, initial, saved, inputs)
+
+        def step(carry: Any, step_inputs: Any) -> tuple[Any, Any]:
+            dstate, dinitial = carry
+            dy, old, new, kept, valid, carried = step_inputs
+            dnew = _add_output(dstate, dy)
+            dold, dz = cell.backward(params, old, new, kept, _masked(valid, dnew))
+            if carried is not None:
+                dinitial = _add(dinitial, _masked(~carried, dold))
+                dold = _masked(carried, dold)
+            return (_select(valid, dold, dnew), dinitial), dz
+
+        (dstate, dinitial), dz = lax.scan(
+            step,
+            (dstate, dinitial),
+            (_masked(inputs.valid, dy), old, new, kept, inputs.valid, inputs.carried),
+            reverse=not settings.reverse,
+        )
+        x = _masked(inputs.valid, inputs.x)
+        more, dx = cell.gradients(params, x, old, new, kept, dz)
+        return (dstate, dinitial, _add(dparams, more)), dx
+
+    no_resets = inputs.carried is None
+    (dstate, dinitial, dparams), dxs = scan_chunks(
+        chunk,
+        (
+            dfinal,
+            None if no_resets else jax.tree.map(jnp.zeros_like, initial),
+            jax.tree.map(_accumulator, params),
+        ),
+        (dys, saved.states, saved.kept, inputs),
+        saved.entries,
+        chunk_length(inputs.x.shape[0], settings.memory),
+        reverse=not settings.reverse,
+    )
+    dinitial = dstate if no_resets else _add(dstate, dinitial)
+    return _like(dparams, params), dinitial, Inputs(dxs, None, None)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _unroll_rule(
+    settings: Settings, params: Any, initial: Any, inputs: Inputs
+) -> tuple[Array, Any]:
+    ys, final, _ = _forward(settings, params, initial, inputs)
+    return ys, final
+
+
+def _unroll_rule_forward(
+    settings: Settings, params: Any, initial: Any, inputs: Inputs
+) -> tuple[tuple[Array, Any], Any]:
+    ys, final, saved = _forward(settings, params, initial, inputs, save=True)
+    return (ys, final), (params, initial, inputs, saved)
+
+
+_unroll_rule.defvjp(_unroll_rule_forward, _backward)
+
+
+@partial(jax.jit, static_argnums=0)
+def _unroll_manual(
+    settings: Settings, params: Any, initial: Any, inputs: Inputs
+) -> tuple[Array, Any]:
+    params, initial, x = reverse_only((params, initial, inputs.x))
+    return _unroll_rule(settings, params, initial, inputs._replace(x=x))
+
+
+@partial(jax.jit, static_argnums=0)
+def _unroll_automatic(
+    settings: Settings, params: Any, initial: Any, inputs: Inputs
+) -> tuple[Array, Any]:
+    ys, final, _ = _forward(settings, params, initial, inputs)
+    return ys, final
+
+
+# --- one step ---------------------------------------------------------------------
+
+
+@partial(jax.jit, static_argnums=0)
+def _step_automatic(cell: Cell, params: Any, state: Any, x: Array) -> Any:
+    new, _ = cell.step(params, state, cell.project(params, x))
+    return new
+
+
+_step_rule = jax.custom_vjp(_step_automatic, nondiff_argnums=(0,))
+
+
+def _step_rule_forward(cell: Cell, params: Any, state: Any, x: Array) -> Any:
+    new, kept = cell.step(params, state, cell.project(params, x))
+    return new, (params, x, state, new, kept)
+
+
+def _step_rule_backward(cell: Cell, residuals: Any, dnew: Any) -> Any:
+    params, x, state, new, kept = residuals
+    dstate, dz = cell.backward(params, state, new, kept, dnew)
+    dparams, dx = cell.gradients(params, x, state, new, kept, dz)
+    return _like(dparams, params), dstate, dx
+
+
+_step_rule.defvjp(_step_rule_forward, _step_rule_backward)
+
+
+@partial(jax.jit, static_argnums=0)
+def _step_manual(cell: Cell, params: Any, state: Any, x: Array) -> Any:
+    return _step_rule(cell, *reverse_only((params, state, x)))
+
+
+# --- trees of arrays --------------------------------------------------------------
+
+
+def _within(lengths: Array, steps: int) -> Array:
+    """The mask of valid steps, (T, *batch)."""
+    times = jnp.arange(steps, dtype=lengths.dtype)
+    return times.reshape(steps, *(1,) * lengths.ndim) < lengths
+
+
+def _broadcast_time(tree: Any, like: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.broadcast_to(a, b.shape), tree, like)
+
+
+def _select(mask: Array | None, chosen: Any, other: Any) -> Any:
+    """`chosen` where the mask over the leading axes is true, `other` elsewhere."""
+    if mask is None:
+        return chosen
+    return jax.tree.map(lambda a, b: jnp.where(_widen(mask, a), a, b), chosen, other)
+
+
+def _masked(mask: Array | None, tree: Any) -> Any:
+    """`tree` where the mask over the leading axes is true, 0 elsewhere."""
+    return _select(mask, tree, jax.tree.map(jnp.zeros_like, tree))
+
+
+def _widen(mask: Array, like: Array) -> Array:
+    return mask.reshape(*mask.shape, *(1,) * (like.ndim - mask.ndim))
+
+
+def _add(a: Any, b: Any) -> Any:
+    """The sum over fan-out, in the dtype of `a`."""
+    return jax.tree.map(lambda x, y: x + y.astype(x.dtype), a, b)
+
+
+def _add_output(dstate: Any, dy: Array) -> Any:
+    """The output is the state's first field: it goes to the next step and to y."""
+    first, *rest = dstate
+    return type(dstate)(first + dy, *rest)
+
+
+def _lead(tree: Any) -> Any:
+    return jax.tree.map(lambda a: a[None], tree)
+
+
+def _shift(entry: Array, new: Array, *, reverse: bool) -> Array:
+    """The values before each step, from the one before all and those after each."""
+    if reverse:
+        return jnp.concatenate([new[1:], entry[None]])
+    return jnp.concatenate([entry[None], new[:-1]])
+
+
+def _accumulator(parameter: Array) -> Array:
+    """Zeros to sum gradients in: 16-bit parameters accumulate in float32."""
+    return jnp.zeros(parameter.shape, accumulator_dtype(parameter.dtype))
+
+
+def _like(gradients: Any, primals: Any) -> Any:
+    """Cotangents in the dtype of their primals."""
+    return jax.tree.map(lambda g, p: g.astype(p.dtype), gradients, primals)

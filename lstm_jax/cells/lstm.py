@@ -1,0 +1,160 @@
+"""The LSTM cell: long short-term memory with input, forget and output gates.
+
+Source: the equations 1 to 7 of Mukul Rathi, "Demystifying Deep Learning: Part 11"
+(2018); Hochreiter & Schmidhuber (1997) with the forget gate of Gers et al. (2000).
+The article's a is `h` here, its Γ are `i`, `f`, `o`, its c̃ is `g` and its ã is `a`::
+
+    (1)  z_i, z_f, z_o = the gates' blocks of   x Wx + b + h_prev Wh
+    (2)  z_g           = the candidate's block of the same
+    (3)  i, f, o       = σ(z_i), σ(z_f), σ(z_o)
+    (4)  g             = tanh(z_g)
+    (5)  c             = i * g + f * c_prev
+    (6)  a             = tanh(c)
+    (7)  h             = o * a
+
+Going back from (7) to (1), each line of `backward` applies one local rule of
+`lstm_jax.identities` to one equation.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from lstm_jax.cell import (
+    Initializer,
+    gated,
+    glorot_uniform,
+    init_blocks,
+    named,
+    orthogonal,
+)
+from lstm_jax.identities import concatenate, sigmoid, tanh
+
+
+class LSTMParams(NamedTuple):
+    """Weights of the four column blocks: input, forget, output gate, candidate.
+
+    Attributes:
+        Wx: input weights, (D, 4H).
+        Wh: recurrent weights, (H, 4H).
+        b: biases, (4H,).
+    """
+
+    Wx: Array
+    Wh: Array
+    b: Array
+
+
+class LSTMState(NamedTuple):
+    """The state between two steps.
+
+    Attributes:
+        h: the output, the article's a, (..., H).
+        c: the memory cell, (..., H).
+    """
+
+    h: Array
+    c: Array
+
+
+class LSTMGates(NamedTuple):
+    """What the reverse needs beside the states: (3) and (4), each (..., H)."""
+
+    i: Array
+    f: Array
+    o: Array
+    g: Array
+
+
+def init(
+    key: Array,
+    input_size: int,
+    hidden_size: int,
+    *,
+    dtype: jnp.dtype = jnp.float32,
+    input_init: Initializer = glorot_uniform,
+    recurrent_init: Initializer = orthogonal,
+    forget_bias: float = 1.0,
+) -> LSTMParams:
+    """Draws parameters.
+
+    Args:
+        key: a PRNG key.
+        input_size: D, at least 1.
+        hidden_size: H, at least 1.
+        dtype: a floating dtype.
+        input_init: a `jax.nn.initializers` function, called for each (D, H) block.
+        recurrent_init: the same for each (H, H) block.
+        forget_bias: the forget gate's bias (1 by Jozefowicz et al., 2015, so that
+            memory lasts at the start of training); all others are 0.
+    """
+    key_x, key_h = jax.random.split(key)
+    b = jnp.zeros((4, hidden_size), dtype).at[1].set(forget_bias).reshape(-1)
+    return LSTMParams(
+        Wx=init_blocks(input_init, key_x, input_size, hidden_size, 4, dtype),
+        Wh=init_blocks(recurrent_init, key_h, hidden_size, hidden_size, 4, dtype),
+        b=b,
+    )
+
+
+def initial_state(params: LSTMParams, batch_shape: tuple[int, ...]) -> LSTMState:
+    """Zeros, (*batch_shape, H), in the dtype of the parameters."""
+    shape = (*batch_shape, params.Wh.shape[0])
+    return LSTMState(*(jnp.zeros(shape, params.Wh.dtype) for _ in LSTMState._fields))
+
+
+def equations(
+    params: LSTMParams, state: LSTMState, u: Array, v: Array
+) -> tuple[LSTMState, LSTMGates]:
+    """Equations (1) to (7), from u = x Wx + b and v = h_prev Wh, each (..., 4H)."""
+    del params
+    z_i, z_f, z_o, z_g = jnp.split(u + v, 4, axis=-1)
+    i = named(sigmoid(named(z_i, "z_i", 1)), "i", 3)
+    f = named(sigmoid(named(z_f, "z_f", 1)), "f", 3)
+    o = named(sigmoid(named(z_o, "z_o", 1)), "o", 3)
+    g = named(tanh(named(z_g, "z_g", 2)), "g", 4)
+    c = named(i * g + f * state.c, "c", 5)
+    a = named(tanh(c), "a", 6)
+    h = named(o * a, "h", 7)
+    return LSTMState(h=h, c=c), LSTMGates(i, f, o, g)
+
+
+def backward(
+    params: LSTMParams,
+    state: LSTMState,
+    new_state: LSTMState,
+    gates: LSTMGates,
+    dnew: LSTMState,
+) -> tuple[LSTMState, Array, Array]:
+    """The reverse of `equations`, from (7) to (1)."""
+    del params
+    i, f, o, g = gates
+    a = tanh(new_state.c)  # (6) again: cheaper than keeping it
+
+    da = named(dnew.h * o, "da", 7)
+    do = named(dnew.h * a, "do", 7)
+    # c goes to (6) and to the next step's (5): the fan-out rule sums the two.
+    dc = named(dnew.c + da * (1 - a**2), "dc", 6)
+    di = named(dc * g, "di", 5)
+    dg = named(dc * i, "dg", 5)
+    df = named(dc * state.c, "df", 5)
+    dc_prev = named(dc * f, "dc_prev", 5)
+    dz_g = named(dg * (1 - g**2), "dz_g", 4)
+    dz_i = named(di * i * (1 - i), "dz_i", 3)
+    dz_f = named(df * f * (1 - f), "dz_f", 3)
+    dz_o = named(do * o * (1 - o), "dz_o", 3)
+
+    dz = concatenate(dz_i, dz_f, dz_o, dz_g)
+    # (1), (2): z = u + v gives both the same gradient; h_prev is reached through v.
+    return LSTMState(h=jnp.zeros_like(dc), c=dc_prev), dz, dz
+
+
+LSTM = gated(
+    "lstm",
+    init=init,
+    initial_state=initial_state,
+    equations=equations,
+    backward=backward,
+)

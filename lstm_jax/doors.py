@@ -1,0 +1,175 @@
+"""The checks at the public doors: what was expected, and what came instead.
+
+Nothing is cast or broadcast here or behind; whatever would need it is an error.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.core import Tracer
+
+from lstm_jax.cell import Cell, not_derived
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Raises ValueError if an argument is none of its choices."""
+    if value not in choices:
+        listed = ", ".join(repr(choice) for choice in choices)
+        raise ValueError(f"{name} must be one of {listed}; got {value!r}")
+
+
+def check_cell(cell: Cell, gradient: str) -> None:
+    """Raises if `cell` is no cell, or has no backward for manual gradients."""
+    if not isinstance(cell, Cell):
+        raise TypeError(
+            'cell must be an lstm_jax.Cell, such as lstm_jax.CELLS["lstm"]; got '
+            f"{cell!r}"
+        )
+    if gradient == "manual" and not_derived in (
+        cell.backward,
+        cell.gradients,
+    ):
+        raise ValueError(
+            f'cell "{cell.name}" has no hand-derived backward; pass '
+            'gradient="automatic"'
+        )
+
+
+def check_params(cell: Cell, params: Any) -> None:
+    """Raises if `params` are not what the cell's `init` would make."""
+    leaves = jax.tree.leaves(params)
+    for leaf in leaves:
+        _check_float("parameters", leaf)
+    dtypes = sorted({str(leaf.dtype) for leaf in leaves})
+    if len(dtypes) != 1:
+        raise TypeError(f"parameters must have one dtype; got {', '.join(dtypes)}")
+    try:
+        sizes = cell.sizes(params)
+        expected = _expected_params(cell, tuple(sizes.items()), dtypes[0])
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise TypeError(
+            f'parameters of cell "{cell.name}" must be what its init returns; got '
+            f"{_describe(params)}"
+        ) from error
+    _check_like(f'parameters of cell "{cell.name}"', params, expected)
+
+
+def check_inputs(cell: Cell, params: Any, x: Any, axes: str, rank: int) -> Array:
+    """`x` as an array, if it is floating, in the parameters' dtype, and of their size.
+
+    Args:
+        cell: the cell.
+        params: its checked parameters.
+        x: the inputs.
+        axes: how to write their expected leading axes in a message.
+        rank: the smallest number of axes.
+    """
+    name = "xs" if rank == 2 else "x"
+    _check_float(name, x)
+    size = cell.sizes(params)["input_size"]
+    if x.ndim < rank or x.shape[-1] != size:
+        raise ValueError(
+            f"{name} must have the shape ({axes}, {size}), its last axis the "
+            f"parameters' input size; got {x.shape}"
+        )
+    dtype = jax.tree.leaves(params)[0].dtype
+    if x.dtype != dtype:
+        raise TypeError(
+            f"{name} must have the parameters' dtype {dtype}; got {x.dtype}. "
+            "Nothing is cast in silence: use .astype"
+        )
+    return jnp.asarray(x)
+
+
+def check_state(
+    cell: Cell, params: Any, state: Any, batch_shape: tuple[int, ...]
+) -> Any:
+    """`state`, checked; the cell's own initial state if it is None."""
+    if state is None:
+        return cell.initial_state(params, batch_shape)
+    expected = jax.eval_shape(lambda p: cell.initial_state(p, batch_shape), params)
+    _check_like(f'the state of cell "{cell.name}"', state, expected)
+    return jax.tree.map(jnp.asarray, state)
+
+
+def check_lengths(
+    lengths: Any, steps: int, batch_shape: tuple[int, ...]
+) -> Array | None:
+    """`lengths` as an array, if they are integers, one a sequence, from 0 to T."""
+    if lengths is None:
+        return None
+    if not hasattr(lengths, "dtype"):
+        lengths = np.asarray(lengths)
+    if not jnp.issubdtype(lengths.dtype, jnp.integer):
+        raise TypeError(f"lengths must be integers; got {lengths.dtype}")
+    if lengths.shape != batch_shape:
+        raise ValueError(
+            f"lengths must have the shape {batch_shape}, one for each sequence; got "
+            f"{lengths.shape}"
+        )
+    if not isinstance(lengths, Tracer):
+        values = np.asarray(lengths)
+        wrong = values[(values < 0) | (values > steps)]
+        if wrong.size:
+            raise ValueError(
+                f"lengths must be from 0 to T = {steps}; got {wrong.tolist()}"
+            )
+    return jnp.asarray(lengths)
+
+
+def check_resets(resets: Any, shape: tuple[int, ...]) -> Array | None:
+    """`resets` as an array, if they are booleans, one a step and sequence."""
+    if resets is None:
+        return None
+    if not hasattr(resets, "dtype"):
+        resets = np.asarray(resets)
+    if resets.dtype != jnp.bool_:
+        raise TypeError(f"resets must be booleans; got {resets.dtype}")
+    if resets.shape != shape:
+        raise ValueError(f"resets must have the shape {shape}; got {resets.shape}")
+    return jnp.asarray(resets)
+
+
+@lru_cache(maxsize=256)
+def _expected_params(cell: Cell, sizes: tuple[tuple[str, int], ...], dtype: str) -> Any:
+    def init() -> Any:
+        return cell.init(jax.random.key(0), **dict(sizes), dtype=jnp.dtype(dtype))
+
+    return jax.eval_shape(init)
+
+
+def _check_float(name: str, x: Any) -> None:
+    dtype = getattr(x, "dtype", None)
+    if dtype is None:
+        raise TypeError(f"{name} must be arrays; got {type(x).__name__}")
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"{name} must have a floating dtype; got {dtype}")
+
+
+def _check_like(name: str, tree: Any, expected: Any) -> None:
+    if jax.tree.structure(tree) != jax.tree.structure(expected):
+        raise TypeError(f"{name} must be {_describe(expected)}; got {_describe(tree)}")
+    pairs = zip(jax.tree.leaves_with_path(expected), jax.tree.leaves(tree), strict=True)
+    for (path, want), got in pairs:
+        field = f"{name}, field {jax.tree_util.keystr(path, simple=True)},"
+        _check_float(field, got)
+        if got.shape != want.shape:
+            raise ValueError(
+                f"{field} must have the shape {want.shape}; got {got.shape}"
+            )
+        if got.dtype != want.dtype:
+            raise TypeError(
+                f"{field} must have the dtype {want.dtype}; got {got.dtype}"
+            )
+
+
+def _describe(tree: Any) -> str:
+    fields = getattr(tree, "_fields", None)
+    if fields is None:
+        return f"a {type(tree).__name__}"
+    return f"{type(tree).__name__}({', '.join(fields)})"

@@ -44,13 +44,23 @@ def test_the_validation_split_has_its_share_of_each_label(fraction):
 
 @given(st.permutations(range(24)))
 def test_the_order_of_the_source_changes_nothing(order):
+    copies = [form.format(i) for i in range(4) for form in ("Review {}.", "review {}")]
     reviews = made(
-        [f"review {i // 2 if i < 8 else i}" for i in range(24)],
+        copies + [f"review {i}" for i in range(8, 24)],
         [i // 2 % 2 for i in range(24)],
     )
     shuffled = made([reviews.texts[i] for i in order], reviews.labels[list(order)])
     for name, split in train_only(reviews).splits.items():
         assert pairs(split) == pairs(train_only(shuffled).splits[name])
+
+
+def test_marks_and_case_change_nothing():
+    """Sources differ in such things, and shall hold out the same reviews."""
+    plain = numbered(80)
+    marked = made([text.title() + " <br />!" for text in plain.texts], plain.labels)
+    for name, split in train_only(plain).splits.items():
+        other = train_only(marked).splits[name]
+        assert [text[:-8].lower() for text in other.texts] == list(split.texts)
 
 
 def test_seeds_hold_out_different_reviews():

@@ -22,8 +22,8 @@ jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 install_import_hook("lstm_jax", "beartype.beartype")
 
-# An example's first run compiles: its time says nothing. Derandomized, so that a
-# failure is everyone's; `--hypothesis-seed=random` looks further.
+# The first run of an example compiles, so its time says nothing. Derandomized, so that
+# a failure is everyone's and not a matter of luck.
 hypothesis.settings.register_profile(
     "lstm_jax",
     deadline=None,

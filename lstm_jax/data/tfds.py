@@ -114,7 +114,7 @@ def _probe_network() -> None:
             error.close()
             outcome.put(f"HTTP status {error.code}")
         except OSError as error:
-            outcome.put(str(error))
+            outcome.put(str(getattr(error, "reason", error)))
 
     threading.Thread(target=ask, daemon=True).start()
     try:

@@ -17,19 +17,21 @@ keeps. How it gets them is the memory policy:
     one state a chunk is kept, and the chunk's forward runs again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.typing import ArrayLike
 
 from lstm_jax import doors
 from lstm_jax.cell import Cell
 from lstm_jax.cells.lstm import LSTM, LSTMParams, LSTMState
 from lstm_jax.chunks import chunk_length, scan_chunks
 from lstm_jax.identities import accumulator_dtype
+from lstm_jax.meshes import leading_spec, on_mesh
 from lstm_jax.reverse_only import reverse_only
 
 GRADIENTS = ("manual", "automatic")
@@ -39,12 +41,12 @@ MEMORIES = ("store", "states", "recompute")
 def unroll(
     cell: Cell,
     params: Any,
-    xs: Array,
+    xs: ArrayLike,
     state: Any = None,
     *,
     gradient: str = "manual",
-    lengths: Array | None = None,
-    resets: Array | None = None,
+    lengths: ArrayLike | Sequence[int] | None = None,
+    resets: ArrayLike | None = None,
     reverse: bool = False,
     memory: str = "store",
 ) -> tuple[Array, Any]:
@@ -101,12 +103,11 @@ def unroll(
         valid=None if lengths is None else _within(lengths, xs.shape[0]),
         carried=None if resets is None else ~resets,
     )
-    run = _unroll_manual if gradient == "manual" else _unroll_automatic
-    return run(Settings(cell, gradient, reverse, memory), params, state, inputs)
+    return _unroll(Settings(cell, gradient, reverse, memory), params, state, inputs)
 
 
 def step(
-    cell: Cell, params: Any, state: Any, x: Array, *, gradient: str = "manual"
+    cell: Cell, params: Any, state: Any, x: ArrayLike, *, gradient: str = "manual"
 ) -> Any:
     """Runs a cell for one step: the state after it from the state before and x.
 
@@ -129,11 +130,10 @@ def step(
     doors.check_params(cell, params)
     x = doors.check_inputs(cell, params, x, "*batch", 1)
     state = doors.check_state(cell, params, state, x.shape[:-1])
-    run = _step_manual if gradient == "manual" else _step_automatic
-    return run(cell, params, state, x)
+    return _step(cell, gradient, params, state, x)
 
 
-def lstm_step(params: LSTMParams, state: LSTMState, x: Array) -> LSTMState:
+def lstm_step(params: LSTMParams, state: LSTMState, x: ArrayLike) -> LSTMState:
     """One step, ``LSTMState(h, c)`` from the last one and x (*batch, D).
 
     Its reverse is the hand-derived one of `lstm_jax.cells.lstm`, as a
@@ -312,12 +312,14 @@ def _backward(
     return _like(dparams, params), dinitial, Inputs(dxs, None, None)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _unroll_rule(
+def _unroll_automatic(
     settings: Settings, params: Any, initial: Any, inputs: Inputs
 ) -> tuple[Array, Any]:
     ys, final, _ = _forward(settings, params, initial, inputs)
     return ys, final
+
+
+_unroll_rule = jax.custom_vjp(_unroll_automatic, nondiff_argnums=(0,))
 
 
 def _unroll_rule_forward(
@@ -331,25 +333,25 @@ _unroll_rule.defvjp(_unroll_rule_forward, _backward)
 
 
 @partial(jax.jit, static_argnums=0)
-def _unroll_manual(
+def _unroll(
     settings: Settings, params: Any, initial: Any, inputs: Inputs
 ) -> tuple[Array, Any]:
-    params, initial, x = reverse_only((params, initial, inputs.x))
-    return _unroll_rule(settings, params, initial, inputs._replace(x=x))
+    run = _unroll_automatic
+    if settings.gradient == "manual":
+        run = _unroll_rule
+        params, initial, x = reverse_only((params, initial, inputs.x))
+        inputs = inputs._replace(x=x)
 
+    def out_specs() -> Any:
+        batch = leading_spec(inputs.x, 1, -1)
+        return leading_spec(inputs.x, 0, -1), jax.tree.map(lambda _: batch, initial)
 
-@partial(jax.jit, static_argnums=0)
-def _unroll_automatic(
-    settings: Settings, params: Any, initial: Any, inputs: Inputs
-) -> tuple[Array, Any]:
-    ys, final, _ = _forward(settings, params, initial, inputs)
-    return ys, final
+    return on_mesh(partial(run, settings), (params, initial, inputs), out_specs)
 
 
 # --- one step ---------------------------------------------------------------------
 
 
-@partial(jax.jit, static_argnums=0)
 def _step_automatic(cell: Cell, params: Any, state: Any, x: Array) -> Any:
     new, _ = cell.step(params, state, cell.project(params, x))
     return new
@@ -373,9 +375,17 @@ def _step_rule_backward(cell: Cell, residuals: Any, dnew: Any) -> Any:
 _step_rule.defvjp(_step_rule_forward, _step_rule_backward)
 
 
-@partial(jax.jit, static_argnums=0)
-def _step_manual(cell: Cell, params: Any, state: Any, x: Array) -> Any:
-    return _step_rule(cell, *reverse_only((params, state, x)))
+@partial(jax.jit, static_argnums=(0, 1))
+def _step(cell: Cell, gradient: str, params: Any, state: Any, x: Array) -> Any:
+    run = _step_automatic
+    if gradient == "manual":
+        run = _step_rule
+        params, state, x = reverse_only((params, state, x))
+
+    def out_specs() -> Any:
+        return jax.tree.map(lambda _: leading_spec(x, 0, -1), state)
+
+    return on_mesh(partial(run, cell), (params, state, x), out_specs)
 
 
 # --- trees of arrays --------------------------------------------------------------
@@ -431,7 +441,7 @@ def _shift(entry: Array, new: Array, *, reverse: bool) -> Array:
 
 def _accumulator(parameter: Array) -> Array:
     """Zeros to sum gradients in: 16-bit parameters accumulate in float32."""
-    return jnp.zeros(parameter.shape, accumulator_dtype(parameter.dtype))
+    return jnp.zeros_like(parameter, dtype=accumulator_dtype(parameter.dtype))
 
 
 def _like(gradients: Any, primals: Any) -> Any:

@@ -15,6 +15,7 @@ because its dZ is per example; here J contains its own mean and sums stay sums.
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import DTypeLike
 
 
 def add(a: Array, b: Array) -> Array:
@@ -139,9 +140,10 @@ def weighted_input_backward(
     return dx, weight_gradient(dz, x), bias_gradient(dz)
 
 
-def accumulator_dtype(dtype: jnp.dtype) -> jnp.dtype:
+def accumulator_dtype(dtype: DTypeLike) -> jnp.dtype:
     """The dtype for sums over time and batch: float32 for 16-bit floats."""
-    return jnp.dtype(jnp.float32) if jnp.dtype(dtype).itemsize < 4 else dtype
+    dtype = jnp.dtype(dtype)
+    return jnp.dtype(jnp.float32) if dtype.itemsize < 4 else dtype
 
 
 def weight_gradient(dz: Array, x: Array) -> Array:

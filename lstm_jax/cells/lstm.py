@@ -16,20 +16,13 @@ Going back from (7) to (1), each line of `backward` applies one local rule of
 `lstm_jax.identities` to one equation.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import DTypeLike
 
-from lstm_jax.cell import (
-    Initializer,
-    gated,
-    glorot_uniform,
-    init_blocks,
-    named,
-    orthogonal,
-)
+from lstm_jax.cell import gated, init_weights, named, zero_state
 from lstm_jax.identities import concatenate, sigmoid, tanh
 
 
@@ -38,7 +31,7 @@ class LSTMParams(NamedTuple):
 
     Attributes:
         Wx: input weights, (D, 4H).
-        Wh: recurrent weights, (H, 4H).
+        Wh: recurrent weights, (H, 4H); by head, (4, K, H/K, H/K), if K > 1.
         b: biases, (4H,).
     """
 
@@ -73,10 +66,9 @@ def init(
     input_size: int,
     hidden_size: int,
     *,
-    dtype: jnp.dtype = jnp.float32,
-    input_init: Initializer = glorot_uniform,
-    recurrent_init: Initializer = orthogonal,
+    dtype: DTypeLike = jnp.float32,
     forget_bias: float = 1.0,
+    **options: Any,
 ) -> LSTMParams:
     """Draws parameters.
 
@@ -85,24 +77,15 @@ def init(
         input_size: D, at least 1.
         hidden_size: H, at least 1.
         dtype: a floating dtype.
-        input_init: a `jax.nn.initializers` function, called for each (D, H) block.
-        recurrent_init: the same for each (H, H) block.
         forget_bias: the forget gate's bias (1 by Jozefowicz et al., 2015, so that
             memory lasts at the start of training); all others are 0.
+        **options: `input_init`, `recurrent_init` and `heads` of
+            `lstm_jax.cell.init_weights`, which also names the errors raised.
     """
-    key_x, key_h = jax.random.split(key)
-    b = jnp.zeros((4, hidden_size), dtype).at[1].set(forget_bias).reshape(-1)
+    biases = (0.0, forget_bias, 0.0, 0.0)
     return LSTMParams(
-        Wx=init_blocks(input_init, key_x, input_size, hidden_size, 4, dtype),
-        Wh=init_blocks(recurrent_init, key_h, hidden_size, hidden_size, 4, dtype),
-        b=b,
+        **init_weights(key, input_size, hidden_size, biases, dtype, **options)
     )
-
-
-def initial_state(params: LSTMParams, batch_shape: tuple[int, ...]) -> LSTMState:
-    """Zeros, (*batch_shape, H), in the dtype of the parameters."""
-    shape = (*batch_shape, params.Wh.shape[0])
-    return LSTMState(*(jnp.zeros(shape, params.Wh.dtype) for _ in LSTMState._fields))
 
 
 def equations(
@@ -154,7 +137,7 @@ def backward(
 LSTM = gated(
     "lstm",
     init=init,
-    initial_state=initial_state,
+    initial_state=zero_state(LSTMState),
     equations=equations,
     backward=backward,
 )

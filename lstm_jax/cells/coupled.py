@@ -1,0 +1,127 @@
+"""The LSTM with coupled input and forget gates: what is not written is kept.
+
+Source: the variant CIFG of Greff et al. (2017), "LSTM: a search space odyssey", where
+``f = 1 - i``. Theirs has peepholes as well; this one has none, like
+`lstm_jax.cells.lstm`::
+
+    (1)  z_i, z_o = the gates' blocks of  x Wx + b + h_prev Wh
+    (2)  z_g      = the candidate's block of the same
+    (3)  i, o     = σ(z_i), σ(z_o)
+    (4)  g        = tanh(z_g)
+    (5)  c        = i * g + (1 - i) * c_prev
+    (6)  a        = tanh(c)
+    (7)  h        = o * a
+"""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+
+from lstm_jax.cell import gated, init_weights, named, zero_state
+from lstm_jax.identities import concatenate, sigmoid, tanh
+
+
+class CoupledParams(NamedTuple):
+    """Weights of the three column blocks: input gate, output gate, candidate.
+
+    Attributes:
+        Wx: input weights, (D, 3H).
+        Wh: recurrent weights, (H, 3H); by head, (3, K, H/K, H/K), if K > 1.
+        b: biases, (3H,).
+    """
+
+    Wx: Array
+    Wh: Array
+    b: Array
+
+
+class CoupledState(NamedTuple):
+    """The state between two steps.
+
+    Attributes:
+        h: the output, (..., H).
+        c: the memory cell, (..., H).
+    """
+
+    h: Array
+    c: Array
+
+
+class CoupledGates(NamedTuple):
+    """What the reverse needs beside the states: (3) and (4), each (..., H)."""
+
+    i: Array
+    o: Array
+    g: Array
+
+
+def init(
+    key: Array,
+    input_size: int,
+    hidden_size: int,
+    *,
+    dtype: DTypeLike = jnp.float32,
+    input_bias: float = -1.0,
+    **options: Any,
+) -> CoupledParams:
+    """Draws parameters; arguments and errors as in `lstm_jax.cell.init_weights`.
+
+    `input_bias` is the input gate's bias: -1 opens the forget gate as the bias of 1
+    does in `lstm_jax.cells.lstm`. All others are 0.
+    """
+    biases = (input_bias, 0.0, 0.0)
+    return CoupledParams(
+        **init_weights(key, input_size, hidden_size, biases, dtype, **options)
+    )
+
+
+def equations(
+    params: CoupledParams, state: CoupledState, u: Array, v: Array
+) -> tuple[CoupledState, CoupledGates]:
+    """Equations (1) to (7), from u = x Wx + b and v = h_prev Wh, each (..., 3H)."""
+    del params
+    z_i, z_o, z_g = jnp.split(u + v, 3, axis=-1)
+    i = named(sigmoid(named(z_i, "z_i", 1)), "i", 3)
+    o = named(sigmoid(named(z_o, "z_o", 1)), "o", 3)
+    g = named(tanh(named(z_g, "z_g", 2)), "g", 4)
+    c = named(i * g + (1 - i) * state.c, "c", 5)
+    a = named(tanh(c), "a", 6)
+    h = named(o * a, "h", 7)
+    return CoupledState(h=h, c=c), CoupledGates(i, o, g)
+
+
+def backward(
+    params: CoupledParams,
+    state: CoupledState,
+    new_state: CoupledState,
+    gates: CoupledGates,
+    dnew: CoupledState,
+) -> tuple[CoupledState, Array, Array]:
+    """The reverse of `equations`, from (7) to (1)."""
+    del params
+    i, o, g = gates
+    a = tanh(new_state.c)  # (6) again: cheaper than keeping it
+
+    da = named(dnew.h * o, "da", 7)
+    do = named(dnew.h * a, "do", 7)
+    dc = named(dnew.c + da * (1 - a**2), "dc", 6)
+    di = named(dc * (g - state.c), "di", 5)
+    dg = named(dc * i, "dg", 5)
+    dc_prev = named(dc * (1 - i), "dc_prev", 5)
+    dz_g = named(dg * (1 - g**2), "dz_g", 4)
+    dz_i = named(di * i * (1 - i), "dz_i", 3)
+    dz_o = named(do * o * (1 - o), "dz_o", 3)
+
+    dz = concatenate(dz_i, dz_o, dz_g)
+    return CoupledState(h=jnp.zeros_like(dc), c=dc_prev), dz, dz
+
+
+COUPLED_LSTM = gated(
+    "coupled_lstm",
+    init=init,
+    initial_state=zero_state(CoupledState),
+    equations=equations,
+    backward=backward,
+)

@@ -1,0 +1,113 @@
+"""The simple recurrent cell, with tanh or with rectified linear units.
+
+Source: Elman (1990), "Finding structure in time", in the usual form of today, with
+tanh in place of his logistic function; with rectifiers it is the network of Le et
+al. (2015), who start it from identity recurrent weights::
+
+    (1)  z = x Wx + b + h_prev Wh
+    (2)  h = tanh(z)    or    h = max(z, 0)
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+
+from lstm_jax.cell import gated, init_weights, named, zero_state
+from lstm_jax.identities import tanh, tanh_backward
+
+
+class ElmanParams(NamedTuple):
+    """Weights of the one block.
+
+    Attributes:
+        Wx: input weights, (D, H).
+        Wh: recurrent weights, (H, H); by head, (1, K, H/K, H/K), if K > 1.
+        b: biases, (H,).
+    """
+
+    Wx: Array
+    Wh: Array
+    b: Array
+
+
+class ElmanState(NamedTuple):
+    """The state between two steps: h, the output, (..., H)."""
+
+    h: Array
+
+
+def init(
+    key: Array,
+    input_size: int,
+    hidden_size: int,
+    *,
+    dtype: DTypeLike = jnp.float32,
+    **options: Any,
+) -> ElmanParams:
+    """Draws parameters; arguments and errors as in `lstm_jax.cell.init_weights`."""
+    weights = init_weights(key, input_size, hidden_size, (0.0,), dtype, **options)
+    return ElmanParams(**weights)
+
+
+def tanh_equations(
+    params: ElmanParams, state: ElmanState, u: Array, v: Array
+) -> tuple[ElmanState, None]:
+    """Equations (1) and (2), from u = x Wx + b and v = h_prev Wh, each (..., H)."""
+    del params, state
+    z = named(u + v, "z", 1)
+    return ElmanState(h=named(tanh(z), "h", 2)), None
+
+
+def tanh_backward_step(
+    params: ElmanParams,
+    state: ElmanState,
+    new_state: ElmanState,
+    kept: None,
+    dnew: ElmanState,
+) -> tuple[ElmanState, Array, Array]:
+    """The reverse of `tanh_equations`."""
+    del params, state, kept
+    dz = named(tanh_backward(dnew.h, new_state.h), "dz", 2)
+    return ElmanState(h=jnp.zeros_like(dz)), dz, dz
+
+
+def relu_equations(
+    params: ElmanParams, state: ElmanState, u: Array, v: Array
+) -> tuple[ElmanState, None]:
+    """Equations (1) and (2), from u = x Wx + b and v = h_prev Wh, each (..., H)."""
+    del params, state
+    z = named(u + v, "z", 1)
+    return ElmanState(h=named(jax.nn.relu(z), "h", 2)), None
+
+
+def relu_backward_step(
+    params: ElmanParams,
+    state: ElmanState,
+    new_state: ElmanState,
+    kept: None,
+    dnew: ElmanState,
+) -> tuple[ElmanState, Array, Array]:
+    """The reverse of `relu_equations`; at z = 0 the derivative is 0."""
+    del params, state, kept
+    dz = named(jnp.where(new_state.h > 0, dnew.h, 0), "dz", 2)
+    return ElmanState(h=jnp.zeros_like(dz)), dz, dz
+
+
+RNN_TANH = gated(
+    "rnn_tanh",
+    init=init,
+    initial_state=zero_state(ElmanState),
+    equations=tanh_equations,
+    backward=tanh_backward_step,
+)
+
+RNN_RELU = gated(
+    "rnn_relu",
+    init=init,
+    initial_state=zero_state(ElmanState),
+    equations=relu_equations,
+    backward=relu_backward_step,
+)

@@ -1,0 +1,164 @@
+"""The gated recurrent unit as it was published: it resets before the product.
+
+Source: Cho et al. (2014), "Learning phrase representations using RNN
+encoder-decoder", equations 5 to 8; Keras' ``reset_after=False``. The reset gate
+multiplies h_prev, so that the candidate needs a second product after the gates'
+(`lstm_jax.cells.gru` is the form with one). As there, z = 1 keeps the old state::
+
+    (1)  z_r, z_z = the gates' blocks of  x Wx + b,  plus  h_prev Wh
+    (2)  r, z     = σ(z_r), σ(z_z)
+    (3)  s        = r * h_prev
+    (4)  z_n      = the candidate's block of  x Wx + b,  plus  s Wn
+    (5)  n        = tanh(z_n)
+    (6)  h        = (1 - z) * n + z * h_prev
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+
+from lstm_jax.cell import (
+    Cell,
+    Initializer,
+    init_blocks,
+    init_inputs,
+    input_gradients,
+    input_product,
+    named,
+    orthogonal,
+    weight_sizes,
+    zero_state,
+)
+from lstm_jax.identities import (
+    concatenate,
+    sigmoid,
+    tanh,
+    weight_gradient,
+    weighted_input,
+)
+
+
+class GRUBeforeParams(NamedTuple):
+    """Weights of the column blocks: reset gate, update gate, candidate.
+
+    Attributes:
+        Wx: input weights, (D, 3H).
+        Wh: recurrent weights of the two gates, (H, 2H).
+        Wn: recurrent weights of the candidate, (H, H).
+        b: biases, (3H,).
+    """
+
+    Wx: Array
+    Wh: Array
+    Wn: Array
+    b: Array
+
+
+class GRUBeforeState(NamedTuple):
+    """The state between two steps: h, the output, (..., H)."""
+
+    h: Array
+
+
+class GRUBeforeGates(NamedTuple):
+    """What the reverse needs beside the states: (2) and (5), each (..., H)."""
+
+    r: Array
+    z: Array
+    n: Array
+
+
+def init(
+    key: Array,
+    input_size: int,
+    hidden_size: int,
+    *,
+    dtype: DTypeLike = jnp.float32,
+    input_init: Initializer | None = None,
+    recurrent_init: Initializer = orthogonal,
+) -> GRUBeforeParams:
+    """Draws parameters; arguments and errors as in `lstm_jax.cell.init_weights`."""
+    key_x, key_h, key_n = jax.random.split(key, 3)
+    biases = (0.0, 0.0, 0.0)
+    return GRUBeforeParams(
+        **init_inputs(key_x, input_size, hidden_size, biases, dtype, input_init),
+        Wh=init_blocks(recurrent_init, key_h, hidden_size, hidden_size, 2, dtype),
+        Wn=init_blocks(recurrent_init, key_n, hidden_size, hidden_size, 1, dtype),
+    )
+
+
+def step(
+    params: GRUBeforeParams, state: GRUBeforeState, u: Array
+) -> tuple[GRUBeforeState, GRUBeforeGates]:
+    """Equations (1) to (6), from u = x Wx + b (..., 3H)."""
+    u_r, u_z, u_n = jnp.split(u, 3, axis=-1)
+    v_r, v_z = jnp.split(weighted_input(state.h, params.Wh), 2, axis=-1)
+    z_r = named(u_r + v_r, "z_r", 1)
+    z_z = named(u_z + v_z, "z_z", 1)
+    r = named(sigmoid(z_r), "r", 2)
+    z = named(sigmoid(z_z), "z", 2)
+    s = named(r * state.h, "s", 3)
+    z_n = named(u_n + weighted_input(s, params.Wn), "z_n", 4)
+    n = named(tanh(z_n), "n", 5)
+    h = named((1 - z) * n + z * state.h, "h", 6)
+    return GRUBeforeState(h=h), GRUBeforeGates(r, z, n)
+
+
+def backward(
+    params: GRUBeforeParams,
+    state: GRUBeforeState,
+    new_state: GRUBeforeState,
+    gates: GRUBeforeGates,
+    dnew: GRUBeforeState,
+) -> tuple[GRUBeforeState, Array]:
+    """The reverse of `step`, from (6) to (1)."""
+    del new_state
+    r, z, n = gates
+
+    dn = named(dnew.h * (1 - z), "dn", 6)
+    dz = named(dnew.h * (state.h - n), "dz", 6)
+    dz_n = named(dn * (1 - n**2), "dz_n", 5)
+    ds = named(dz_n @ params.Wn.T, "ds", 4)
+    dr = named(ds * state.h, "dr", 3)
+    dz_r = named(dr * r * (1 - r), "dz_r", 2)
+    dz_z = named(dz * z * (1 - z), "dz_z", 2)
+    # h_prev goes to (6), (3) and (1).
+    dh_prev = dnew.h * z + ds * r + concatenate(dz_r, dz_z) @ params.Wh.T
+    dh_prev = named(dh_prev, "dh_prev", 1)
+
+    return GRUBeforeState(h=dh_prev), concatenate(dz_r, dz_z, dz_n)
+
+
+def gradients(
+    params: GRUBeforeParams,
+    x: Array,
+    state: GRUBeforeState,
+    new_state: GRUBeforeState,
+    gates: GRUBeforeGates,
+    du: Array,
+) -> tuple[GRUBeforeParams, Array]:
+    """The weighted-input rule for (1) and (4), all steps at once."""
+    del new_state
+    dz_rz, dz_n = jnp.split(du, [2 * gates.r.shape[-1]], axis=-1)
+    dweights, dx = input_gradients(params, x, du)
+    dparams = GRUBeforeParams(
+        **dweights,
+        Wh=weight_gradient(dz_rz, state.h),
+        Wn=weight_gradient(dz_n, gates.r * state.h),
+    )
+    return dparams, dx
+
+
+GRU_BEFORE = Cell(
+    name="gru_before",
+    init=init,
+    sizes=weight_sizes,
+    initial_state=zero_state(GRUBeforeState),
+    project=input_product,
+    step=step,
+    backward=backward,
+    gradients=gradients,
+)

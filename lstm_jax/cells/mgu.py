@@ -1,0 +1,160 @@
+"""The minimal gated unit: a GRU whose one gate both resets and updates.
+
+Source: Zhou et al. (2016), "Minimal gated unit for recurrent neural networks". The
+forget gate multiplies h_prev before the candidate's product, so that there are two
+products a step; f = 1 takes the candidate::
+
+    (1)  z_f = the gate's block of  x Wx + b,  plus  h_prev Wh
+    (2)  f   = σ(z_f)
+    (3)  s   = f * h_prev
+    (4)  z_g = the candidate's block of  x Wx + b,  plus  s Wg
+    (5)  g   = tanh(z_g)
+    (6)  h   = (1 - f) * h_prev + f * g
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+
+from lstm_jax.cell import (
+    Cell,
+    Initializer,
+    init_blocks,
+    init_inputs,
+    input_gradients,
+    input_product,
+    named,
+    orthogonal,
+    weight_sizes,
+    zero_state,
+)
+from lstm_jax.identities import (
+    concatenate,
+    sigmoid,
+    tanh,
+    weight_gradient,
+    weighted_input,
+)
+
+
+class MGUParams(NamedTuple):
+    """Weights of the two column blocks: forget gate, candidate.
+
+    Attributes:
+        Wx: input weights, (D, 2H).
+        Wh: recurrent weights of the gate, (H, H).
+        Wg: recurrent weights of the candidate, (H, H).
+        b: biases, (2H,).
+    """
+
+    Wx: Array
+    Wh: Array
+    Wg: Array
+    b: Array
+
+
+class MGUState(NamedTuple):
+    """The state between two steps: h, the output, (..., H)."""
+
+    h: Array
+
+
+class MGUGates(NamedTuple):
+    """What the reverse needs beside the states: (2) and (5), each (..., H)."""
+
+    f: Array
+    g: Array
+
+
+def init(
+    key: Array,
+    input_size: int,
+    hidden_size: int,
+    *,
+    dtype: DTypeLike = jnp.float32,
+    forget_bias: float = 1.0,
+    input_init: Initializer | None = None,
+    recurrent_init: Initializer = orthogonal,
+) -> MGUParams:
+    """Draws parameters; arguments and errors as in `lstm_jax.cell.init_weights`.
+
+    `forget_bias` is the gate's bias, large in Zhou et al.; the candidate's is 0.
+    """
+    key_x, key_h, key_g = jax.random.split(key, 3)
+    biases = (forget_bias, 0.0)
+    return MGUParams(
+        **init_inputs(key_x, input_size, hidden_size, biases, dtype, input_init),
+        Wh=init_blocks(recurrent_init, key_h, hidden_size, hidden_size, 1, dtype),
+        Wg=init_blocks(recurrent_init, key_g, hidden_size, hidden_size, 1, dtype),
+    )
+
+
+def step(params: MGUParams, state: MGUState, u: Array) -> tuple[MGUState, MGUGates]:
+    """Equations (1) to (6), from u = x Wx + b (..., 2H)."""
+    u_f, u_g = jnp.split(u, 2, axis=-1)
+    z_f = named(u_f + weighted_input(state.h, params.Wh), "z_f", 1)
+    f = named(sigmoid(z_f), "f", 2)
+    s = named(f * state.h, "s", 3)
+    z_g = named(u_g + weighted_input(s, params.Wg), "z_g", 4)
+    g = named(tanh(z_g), "g", 5)
+    h = named((1 - f) * state.h + f * g, "h", 6)
+    return MGUState(h=h), MGUGates(f, g)
+
+
+def backward(
+    params: MGUParams,
+    state: MGUState,
+    new_state: MGUState,
+    gates: MGUGates,
+    dnew: MGUState,
+) -> tuple[MGUState, Array]:
+    """The reverse of `step`, from (6) to (1)."""
+    del new_state
+    f, g = gates
+
+    dg = named(dnew.h * f, "dg", 6)
+    dz_g = named(dg * (1 - g**2), "dz_g", 5)
+    ds = named(dz_g @ params.Wg.T, "ds", 4)
+    # f goes to (6) and to (3).
+    df = named(dnew.h * (g - state.h) + ds * state.h, "df", 3)
+    dz_f = named(df * f * (1 - f), "dz_f", 2)
+    # h_prev goes to (6), (3) and (1).
+    dh_prev = dnew.h * (1 - f) + ds * f + dz_f @ params.Wh.T
+    dh_prev = named(dh_prev, "dh_prev", 1)
+
+    return MGUState(h=dh_prev), concatenate(dz_f, dz_g)
+
+
+def gradients(
+    params: MGUParams,
+    x: Array,
+    state: MGUState,
+    new_state: MGUState,
+    gates: MGUGates,
+    du: Array,
+) -> tuple[MGUParams, Array]:
+    """The weighted-input rule for (1) and (4), all steps at once."""
+    del new_state
+    dz_f, dz_g = jnp.split(du, 2, axis=-1)
+    dweights, dx = input_gradients(params, x, du)
+    dparams = MGUParams(
+        **dweights,
+        Wh=weight_gradient(dz_f, state.h),
+        Wg=weight_gradient(dz_g, gates.f * state.h),
+    )
+    return dparams, dx
+
+
+MGU = Cell(
+    name="mgu",
+    init=init,
+    sizes=weight_sizes,
+    initial_state=zero_state(MGUState),
+    project=input_product,
+    step=step,
+    backward=backward,
+    gradients=gradients,
+)

@@ -1,0 +1,198 @@
+"""Pictures, the only module that imports matplotlib; drawn without a screen.
+
+Colours are Okabe & Ito's (2008), which the colour-blind tell apart.
+"""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from lstm_jax.data import write_whole
+
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#767676"
+
+
+class ScoredText(NamedTuple):
+    """A text and what a classifier says after every word of it.
+
+    Attributes:
+        words: n words.
+        scores: (n,) probabilities of the label "positive".
+        label: the true one.
+    """
+
+    words: tuple[str, ...]
+    scores: Any
+    label: str
+
+
+def training_curves(path: Path, metrics: Sequence[dict[str, Any]]) -> None:
+    """Draws loss and accuracy over the steps of a run, training and validation.
+
+    Args:
+        path: the PNG to write.
+        metrics: the lines of a run's metrics.jsonl, of the kinds "step" and
+            "evaluation".
+    """
+    figure = _figure(9.0, 3.6)
+    steps = [row for row in metrics if row["kind"] == "step"]
+    evaluations = [row for row in metrics if row["kind"] == "evaluation"]
+    x = np.asarray([row["step"] for row in steps])
+    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        y = np.asarray([row[name] for row in steps])
+        smooth = _running_mean(y, max(1, len(y) // 50))
+        axes.plot(x, y, color=BLUE, alpha=0.2, linewidth=0.6)
+        axes.plot(x, smooth, color=BLUE, label="training, running mean")
+        axes.plot(
+            [row["step"] for row in evaluations],
+            [row[name] for row in evaluations],
+            color=ORANGE,
+            marker="o",
+            linestyle="--",
+            label="validation, averaged weights",
+        )
+        axes.set_xlabel("training step")
+        axes.legend(frameon=False)
+        _plain(axes)
+    loss, accuracy = figure.axes
+    loss.set_ylabel("cross-entropy (nats)")
+    loss.set_ylim(bottom=0)
+    accuracy.set_ylabel("accuracy")
+    accuracy.set_ylim(0.45, 1.0)
+    accuracy.yaxis.set_major_formatter(PercentFormatter(1.0))
+    _save(figure, path)
+
+
+def running_scores(path: Path, texts: Sequence[ScoredText]) -> None:
+    """Draws for every text its score after every word, over the words themselves.
+
+    Above, the score as a line, the widest changes marked with their words; below, the
+    text, each word on the colour of the score that it led to.
+
+    Args:
+        path: the PNG to write.
+        texts: at least one.
+    """
+    columns = 116
+    lines = [_wrap(text.words, columns) for text in texts]
+    heights = [h for wrapped in lines for h in (1.45, 0.3 + 0.19 * len(wrapped))]
+    figure = _figure(10.0, sum(heights) + 0.55 * len(texts) + 0.3)
+    grid = figure.subplots(2 * len(texts), 1, height_ratios=heights)
+    for number, (text, wrapped) in enumerate(zip(texts, lines, strict=True)):
+        _score_line(grid[2 * number], text)
+        _coloured_words(grid[2 * number + 1], text, wrapped, columns)
+    _save(figure, path)
+
+
+def _score_line(axes: Axes, text: ScoredText) -> None:
+    scores = np.asarray(text.scores)
+    x = np.arange(1, len(scores) + 1)
+    axes.axhline(0.5, color=GREY, linewidth=0.8, linestyle=":")
+    axes.fill_between(x, 0.5, scores, scores >= 0.5, color=BLUE, alpha=0.25, lw=0)
+    axes.fill_between(x, 0.5, scores, scores <= 0.5, color=ORANGE, alpha=0.25, lw=0)
+    axes.plot(x, scores, color="black", linewidth=1.2)
+    for n in _widest_changes(scores, 4):
+        rising = scores[n] > scores[n - 1]
+        axes.plot(x[n], scores[n], "o", color=BLUE if rising else ORANGE, markersize=4)
+        axes.annotate(
+            text.words[n],
+            (x[n], scores[n]),
+            xytext=(0, 6 if rising else -6),
+            textcoords="offset points",
+            ha="center",
+            va="bottom" if rising else "top",
+            fontsize=9,
+        )
+    axes.set_xlim(0.5, len(scores) + 0.5)
+    axes.set_ylim(-0.22, 1.22)
+    axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
+    axes.set_ylabel("P(positive)")
+    axes.set_xlabel("words read")
+    axes.set_title(f"a {text.label} review", loc="left", fontsize=10)
+    _plain(axes)
+
+
+def _coloured_words(
+    axes: Axes, text: ScoredText, wrapped: list[list[int]], columns: int
+) -> None:
+    """The words on their scores' colours; one unit of x is one letter's width."""
+    axes.set_axis_off()
+    axes.set_xlim(0, columns)
+    axes.set_ylim(len(wrapped), 0)
+    colours = LinearSegmentedColormap.from_list("score", [ORANGE, "white", BLUE])
+    for line, numbers in enumerate(wrapped):
+        column = 0
+        for n in numbers:
+            word = text.words[n]
+            colour = colours(0.2 + 0.6 * float(text.scores[n]))  # letters stay legible
+            axes.barh(line + 0.5, len(word) + 1, 0.92, column, color=colour, lw=0)
+            axes.text(
+                column + 0.5,
+                line + 0.52,
+                word,
+                family="monospace",
+                fontsize=9,
+                va="center",
+            )
+            column += len(word) + 1
+
+
+def _wrap(words: Sequence[str], columns: int) -> list[list[int]]:
+    """The numbers of the words that go on each line of so many letters."""
+    lines: list[list[int]] = [[]]
+    used = 0
+    for number, word in enumerate(words):
+        if used + len(word) + 1 > columns and lines[-1]:
+            lines.append([])
+            used = 0
+        lines[-1].append(number)
+        used += len(word) + 1
+    return lines
+
+
+def _widest_changes(scores: np.ndarray, count: int) -> list[int]:
+    """The words with the widest changes, none within a twelfth of the text of another.
+
+    The first words move every score, and are left out.
+    """
+    apart = max(1, len(scores) // 12)
+    chosen: list[int] = []
+    changes = np.abs(np.diff(scores, prepend=scores[:1]))
+    for n in np.argsort(-changes, kind="stable"):
+        if n >= 3 and all(abs(int(n) - other) > apart for other in chosen):
+            chosen.append(int(n))
+        if len(chosen) == count:
+            break
+    return chosen
+
+
+def _running_mean(values: np.ndarray, width: int) -> np.ndarray:
+    """The mean of the last `width` values, or of as many as there are."""
+    sums = np.cumsum(np.insert(values, 0, 0.0))
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(ends - width, 0)
+    return (sums[ends] - sums[starts]) / (ends - starts)
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _plain(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150)
+    write_whole(path, buffer.getvalue())

@@ -1,0 +1,32 @@
+"""Backpropagation through the computation graph of any JAX function.
+
+The article's section on computation graphs made runnable: write the computation down as
+a graph, go back through it node by node, and at every node apply a local rule.
+
+* `grad`, `value_and_grad`, `vjp`: gradients by the rules alone.
+* `RULES`, `rule`: the table, and how to add a row.
+* `named_values`, `named_cotangents`: what a function's named quantities are worth, and
+  the gradients with respect to them.
+* `render`: a drawing of the graph.
+
+None of it calls JAX's own differentiation, so it is a second opinion on it.
+"""
+
+from lstm_jax.graph.names import named_cotangents, named_values
+from lstm_jax.graph.rules import RULES, Rule, elementwise, local, rule
+from lstm_jax.graph.transforms import grad, value_and_grad, vjp
+from lstm_jax.graph.walk import UnknownPrimitiveError
+
+__all__ = [
+    "RULES",
+    "Rule",
+    "UnknownPrimitiveError",
+    "elementwise",
+    "grad",
+    "local",
+    "named_cotangents",
+    "named_values",
+    "rule",
+    "value_and_grad",
+    "vjp",
+]

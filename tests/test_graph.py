@@ -1,0 +1,916 @@
+"""The computation graph: each rule against JAX, then programs made of many."""
+
+import ast
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from jax import lax, tree
+from jax.ad_checkpoint import checkpoint_name
+from jax.extend.core import Primitive, jaxprs_in_params, primitives
+from numpy.testing import assert_allclose
+
+from lstm_jax import graph, identities
+from lstm_jax.cells import CELLS
+from lstm_jax.graph import rules, walk
+
+TOLERANCE = 1e-12
+RNG = np.random.default_rng(0)
+
+
+def normal(*shape: int) -> np.ndarray:
+    return RNG.normal(size=shape)
+
+
+def positive(*shape: int) -> np.ndarray:
+    return RNG.uniform(0.5, 2.0, size=shape)
+
+
+def inside(*shape: int) -> np.ndarray:
+    """Values of magnitude below 1."""
+    return RNG.uniform(-0.9, 0.9, size=shape)
+
+
+def assert_close(found: Any, expected: Any, tolerance: float = TOLERANCE) -> None:
+    """Equal trees, shapes and dtypes; values relative to the largest of each array."""
+    assert tree.structure(found) == tree.structure(expected)
+    for f, e in zip(tree.leaves(found), tree.leaves(expected), strict=True):
+        assert f.shape == e.shape
+        assert f.dtype == e.dtype
+        if e.size and e.dtype != jax.dtypes.float0:
+            bound = tolerance * max(1e-300, np.max(np.abs(e)))
+            assert_allclose(f, e, rtol=0, atol=bound)
+
+
+def random_like(outputs: Any) -> Any:
+    """A gradient for the outputs: random where they are floating, float0 elsewhere."""
+
+    def draw(output: Any) -> np.ndarray:
+        if jnp.issubdtype(output.dtype, jnp.floating):
+            drawn = np.random.default_rng(output.size).normal(size=output.shape)
+            return jnp.asarray(drawn, output.dtype)
+        return np.zeros(output.shape, jax.dtypes.float0)
+
+    return tree.map(draw, outputs)
+
+
+def primitives_of(fn: Any, *args: Any) -> set[str]:
+    def visit(jaxpr: Any) -> Iterator[str]:
+        for equation in walk.opened(jaxpr)[0].eqns:
+            yield equation.primitive.name
+            for inner in jaxprs_in_params(equation.params):
+                yield from visit(inner)
+
+    return set(visit(jax.make_jaxpr(fn)(*args)))
+
+
+# --- one row for each rule ------------------------------------------------------------
+
+
+class Row(NamedTuple):
+    fn: Any
+    args: tuple[np.ndarray, ...]
+
+
+def row(fn: Any, *args: np.ndarray) -> Row:
+    return Row(fn, args)
+
+
+INDICES = np.array([[2], [0], [2], [3]])
+START = np.array(1)
+GATHERED = lax.GatherDimensionNumbers(
+    offset_dims=(1,), collapsed_slice_dims=(0,), start_index_map=(0,)
+)
+PERMUTED = np.random.default_rng(1).permutation(24).reshape(4, 6) / 7.0
+
+
+SINCE_JAX_0_12 = ("log2", "one_minus_square")
+
+ROWS = {
+    "add": row(lambda a, b: lax.add(a, b), normal(3, 4), normal(1, 4)),
+    "add_any": row(primitives.add_jaxvals_p.bind, normal(3), normal(3)),
+    "mul": row(lambda a, b: lax.mul(a, b), normal(3, 4), normal(3, 1)),
+    "tanh": row(jnp.tanh, normal(3, 4)),
+    "logistic": row(lax.logistic, normal(3, 4)),
+    "dot_general": row(
+        lambda x, w: jnp.einsum("bijk,lbki->ljb", x, w),
+        normal(2, 3, 4, 5),
+        normal(3, 2, 5, 3),
+    ),
+    "concatenate": row(
+        lambda a, b: jnp.concatenate([a, b, a], 1), normal(2, 3), normal(2, 1)
+    ),
+    "split": row(lambda a: lax.split(a, (1, 3, 2), axis=1), normal(2, 6)),
+    "neg": row(lax.neg, normal(3)),
+    "sub": row(lax.sub, normal(3, 4), normal()),
+    "div": row(lax.div, normal(3, 1), positive(3, 4)),
+    "max": row(lax.max, normal(3, 4), normal(3, 4)),
+    "min": row(lax.min, normal(3, 4), normal(3, 4)),
+    "pow": row(lax.pow, positive(3, 4), normal(3, 4)),
+    "atan2": row(lax.atan2, normal(3), normal(3)),
+    "abs": row(lax.abs, normal(3)),
+    "square": row(lax.square, normal(3)),
+    "one_minus_square": row(lambda a: primitives.one_minus_square_p.bind(a), normal(3)),
+    "sqrt": row(lax.sqrt, positive(3)),
+    "rsqrt": row(lax.rsqrt, positive(3)),
+    "cbrt": row(lax.cbrt, normal(3)),
+    "exp": row(lax.exp, normal(3)),
+    "exp2": row(lax.exp2, normal(3)),
+    "expm1": row(lax.expm1, normal(3)),
+    "log": row(lax.log, positive(3)),
+    "log2": row(jnp.log2, positive(3)),
+    "log1p": row(lax.log1p, inside(3)),
+    "sin": row(lax.sin, normal(3)),
+    "cos": row(lax.cos, normal(3)),
+    "tan": row(lax.tan, inside(3)),
+    "sinh": row(lax.sinh, normal(3)),
+    "cosh": row(lax.cosh, normal(3)),
+    "asin": row(lax.asin, inside(3)),
+    "acos": row(lax.acos, inside(3)),
+    "atan": row(lax.atan, normal(3)),
+    "asinh": row(lax.asinh, normal(3)),
+    "acosh": row(lax.acosh, 1 + positive(3)),
+    "atanh": row(lax.atanh, inside(3)),
+    "erf": row(lax.erf, normal(3)),
+    "erfc": row(lax.erfc, normal(3)),
+    "integer_pow": row(
+        lambda a: lax.integer_pow(a, -3) + lax.integer_pow(a, 0), positive(3)
+    ),
+    "clamp": row(lax.clamp, -positive(3, 4), 2 * normal(3, 4), positive(3, 4)),
+    "select_n": row(
+        lambda a, b, c: lax.select_n(np.array([0, 2, 1, 0], np.int32), a, b, c),
+        normal(4),
+        normal(4),
+        normal(4),
+    ),
+    "convert_element_type": row(lambda a: a.astype(jnp.float32), normal(3)),
+    "reduce_precision": row(lambda a: lax.reduce_precision(a, 8, 10), normal(3)),
+    "copy": row(jnp.copy, normal(3)),
+    "sharding_constraint": row(
+        lambda a: lax.with_sharding_constraint(
+            a, jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        ),
+        normal(3),
+    ),
+    "device_put": row(lambda a, b: jax.device_put((a, b)), normal(3), normal(2)),
+    "optimization_barrier": row(
+        lambda a, b: lax.optimization_barrier((a, b)), normal(3), normal(2)
+    ),
+    "stop_gradient": row(lambda a: a * lax.stop_gradient(a), normal(3)),
+    "sign": row(lambda a: a * lax.sign(a), normal(3)),
+    "floor": row(lambda a: a * lax.floor(a), normal(3)),
+    "ceil": row(lambda a: a * lax.ceil(a), normal(3)),
+    "round": row(lambda a: a * lax.round(a), normal(3)),
+    "reduce_sum": row(lambda a: a.sum((0, 2)), normal(2, 3, 4)),
+    "broadcast_in_dim": row(
+        lambda a: lax.broadcast_in_dim(a, (5, 3, 2, 4), (1, 3)), normal(3, 1)
+    ),
+    "tile": row(lambda a: jnp.tile(a, (2, 3)), normal(4, 2)),
+    "reduce_max": row(lambda a: a.max((0, 2)), np.round(normal(4, 3, 6))),
+    "reduce_min": row(lambda a: a.min(1), np.round(normal(4, 9))),
+    "reduce_prod": row(lambda a: a.prod((0, 2)), np.round(normal(2, 3, 2), 1)),
+    "cumsum": row(lambda a: lax.cumsum(a, 1, reverse=True), normal(2, 5)),
+    "cumprod": row(lambda a: lax.cumprod(a, 1), normal(2, 5)),
+    "cummax": row(lambda a: lax.cummax(a, 1, reverse=True), PERMUTED),
+    "cummin": row(lambda a: lax.cummin(a, 0), PERMUTED),
+    "cumlogsumexp": row(lambda a: lax.cumlogsumexp(a, 0), normal(5, 2)),
+    "reshape": row(lambda a: a.reshape(4, 3), normal(3, 4)),
+    "squeeze": row(lambda a: lax.squeeze(a, (1,)), normal(3, 1, 2)),
+    "transpose": row(lambda a: a.transpose(2, 0, 1), normal(2, 3, 4)),
+    "rev": row(lambda a: lax.rev(a, (0, 2)), normal(2, 3, 4)),
+    "stack": row(lambda a, b: jnp.stack([a, b, a], 1), normal(2, 3), normal(2, 3)),
+    "unstack": row(lambda a: jnp.unstack(a, axis=1)[:2], normal(2, 3)),
+    "slice": row(lambda a: lax.slice(a, (1, 0), (7, 3), (2, 1)), normal(8, 3)),
+    "pad": row(
+        lambda a, v: lax.pad(a, v, ((-1, 2, 1), (0, -2, 2))), normal(4, 3), normal()
+    ),
+    "dynamic_slice": row(
+        lambda a: lax.dynamic_slice(a, (START, START), (2, 1)), normal(4, 3)
+    ),
+    "dynamic_update_slice": row(
+        lambda a, b: lax.dynamic_update_slice(a, b, (START, START)),
+        normal(4, 3),
+        normal(2, 2),
+    ),
+    "gather": row(
+        lambda a: lax.gather(a, INDICES, GATHERED, (1, 3), mode="fill"), normal(4, 3)
+    ),
+    "scatter-add": row(
+        lambda a, u: a.at[INDICES[:, 0], 1:3].add(u), normal(4, 3), normal(4, 2)
+    ),
+    "scatter": row(
+        lambda a, u: a.at[INDICES[:, 0], :2].set(u), normal(4, 3), normal(4, 2)
+    ),
+}
+
+
+@pytest.fixture(params=sorted(ROWS))
+def a_row(request) -> tuple[str, Row]:
+    name = request.param
+    if name in SINCE_JAX_0_12 and not hasattr(primitives, f"{name}_p"):
+        pytest.skip(f"this JAX has no primitive {name!r}")
+    assert name in primitives_of(ROWS[name].fn, *ROWS[name].args)
+    return name, ROWS[name]
+
+
+def test_every_rule_has_a_row():
+    assert set(ROWS) == set(graph.RULES)
+
+
+def value_and_gradients(vjp: Any, fn: Any, args: tuple) -> tuple[Any, tuple]:
+    """Compiled as one: operation by operation the tests would take minutes."""
+
+    def evaluate(*args: Any) -> tuple[Any, tuple]:
+        value, pullback = vjp(fn, *args)
+        return value, pullback(random_like(value))
+
+    return jax.jit(evaluate)(*args)
+
+
+def test_rule(a_row):
+    _, (fn, args) = a_row
+    found = value_and_gradients(graph.vjp, fn, args)
+    assert_close(found, value_and_gradients(jax.vjp, fn, args))
+
+
+def test_rule_differentiated_again(a_row):
+    """The walk is made of operations that have rules."""
+    _, (fn, args) = a_row
+
+    def pulled_back(vjp: Any, *args: Any) -> jax.Array:
+        value, pullback = vjp(fn, *args)
+        gradients = pullback(tree.map(lambda c: c + c**2, value))
+        return sum(jnp.sum(g**2) for g in gradients)
+
+    numbers = tuple(range(len(args)))
+    found = graph.grad(lambda *args: pulled_back(graph.vjp, *args), numbers)
+    expected = jax.grad(lambda *args: pulled_back(jax.vjp, *args), numbers)
+    assert_close(jax.jit(found)(*args), jax.jit(expected)(*args))
+
+
+def test_a_wrong_rule_is_seen(a_row, monkeypatch):
+    """Each row of the tests depends on its rule: 1% is noticed."""
+    name, (fn, args) = a_row
+    right = graph.RULES[name]
+
+    def wrong(dc: Any, *args: Any, **params: Any) -> Any:
+        leaving = right.backward(dc, *args, **params)
+        return dc if leaving is None else tree.map(lambda d: 1.01 * d, leaving)
+
+    expected = value_and_gradients(graph.vjp, fn, args)
+    monkeypatch.setitem(graph.RULES, name, right._replace(backward=wrong))
+    found = value_and_gradients(graph.vjp, fn, args)
+    with pytest.raises(AssertionError, match="Mismatched"):
+        assert_close(found, expected)
+
+
+@settings(max_examples=10)
+@given(st.data())
+def test_products_of_any_axes(data):
+    """dX = dZ·Wᵀ and dW = Xᵀ·dZ whatever is contracted, batched and transposed."""
+    sizes = dict(zip("abcdef", (2, 3, 1, 2, 3, 2), strict=True))
+    roles = st.sampled_from(["x", "w", "contracted", "batched", "absent"])
+    role = {letter: data.draw(roles) for letter in sizes}
+
+    def some(*wanted: str) -> str:
+        letters = [letter for letter in sizes if role[letter] in wanted]
+        return "".join(data.draw(st.permutations(letters)))
+
+    x, w = some("x", "contracted", "batched"), some("w", "contracted", "batched")
+    spec = f"{x},{w}->{some('x', 'w', 'batched')}"
+    args = tuple(normal(*(sizes[k] for k in letters)) for letters in (x, w))
+
+    def product(x: Any, w: Any) -> jax.Array:
+        return jnp.einsum(spec, x, w)
+
+    found = value_and_gradients(graph.vjp, product, args)
+    assert_close(found, value_and_gradients(jax.vjp, product, args))
+
+
+def test_rules_are_the_articles():
+    a, b, dc = normal(3, 4), normal(3, 4), normal(3, 4)
+    x, w, bias, dz = normal(5, 3), normal(3, 4), normal(4), normal(5, 4)
+    a, b, dc, x, w, bias, dz = map(jnp.asarray, (a, b, dc, x, w, bias, dz))
+    table = [
+        (identities.add, (a, b), dc, identities.add_backward(dc)),
+        (identities.multiply, (a, b), dc, identities.multiply_backward(dc, a, b)),
+        (identities.tanh, (a,), dc, (identities.tanh_backward(dc, jnp.tanh(a)),)),
+        (
+            identities.sigmoid,
+            (a,),
+            dc,
+            (identities.sigmoid_backward(dc, identities.sigmoid(a)),),
+        ),
+        (
+            identities.weighted_input,
+            (x, w, bias),
+            dz,
+            identities.weighted_input_backward(dz, x, w),
+        ),
+    ]
+    for forward, operands, arriving, expected in table:
+        _, pullback = graph.vjp(forward, *operands)
+        assert_close(pullback(arriving), expected)
+
+
+# --- programs: many rules, and graphs inside graphs -----------------------------------
+
+
+class Layer(NamedTuple):
+    W: jax.Array
+    b: jax.Array
+
+
+def layer(inputs: int, outputs: int) -> Layer:
+    return Layer(normal(inputs, outputs), normal(outputs))
+
+
+def mlp_cross_entropy(layers: list[Layer], x: Any, labels: Any) -> jax.Array:
+    for W, b in layers[:-1]:
+        x = jax.nn.relu(x @ W + b)
+    log_p = jax.nn.log_softmax(x @ layers[-1].W + layers[-1].b)
+    return -jnp.mean(jnp.take_along_axis(log_p, labels[:, None], 1))
+
+
+def sentiment(params: dict, key: Any, tokens: Any, mask: Any, labels: Any) -> jax.Array:
+    """Embedding, dropout, layer norm, masked max and mean pooling, binary loss."""
+    e = params["embedding"][tokens]
+    keep = jax.random.bernoulli(key, 0.8, e.shape)
+    e = jnp.where(keep, e / 0.8, 0)
+    mean, variance = e.mean(-1, keepdims=True), e.var(-1, keepdims=True)
+    e = params["scale"] * (e - mean) * lax.rsqrt(variance + 1e-6)
+    noise = 0.1 * jax.random.normal(key, e.shape)
+    e = e + noise
+    largest = jnp.max(jnp.where(mask[..., None], e, -jnp.inf), 1)
+    mean = jnp.sum(e * mask[..., None].astype(e.dtype), 1) / jnp.sum(
+        mask, 1, keepdims=True, dtype=e.dtype
+    )
+    logits = (jnp.concatenate([largest, mean], -1) @ params["w"])[:, 0]
+    return jnp.mean(jnp.logaddexp(0.0, logits) - labels * logits)
+
+
+def scan_with_all_roles(reverse: bool) -> Any:
+    """Constants, carries, an integer carry, one that is not used, xs and ys."""
+
+    def fn(W: Any, h: Any, xs: Any) -> Any:
+        def step(carry: Any, at: Any) -> Any:
+            h, count, unused = carry
+            x, k = at
+            h = jnp.tanh(h @ W + x * count.astype(x.dtype))
+            return (h, count + k, unused), (h * x, jnp.argmax(h), count)
+
+        start = (h, jnp.int32(0), jnp.ones(()))
+        ks = jnp.arange(len(xs), dtype=jnp.int32)
+        (h, _, _), (ys, _, _) = lax.scan(step, start, (xs, ks), reverse=reverse)
+        return h, ys
+
+    return fn
+
+
+def nested_scans(W: Any, xs: Any) -> Any:
+    def outer(h: Any, x: Any) -> Any:
+        def inner(h: Any, w: Any) -> Any:
+            return jnp.sin(h * w + x), h[0]
+
+        h, ys = lax.scan(inner, h, W)
+        return h, ys.sum() * x
+
+    return lax.scan(outer, xs[0], xs)
+
+
+def scan_of_nothing(W: Any, h: Any) -> Any:
+    return lax.scan(lambda h, _: (h @ W, h), h, None, length=0)
+
+
+def repeated(W: Any, h: Any) -> Any:
+    return lax.fori_loop(0, 4, lambda k, h: jnp.sin(h @ W) + k, h)
+
+
+def recurrence(a: Any, b: Any) -> Any:
+    """A linear recurrence in parallel: h_t = a_t h_{t-1} + b_t."""
+
+    def combine(earlier: Any, later: Any) -> Any:
+        return earlier[0] * later[0], earlier[1] * later[0] + later[1]
+
+    return lax.associative_scan(combine, (a, b))[1]
+
+
+def branches(index: Any, x: Any, w: Any) -> Any:
+    choices = [lambda x, w: x * w, lambda x, w: jnp.sin(x), lambda x, w: w**2 * x]
+    return lax.switch(index, choices, x, w)
+
+
+@jax.custom_jvp
+def with_jvp(x: Any) -> Any:
+    return jnp.exp(x) * 2
+
+
+with_jvp.defjvp(lambda primals, tangents: (with_jvp(*primals), tangents[0] * jnp.nan))
+
+
+@jax.custom_vjp
+def with_vjp(x: Any, y: Any) -> Any:
+    return jnp.exp(x) * y, jnp.sin(y)
+
+
+with_vjp.defvjp(
+    lambda x, y: (with_vjp(x, y), None), lambda _, dcs: (dcs[0] * jnp.nan, dcs[1])
+)
+
+
+@jax.custom_batching.custom_vmap
+def with_vmap(x: Any) -> Any:
+    return jnp.exp(x)
+
+
+@jax.checkpoint
+def checkpointed(x: Any, w: Any) -> Any:
+    return checkpoint_name(jnp.sin(x @ w), "y (1)") ** 2
+
+
+@jax.jit
+def compiled(x: Any) -> Any:
+    return jax.jit(lambda y: jnp.sin(y) * PERMUTED)(x) + x
+
+
+def fan_out(x: Any) -> Any:
+    """B = f(A), C = g(A) and A itself: three uses, of which one twice."""
+    b, c = jnp.sin(x), x**3
+    return b * c * x + c, x, x
+
+
+KEY = jax.random.key(0)
+TOKENS = RNG.integers(0, 7, size=(3, 5))
+MASK = np.arange(5) < np.array([5, 1, 3])[:, None]
+PARAMS = {"embedding": normal(7, 4), "scale": positive(4), "w": normal(8, 1)}
+
+PROGRAMS = {
+    "mlp with softmax cross-entropy": (
+        lambda layers: mlp_cross_entropy(layers, X_MLP, LABELS),
+        ([layer(4, 8), layer(8, 6), layer(6, 3)],),
+    ),
+    "embedding, dropout, layer norm, pooling": (
+        sentiment,
+        (PARAMS, KEY, TOKENS, MASK, np.array([1.0, 0.0, 1.0])),
+    ),
+    "scan": (scan_with_all_roles(False), (normal(3, 3), normal(2, 3), normal(5, 2, 3))),
+    "scan in reverse": (
+        scan_with_all_roles(True),
+        (normal(3, 3), normal(2, 3), normal(5, 2, 3)),
+    ),
+    "scans in a scan": (nested_scans, (normal(4), normal(3, 2))),
+    "scan of no steps": (scan_of_nothing, (normal(3, 3), normal(3))),
+    "fixed loop": (repeated, (normal(3, 3), normal(2, 3))),
+    "associative scan": (recurrence, (normal(7, 2), normal(7, 2))),
+    "switch": (branches, (np.int32(2), normal(3), normal(3))),
+    "switch in vmap": (
+        jax.vmap(branches, (0, 0, None)),
+        (np.arange(3, dtype=np.int32), normal(3, 2), normal(2)),
+    ),
+    "logsumexp, extreme": (
+        lambda z: jax.nn.logsumexp(z, 1),
+        (np.array([[1000.0, -1000.0, 999.0], [-jnp.inf, 0.0, 1.0]]),),
+    ),
+    "saturated gates": (
+        lambda z: jax.nn.sigmoid(z) * jnp.tanh(z) + jax.nn.log_sigmoid(z),
+        (np.array([-1000.0, -30.0, 0.0, 30.0, 1000.0]),),
+    ),
+    "activations": (
+        lambda z: jax.nn.gelu(z) + jax.nn.silu(z) * jax.nn.elu(z) - jax.nn.softplus(z),
+        (normal(3, 4),),
+    ),
+    "roll, repeat, flip, outer": (
+        lambda a: jnp.outer(jnp.roll(a, 2)[::-1], jnp.repeat(a, 2)),
+        (normal(4),),
+    ),
+    "checkpoint": (checkpointed, (normal(2, 3), normal(3, 3))),
+    "jit in jit": (compiled, (PERMUTED,)),
+    "vmap": (
+        jax.vmap(lambda x, w: jnp.tanh(w @ x)[TOKENS[0] % 3], (0, None)),
+        (normal(5, 4), normal(3, 4)),
+    ),
+    "fan-out": (fan_out, (normal(3),)),
+    "derivative of a derivative": (
+        jax.grad(lambda x: jnp.sum(jnp.sin(x) ** 3)),
+        (normal(3),),
+    ),
+    "not used, and constant": (
+        lambda a, b: (2 * a, jnp.ones(3)),
+        (normal(2), normal(3)),
+    ),
+}
+X_MLP, LABELS = normal(5, 4), np.array([0, 2, 1, 1, 0])
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_program(name):
+    fn, args = PROGRAMS[name]
+    value, pullback = graph.vjp(fn, *args)
+    expected, expected_pullback = jax.vjp(fn, *args)
+    cotangent = random_like(expected)
+    assert_close(value, expected)
+    assert_close(pullback(cotangent), expected_pullback(cotangent))
+
+
+@pytest.mark.parametrize(
+    "name", ["scan", "scans in a scan", "associative scan", "fan-out", "switch"]
+)
+def test_program_differentiated_again(name):
+    fn, args = PROGRAMS[name]
+    argnums = [k for k, arg in enumerate(args) if arg.dtype == np.float64]
+
+    def squared(grad: Any, *args: Any) -> jax.Array:
+        def loss(*args: Any) -> jax.Array:
+            return sum(jnp.sum(jnp.sin(y)) for y in tree.leaves(fn(*args)))
+
+        return sum(jnp.sum(g**2) for g in tree.leaves(grad(loss, argnums)(*args)))
+
+    found = graph.grad(lambda *args: squared(graph.grad, *args), argnums)
+    expected = jax.grad(lambda *args: squared(jax.grad, *args), argnums)
+    assert_close(jax.jit(found)(*args), jax.jit(expected)(*args), 1e-11)
+
+
+@pytest.mark.parametrize(
+    ("fn", "args"),
+    [(with_jvp, (normal(3),)), (with_vjp, (normal(3), normal(3)))],
+    ids=["custom_jvp", "custom_vjp"],
+)
+def test_custom_rules_are_looked_through(fn, args):
+    """What is differentiated is the function, not the (here: wrong) rule it carries."""
+    value, pullback = graph.vjp(fn, *args)
+    _, expected_pullback = jax.vjp(fn.__wrapped__, *args)
+    cotangent = random_like(value)
+    assert_close(pullback(cotangent), expected_pullback(cotangent))
+
+
+def test_other_calls_are_looked_through():
+    with_vmap.def_vmap(lambda size, batched, x: (jnp.exp(x), batched[0]))
+    assert_close(graph.grad(with_vmap)(0.5), jnp.exp(0.5))
+
+
+@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("loop", ["scanned", "unrolled"])
+def test_every_cell(name, loop):
+    cell = CELLS[name]
+    params = cell.init(KEY, 3, 4, dtype=jnp.dtype("float64"))
+    params = tree.map(lambda p: p + 0.1 * jnp.asarray(normal(*p.shape)), params)
+    state = cell.initial_state(params, (2,))
+    state = tree.map(lambda s: s + 0.5 * jnp.asarray(positive(*s.shape)), state)
+    xs = jnp.asarray(normal(5, 2, 3))
+
+    def step(params: Any, state: Any, x: Any) -> Any:
+        return cell.step(params, state, cell.project(params, x))[0]
+
+    def run(params: Any, state: Any, xs: Any) -> Any:
+        if loop == "scanned":
+            return lax.scan(lambda s, x: (step(params, s, x), s), state, xs)
+        for x in xs:
+            state = step(params, state, x)
+        return state
+
+    found = value_and_gradients(graph.vjp, run, (params, state, xs))
+    assert_close(found, value_and_gradients(jax.vjp, run, (params, state, xs)))
+
+
+# --- the public door ------------------------------------------------------------------
+
+
+def loss(params: Layer, x: Any) -> jax.Array:
+    return jnp.sum(jnp.tanh(x @ params.W + params.b) ** 2)
+
+
+def arguments(dtype: Any = jnp.float64) -> tuple[Layer, jax.Array]:
+    return tree.map(lambda a: jnp.asarray(a, dtype), (layer(4, 3), normal(5, 4)))
+
+
+@pytest.mark.parametrize("argnums", [0, 1, -1, (0,), (1, 0), [0, 1]])
+def test_argnums(argnums):
+    args = arguments()
+    found = graph.grad(loss, argnums)(*args)
+    assert_close(found, jax.grad(loss, argnums)(*args))
+
+
+def test_auxiliary_outputs_and_keywords():
+    def fn(params: Layer, *, x: Any) -> Any:
+        return loss(params, x), {"norm": x.sum(), "count": jnp.int32(3)}
+
+    params, x = arguments()
+    found = graph.value_and_grad(fn, has_aux=True)(params, x=x)
+    assert_close(found, jax.value_and_grad(fn, has_aux=True)(params, x=x))
+    gradient, aux = graph.grad(fn, has_aux=True)(params, x=x)
+    assert_close((found[0][1], found[1]), (aux, gradient))
+
+
+def test_under_jit_and_vmap():
+    params, x = arguments()
+    xs = jnp.stack([x, 2 * x, -x])
+    expected = jax.vmap(jax.grad(loss), (None, 0))(params, xs)
+    assert_close(jax.vmap(graph.grad(loss), (None, 0))(params, xs), expected)
+    assert_close(jax.jit(jax.vmap(graph.grad(loss), (None, 0)))(params, xs), expected)
+    closed_over = jax.vmap(lambda x: graph.grad(lambda p: loss(p, x))(params))
+    assert_close(closed_over(xs), expected)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32, jnp.float64])
+def test_gradients_have_their_primals_dtype(dtype):
+    args = arguments(dtype)
+    found = graph.grad(loss, (0, 1))(*args)
+    tolerance = {jnp.bfloat16: 3e-2, jnp.float32: 1e-6, jnp.float64: TOLERANCE}[dtype]
+    assert_close(found, jax.grad(loss, (0, 1))(*args), tolerance)
+
+
+def test_mixed_precision_product():
+    """16-bit factors, accumulated in 32 bits: the gradients come back in 16."""
+
+    def fn(x: Any, w: Any) -> jax.Array:
+        return jnp.einsum("bi,ij->bj", x, w, preferred_element_type=jnp.float32)
+
+    args = tuple(jnp.asarray(normal(3, 3), jnp.bfloat16) for _ in range(2))
+    found = value_and_gradients(graph.vjp, fn, args)
+    assert_close(found, value_and_gradients(jax.vjp, fn, args), 1e-2)
+
+
+@pytest.mark.jax_defaults
+def test_with_jaxs_own_settings():
+    args = tree.map(jnp.asarray, ([layer(4, 8), layer(8, 3)], normal(5, 4), LABELS))
+    found = graph.grad(mlp_cross_entropy)(*args)
+    assert_close(found, jax.grad(mlp_cross_entropy)(*args), 1e-5)
+    assert_close(graph.grad(lambda a: a * 2)(3.0), jnp.float32(2))
+
+
+def test_what_is_not_differentiable_gets_float0():
+    def fn(x: Any, index: Any, key: Any, flag: Any) -> Any:
+        return jnp.where(flag, x[index], 0.0) * jax.random.uniform(key), index + 1
+
+    args = (jnp.asarray(normal(4)), jnp.array([1, 1]), KEY, jnp.array(True))
+    value, pullback = graph.vjp(fn, *args)
+    expected, expected_pullback = jax.vjp(fn, *args)
+    cotangent = random_like(expected)
+    assert_close(value, expected)
+    found = pullback(cotangent)
+    assert_close(found, expected_pullback(cotangent))
+    assert [g.dtype for g in found[1:]] == [jax.dtypes.float0] * 3
+
+
+BAD_CALLS = {
+    "integer argument": (
+        lambda: graph.grad(lambda p: p["x"] * 1.0)({"x": 3}),
+        TypeError,
+        r"argument 0\['x'\] is int",
+    ),
+    "complex argument": (
+        lambda: graph.grad(lambda x: x.real)(1j),
+        TypeError,
+        "real numbers; got complex128",
+    ),
+    "complex on the way": (
+        lambda: graph.grad(lambda x: lax.complex(x, x).real)(1.0),
+        TypeError,
+        "real numbers; got complex128",
+    ),
+    "vector output": (
+        lambda: graph.grad(lambda x: x)(jnp.ones(3)),
+        TypeError,
+        r"one floating scalar output; got float64\[3\]",
+    ),
+    "integer output": (
+        lambda: graph.grad(lambda x: x.astype(int))(1.0),
+        TypeError,
+        r"one floating scalar output; got int64\[\]",
+    ),
+    "several outputs": (
+        lambda: graph.grad(lambda x: (x, x))(1.0),
+        TypeError,
+        "one floating scalar output; got",
+    ),
+    "no auxiliary output": (
+        lambda: graph.grad(lambda x: x, has_aux=True)(1.0),
+        TypeError,
+        r"must return \(value, aux\)",
+    ),
+    "argnums": (
+        lambda: graph.grad(lambda x: x, argnums=1)(1.0),
+        ValueError,
+        "argnums 1 is out of range: there are 1 positional",
+    ),
+    "tree of the gradient": (
+        lambda: graph.vjp(lambda x: (x, x), 1.0)[1](1.0),
+        ValueError,
+        "must have the tree of the outputs",
+    ),
+    "shape of the gradient": (
+        lambda: graph.vjp(lambda x: x, jnp.ones(3))[1](jnp.ones(2)),
+        ValueError,
+        r"an output float64\[3\] must be like it; got float64\[2\]",
+    ),
+    "dtype of the gradient": (
+        lambda: graph.vjp(lambda x: x, jnp.ones(3))[1](jnp.ones(3, jnp.float32)),
+        ValueError,
+        r"must be like it; got float32\[3\]",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_CALLS)
+def test_bad_call(name):
+    call, error, message = BAD_CALLS[name]
+    with pytest.raises(error, match=message):
+        call()
+
+
+# --- unknown primitives, and new rules ------------------------------------------------
+
+
+def test_unknown_primitive_is_named_with_its_line():
+    def median_like(x: Any) -> jax.Array:
+        return lax.sort(x)[1]  # the line that the error names
+
+    lines, start = inspect.getsourcelines(median_like)
+    line = start + next(k for k, text in enumerate(lines) if "lax.sort" in text)
+    with pytest.raises(graph.UnknownPrimitiveError) as caught:
+        graph.grad(median_like)(jnp.ones(3))
+    message = str(caught.value)
+    assert message.startswith("no rule for the primitive 'sort', used at ")
+    assert f"test_graph.py:{line}" in message
+    for line in ('@lstm_jax.graph.rule("sort")', "def _(dc, c, a):", "return da"):
+        assert line in message
+    assert "num_keys" in message
+
+
+@pytest.mark.parametrize(
+    ("fn", "unknown", "holders"),
+    [
+        (lambda x: lax.while_loop(lambda s: s < 2, lambda s: s + 1, x), "while", []),
+        (lambda x: jax.jit(lambda x: lax.sort(x + x))(x)[0], "sort", ["jit"]),
+        (
+            lambda x: jax.jit(
+                lambda x: lax.scan(lambda c, _: (lax.sort(c), None), x, None, 2)[0]
+            )(x),
+            "sort",
+            ["scan", "jit"],
+        ),
+    ],
+    ids=["while", "in jit", "in scan in jit"],
+)
+def test_unknown_primitive_in_a_structure(fn, unknown, holders):
+    x = jnp.ones(()) if unknown == "while" else jnp.ones(3)
+    _, pullback = graph.vjp(lambda x: fn(x).sum(), x)
+    with pytest.raises(graph.UnknownPrimitiveError, match=f"'{unknown}'") as caught:
+        pullback(jnp.ones(()))
+    notes = getattr(caught.value, "__notes__", [])
+    notes = [note for note in notes if note.startswith("in a ")]
+    assert [note.split(",")[0] for note in notes] == [f"in a {h}" for h in holders]
+    assert all("test_graph.py" in note for note in notes)
+
+
+def test_unknown_primitive_that_no_gradient_reaches_is_no_error():
+    def fn(x: Any, weights: Any) -> jax.Array:
+        return x * lax.sort(weights)[jnp.argmax(lax.sort(weights * x))]
+
+    assert_close(graph.grad(fn)(2.0, jnp.ones(3)), jnp.ones(()))
+
+
+@pytest.fixture
+def doubled(monkeypatch) -> Primitive:
+    """A primitive that JAX itself can't differentiate: c = k a."""
+    monkeypatch.setattr(rules, "RULES", dict(graph.RULES))
+    monkeypatch.setattr(walk, "RULES", rules.RULES)
+    primitive = Primitive("times")
+    primitive.def_impl(lambda a, *, k: a * k)
+    primitive.def_abstract_eval(lambda a, *, k: a)
+    return primitive
+
+
+def test_a_new_rule(doubled):
+    def fn(a: Any) -> jax.Array:
+        return doubled.bind(a, k=3.0).sum()
+
+    with pytest.raises(graph.UnknownPrimitiveError, match="there are: k"):
+        graph.grad(fn)(jnp.ones(2))
+
+    @graph.rule("times", "{k}")
+    def _(dc, c, a, *, k):
+        return k * dc
+
+    assert_close(graph.grad(fn)(jnp.ones(2)), jnp.full(2, 3.0))
+
+
+@pytest.mark.parametrize(
+    ("backward", "message"),
+    [
+        (lambda dc, c, a: (dc, dc), "one gradient for each of its 1 operands, got 2"),
+        (lambda dc, c, a: dc.sum(), r"float64\[\] for an operand float64\[2\]"),
+        (
+            lambda dc, c, a: dc.astype(jnp.float32),
+            r"float32\[2\] for an operand float64\[2\]",
+        ),
+    ],
+    ids=["count", "shape", "dtype"],
+)
+def test_a_new_rule_that_cannot_be_right(doubled, backward, message):
+    graph.rule("times")(backward)
+    with pytest.raises(ValueError, match=message):
+        graph.grad(lambda a: doubled.bind(a, k=3.0).sum())(jnp.ones(2))
+
+
+FORBIDDEN = {
+    *("grad", "value_and_grad", "vjp", "jvp", "linearize", "linear_transpose", "ad"),
+    *("jacfwd", "jacrev", "jacobian", "hessian", "custom_vjp", "custom_jvp"),
+}
+
+
+def test_no_call_to_jaxs_own_differentiation():
+    folder = graph.__path__[0]
+    modules = sorted(Path(folder).glob("*.py"))
+    assert len(modules) > 4
+    for module in modules:
+        for node in ast.walk(ast.parse(module.read_text("utf-8"))):
+            if isinstance(node, ast.Attribute):
+                assert node.attr not in FORBIDDEN, f"{module}:{node.lineno}"
+            elif isinstance(node, ast.ImportFrom) and node.module.startswith("jax"):
+                imported = {alias.name for alias in node.names}
+                assert not imported & FORBIDDEN, f"{module}:{node.lineno}"
+                assert "interpreters" not in node.module, f"{module}:{node.lineno}"
+
+
+# --- named quantities -----------------------------------------------------------------
+
+
+def two_steps(x: Any, w: Any) -> jax.Array:
+    y = checkpoint_name(jnp.sin(x * w), "y (1)")
+    z = checkpoint_name(y * y + x, "z (2)")
+    w = checkpoint_name(2 * w, "y (1)")
+    return z * w
+
+
+def test_named_values_and_cotangents():
+    x, w = 0.3, 0.7
+    y, z = np.sin(x * w), np.sin(x * w) ** 2 + x
+    values = graph.named_values(two_steps, x, w)
+    assert list(values) == ["y (1)", "y (1) [2]", "z (2)"]
+    assert_close(list(values.values()), [jnp.asarray(q) for q in (y, 2 * w, z)])
+
+    gradients = graph.named_cotangents(two_steps, x, w, cotangent=1.0)
+    assert list(gradients) == ["y (1)", "y (1) [2]", "z (2)"]
+    expected = [2 * w * 2 * y, z, 2 * w]
+    assert_close(list(gradients.values()), [jnp.asarray(d) for d in expected])
+
+
+def test_named_quantities_of_a_loop_are_stacked():
+    def looped(w: Any, xs: Any) -> jax.Array:
+        def step(h: Any, x: Any) -> Any:
+            h = jax.jit(lambda h: checkpoint_name(jnp.tanh(w * h + x), "h (1)"))(h)
+            return h, None
+
+        return lax.scan(step, jnp.zeros(()), xs)[0]
+
+    xs = jnp.asarray(normal(4))
+    h = graph.named_values(looped, 0.5, xs)["h (1)"]
+    dh = graph.named_cotangents(looped, 0.5, xs, cotangent=1.0)["h (1)"]
+    # dh_t = dh_{t+1} (1 - h_{t+1}²) w, backpropagation through time by hand
+    expected = [1.0]
+    for t in (3, 2, 1):
+        expected.insert(0, expected[0] * (1 - h[t] ** 2) * 0.5)
+    assert_close(dh, jnp.asarray(expected))
+
+
+def test_named_quantities_that_the_output_does_not_need():
+    def fn(x: Any) -> jax.Array:
+        checkpoint_name(x * 2, "unused (1)")
+        checkpoint_name(jnp.ones(()), "constant (2)")
+        return x * 3
+
+    assert list(graph.named_values(fn, 1.0)) == ["unused (1)", "constant (2)"]
+    assert graph.named_cotangents(fn, 1.0, cotangent=1.0) == {}
+
+
+def test_names_of_the_lstms_equations():
+    """The gradients that its hand-written backward names are those of the graph."""
+    cell = CELLS["lstm"]
+    params = cell.init(KEY, 3, 4, dtype=jnp.dtype("float64"))
+    state = tree.map(lambda s: s + 0.5, cell.initial_state(params, (2,)))
+    u = cell.project(params, jnp.asarray(normal(2, 3)))
+    new, kept = cell.step(params, state, u)
+    dnew = random_like(new)
+
+    by_graph = graph.named_cotangents(
+        lambda *args: cell.step(*args)[0], params, state, u, cotangent=dnew
+    )
+    by_hand = graph.named_values(cell.backward, params, state, new, kept, dnew)
+    through = {"c": 6, "z_g": 4} | dict.fromkeys(("z_i", "z_f", "z_o"), 3)
+    through |= dict.fromkeys("ifg", 5) | dict.fromkeys(("o", "a"), 7)
+    compared = {
+        f"d{q} ({equation})": by_graph[name]
+        for name in by_graph
+        for q, equation in through.items()
+        if name.split()[0] == q
+    }
+    assert len(compared) == 10
+    assert_close({name: by_hand[name] for name in compared}, compared)

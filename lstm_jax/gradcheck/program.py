@@ -1,0 +1,198 @@
+"""A function as a flat list of operations: evaluated, nudged, and asked what feeds what.
+
+`jax.make_jaxpr` writes a function down as equations, some of which call others. Here
+the calls are opened, so that every named quantity (`lstm_jax.named`) is one value in
+one list, and questions about it are questions about that list.
+"""
+
+import re
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, tree
+from jax.extend.core import JaxprEqn, Literal
+
+CALLS = {
+    "jit": "jaxpr",
+    "pjit": "jaxpr",
+    "remat2": "jaxpr",
+    "checkpoint": "jaxpr",
+    "closed_call": "call_jaxpr",
+}
+"""Primitives that only call a program, and the parameter that holds it."""
+
+NAME = re.compile(r"(?P<quantity>.+) \((?P<equation>\d+)\)")
+"""What `lstm_jax.named` writes."""
+
+_LIBRARY = Path(__file__).resolve().parent.parent
+_HELPERS = {_LIBRARY / "cell.py", _LIBRARY / "identities.py"}
+_TOOLS = Path(__file__).resolve().parent
+
+
+class Node(NamedTuple):
+    """One operation. Values are numbered in the order in which they arise."""
+
+    equation: JaxprEqn
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+class Program(NamedTuple):
+    """A traced function.
+
+    Attributes:
+        inputs: the numbers of the arguments' leaves.
+        outputs: the numbers of the outputs' leaves.
+        nodes: its operations in order.
+        constants: values that are known from the start, by number.
+        shapes: the outputs as a tree of shapes and dtypes.
+        avals: the type of every value.
+    """
+
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    nodes: tuple[Node, ...]
+    constants: dict[int, Any]
+    shapes: Any
+    avals: dict[int, Any]
+
+    def names(self) -> list[tuple[str, int]]:
+        """What is named, as (name, value), in program order."""
+        return [
+            (node.equation.params["name"], node.outputs[0])
+            for node in self.nodes
+            if node.equation.primitive.name == "name"
+        ]
+
+    def maker(self, value: int) -> int | None:
+        """The index of the node that computes a value; None for inputs, constants."""
+        for index, node in enumerate(self.nodes):
+            if value in node.outputs:
+                return index
+        return None
+
+    def shape(self, value: int) -> tuple[int, ...]:
+        """The shape of a value."""
+        return self.avals[value].shape
+
+    def sources(self, value: int, stops: Iterable[int]) -> list[int]:
+        """The values among `stops` that `value` is computed from directly.
+
+        "Directly" means along a path that meets no other of the stops.
+        """
+        stops, found, seen, stack = set(stops), set(), set(), [value]
+        makers = {out: node for node in self.nodes for out in node.outputs}
+        while stack:
+            current = stack.pop()
+            for source in makers[current].inputs if current in makers else ():
+                if source in stops:
+                    found.add(source)
+                elif source not in seen:
+                    seen.add(source)
+                    stack.append(source)
+        return sorted(found)
+
+    def line(self, value: int) -> str | None:
+        """Where in the user's files a value is computed: "file.py:12 (function)"."""
+        index = self.maker(value)
+        return None if index is None else _line(self.nodes[index].equation)
+
+
+def trace(fn: Callable[..., Any], *args: Any) -> Program:
+    """`fn` at arguments like `args` as a program."""
+    closed, shapes = jax.make_jaxpr(fn, return_shape=True)(*args)
+    nodes: list[Node] = []
+    constants: dict[int, Any] = {}
+    avals: dict[int, Any] = {}
+    count = iter(range(10**9))
+
+    def number(atom: Any, numbers: dict[Any, int]) -> int:
+        if not isinstance(atom, Literal):
+            return numbers[atom]
+        fresh = next(count)
+        constants[fresh] = jnp.asarray(atom.val, atom.aval.dtype)
+        return fresh
+
+    def opened(jaxpr: Any, inputs: Sequence[int]) -> list[int]:
+        graph = getattr(jaxpr, "jaxpr", jaxpr)
+        numbers = dict(zip(graph.invars, inputs, strict=True))
+        for variable, value in zip(
+            graph.constvars, getattr(jaxpr, "consts", ()), strict=True
+        ):
+            numbers[variable] = next(count)
+            constants[numbers[variable]] = value
+        for equation in graph.eqns:
+            operands = [number(atom, numbers) for atom in equation.invars]
+            call = CALLS.get(equation.primitive.name)
+            if call is not None:
+                outputs = opened(equation.params[call], operands)
+            else:
+                outputs = [next(count) for _ in equation.outvars]
+                nodes.append(Node(equation, tuple(operands), tuple(outputs)))
+                types = (variable.aval for variable in equation.outvars)
+                avals.update(zip(outputs, types, strict=True))
+            numbers.update(zip(equation.outvars, outputs, strict=True))
+        return [number(atom, numbers) for atom in graph.outvars]
+
+    inputs = tuple(next(count) for _ in closed.in_avals)
+    avals.update(zip(inputs, closed.in_avals, strict=True))
+    outputs = tuple(opened(closed, inputs))
+    return Program(inputs, outputs, tuple(nodes), constants, shapes, avals)
+
+
+def evaluate(
+    program: Program,
+    args: Any,
+    nudges: Mapping[int, Array] | None = None,
+    uses: Mapping[tuple[int, int], Array] | None = None,
+) -> dict[int, Any]:
+    """All values of the program.
+
+    Args:
+        program: see `trace`.
+        args: the arguments, a tuple.
+        nudges: what to add to a value, for all that use it.
+        uses: what to add to a value where one node uses it: (node's index, value).
+    """
+    nudges, uses = nudges or {}, uses or {}
+    values = dict(program.constants)
+
+    def put(value: int, computed: Any) -> None:
+        values[value] = computed + nudges[value] if value in nudges else computed
+
+    for value, leaf in zip(program.inputs, tree.leaves(args), strict=True):
+        put(value, leaf)
+    for index, (equation, inputs, outputs) in enumerate(program.nodes):
+        operands = [
+            values[v] + uses[index, v] if (index, v) in uses else values[v]
+            for v in inputs
+        ]
+        params = equation.primitive.get_bind_params(equation.params)
+        with equation.ctx.manager:
+            found = equation.primitive.bind(*operands, **params)
+        many = equation.primitive.multiple_results
+        for value, computed in zip(outputs, found if many else [found], strict=True):
+            put(value, computed)
+    return values
+
+
+def _line(equation: JaxprEqn) -> str | None:
+    """The innermost line that is neither JAX's nor one of this library's helpers."""
+    kept = equation.source_info.traceback
+    if kept is None:
+        return None
+    frames = traceback.extract_tb(kept.as_python_traceback())
+    fallback = None
+    for frame in reversed(frames):
+        path = Path(frame.filename)
+        if "site-packages" in path.parts or path.parent == _TOOLS:
+            continue
+        described = f"{path.name}:{frame.lineno} ({frame.name})"
+        if path not in _HELPERS:
+            return described
+        fallback = fallback or described
+    return fallback

@@ -1,0 +1,131 @@
+"""What the tests compare with: a plain loop, differences, and drawn arrays.
+
+Nothing here knows about scans, chunks, masks or hand-written rules.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import tree
+from jax.flatten_util import ravel_pytree
+from numpy.testing import assert_allclose
+
+import lstm_jax as lj
+
+EACH_CELL = pytest.mark.parametrize("cell", lj.CELLS.values(), ids=lj.CELLS)
+EACH_GRADIENT = pytest.mark.parametrize("gradient", ["manual", "automatic"])
+EACH_MEMORY = pytest.mark.parametrize("memory", ["store", "states", "recompute"])
+
+
+def assert_close(found: Any, expected: Any, tolerance: float = 1e-12) -> None:
+    """Equal trees, shapes and dtypes; values relative to the largest of each array."""
+    assert tree.structure(found) == tree.structure(expected)
+    pairs = zip(tree.leaves_with_path(found), tree.leaves(expected), strict=True)
+    for (path, f), e in pairs:
+        name = jax.tree_util.keystr(path)
+        assert (f.shape, f.dtype) == (e.shape, e.dtype), name
+        f, e = np.asarray(f, np.float64), np.asarray(e, np.float64)
+        largest = np.max(np.abs(e), initial=1e-3)
+        assert_allclose(f, e, rtol=0, atol=tolerance * largest, err_msg=name)
+
+
+def drawn_like(like: Any, seed: int = 0, scale: float = 0.5) -> Any:
+    """Normal numbers in the shapes and dtypes of `like`."""
+    rng = np.random.default_rng(seed)
+    return tree.map(
+        lambda a: jnp.asarray(scale * rng.normal(size=a.shape), a.dtype), like
+    )
+
+
+def drawn_params(
+    cell: lj.Cell, input_size: int = 3, hidden_size: int = 2, dtype: Any = jnp.float64
+) -> Any:
+    """Parameters of which none is 0, 1 or orthogonal."""
+    init = partial(cell.init, jax.random.key(0), input_size, hidden_size, dtype=dtype)
+    return drawn_like(jax.eval_shape(init))
+
+
+def drawn_inputs(
+    cell: lj.Cell, steps: int, batch_shape: tuple[int, ...] = (), **sizes: Any
+) -> tuple[Any, jax.Array, Any]:
+    """Parameters, xs and an initial state."""
+    params = drawn_params(cell, **sizes)
+    shape = (steps, *batch_shape, cell.sizes(params)["input_size"])
+    xs = np.empty(shape, tree.leaves(params)[0].dtype)
+    state = jax.eval_shape(lambda: cell.initial_state(params, batch_shape))
+    return params, drawn_like(xs, 1), drawn_like(state, 2)
+
+
+@partial(jax.jit, static_argnums=0, static_argnames=("gradient", "reverse", "memory"))
+def pulled(
+    cell: lj.Cell, params: Any, xs: jax.Array, state: Any, dout: Any, **options: Any
+) -> tuple[Any, Any]:
+    """The results of `unroll`, and the gradients of its arguments from those of `dout`.
+
+    `dout` are the gradients of the outputs and of the final state.
+    """
+    run = partial(lj.unroll, cell, **options)
+    results, pull = jax.vjp(run, params, xs, state)
+    return results, pull(dout)
+
+
+def results_like(params: Any, xs: jax.Array, state: Any) -> tuple[jax.Array, Any]:
+    """Gradients, drawn, of the results of an unrolling."""
+    del params
+    ys = np.empty((*xs.shape[:-1], state[0].shape[-1]), xs.dtype)
+    return drawn_like((ys, state), 3)
+
+
+def plain_unroll(
+    cell: lj.Cell,
+    params: Any,
+    xs: jax.Array,
+    state: Any,
+    lengths: np.ndarray,
+    resets: np.ndarray,
+    reverse: bool,
+) -> tuple[jax.Array, Any]:
+    """`unroll` as its docstring says it, one sequence and one step after another.
+
+    xs (T, B, D), state (B, ...), lengths (B,), resets (T, B).
+    """
+    output_size = state[0].shape[-1]
+    all_ys, finals = [], []
+    for b, length in enumerate(lengths):
+        initial = tree.map(lambda a, b=b: a[b], state)
+        current = initial
+        ys = [jnp.zeros(output_size, xs.dtype)] * xs.shape[0]
+        times = range(length)
+        for t in reversed(times) if reverse else times:
+            if resets[t, b]:
+                current = initial
+            current, _ = cell.step(params, current, cell.project(params, xs[t, b]))
+            ys[t] = current[0]
+        all_ys.append(jnp.stack(ys))
+        finals.append(current)
+    return jnp.stack(all_ys, axis=1), tree.map(lambda *s: jnp.stack(s), *finals)
+
+
+def plain_pulled(
+    cell: lj.Cell, params: Any, xs: jax.Array, state: Any, dout: Any, **options: Any
+) -> tuple[Any, Any]:
+    """`pulled`, of `plain_unroll`, by automatic differentiation."""
+    run = partial(plain_unroll, cell, **options)
+    results, pull = jax.vjp(run, params, xs, state)
+    return results, pull(dout)
+
+
+def differences(fn: Any, argument: Any, step: float = 1e-5) -> Any:
+    """The gradient of the scalar `fn` by central differences, each number in turn."""
+    flat, unravel = ravel_pytree(argument)
+
+    @jax.jit
+    def along(direction: jax.Array) -> jax.Array:
+        ahead, behind = (fn(unravel(flat + s * direction)) for s in (step, -step))
+        return (ahead - behind) / (2 * step)
+
+    return unravel(jax.lax.map(along, jnp.eye(flat.size, dtype=flat.dtype)))

@@ -1,0 +1,118 @@
+"""The independently recurrent cell: every unit sees its own past alone.
+
+Source: Li et al. (2018), "Independently recurrent neural network (IndRNN)", equation
+2, with rectified linear units as in their experiments::
+
+    (1)  z = x Wx + b + w * h_prev
+    (2)  h = max(z, 0)
+
+A unit's gradient through T steps grows or shrinks as its w to the power of T. Li et
+al. hold abs(w) below 2 to the power of 1/T while training, which is the trainer's to
+do.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.nn import initializers
+from jax.typing import DTypeLike
+
+from lstm_jax.cell import (
+    Initializer,
+    block_sizes,
+    gated,
+    init_inputs,
+    named,
+    zero_state,
+)
+
+uniform: Initializer = initializers.uniform(1.0)
+"""Recurrent weights from 0 to 1: units of many memory lengths."""
+
+
+class IndRNNParams(NamedTuple):
+    """Weights of the one block.
+
+    Attributes:
+        Wx: input weights, (D, H).
+        b: biases, (H,).
+        w: recurrent weights, (H,).
+    """
+
+    Wx: Array
+    b: Array
+    w: Array
+
+
+class IndRNNState(NamedTuple):
+    """The state between two steps: h, the output, (..., H)."""
+
+    h: Array
+
+
+def init(
+    key: Array,
+    input_size: int,
+    hidden_size: int,
+    *,
+    dtype: DTypeLike = jnp.float32,
+    input_init: Initializer | None = None,
+    recurrent_init: Initializer = uniform,
+) -> IndRNNParams:
+    """Draws parameters; arguments and errors as in `lstm_jax.cell.init_weights`."""
+    key_x, key_h = jax.random.split(key)
+    return IndRNNParams(
+        **init_inputs(key_x, input_size, hidden_size, (0.0,), dtype, input_init),
+        w=recurrent_init(key_h, (hidden_size,), dtype),
+    )
+
+
+def equations(
+    params: IndRNNParams, state: IndRNNState, u: Array, v: None
+) -> tuple[IndRNNState, None]:
+    """Equations (1) and (2), from u = x Wx + b (..., H)."""
+    del v
+    z = named(u + params.w * state.h, "z", 1)
+    return IndRNNState(h=named(jax.nn.relu(z), "h", 2)), None
+
+
+def backward(
+    params: IndRNNParams,
+    state: IndRNNState,
+    new_state: IndRNNState,
+    kept: None,
+    dnew: IndRNNState,
+) -> tuple[IndRNNState, Array, None]:
+    """The reverse of `equations`; at z = 0 the derivative is 0."""
+    del state, kept
+    dz = named(jnp.where(new_state.h > 0, dnew.h, 0), "dz", 2)
+    dh_prev = named(dz * params.w, "dh_prev", 1)
+    return IndRNNState(h=dh_prev), dz, None
+
+
+def recurrent_weights(
+    params: IndRNNParams,
+    state: IndRNNState,
+    new_state: IndRNNState,
+    kept: None,
+    du: Array,
+    dv: None,
+) -> dict[str, Array]:
+    """The gradient of w at every step, (..., H)."""
+    del params, new_state, kept, dv
+    return {"w": named(du * state.h, "dw", 1)}
+
+
+sizes = block_sizes(1)
+
+INDRNN = gated(
+    "indrnn",
+    init=init,
+    initial_state=zero_state(IndRNNState, sizes),
+    equations=equations,
+    backward=backward,
+    elementwise=recurrent_weights,
+    sizes=sizes,
+)

@@ -1,0 +1,242 @@
+"""The LSTM with layer normalization of both products and of the memory cell.
+
+Source: Ba et al. (2016), "Layer normalization", equations 20 to 22 of the supplement.
+As there, each product is normalized over all four gates together; their two biases
+inside the sums are one here, and ε is added to the variance. N(q) is q less its mean
+over the features, divided by its standard deviation √(var + ε)::
+
+    (1)  s             = N(h_prev Wh)
+    (2)  z_i, z_f, z_o = the gates' blocks of  s * α_h + N(x Wx) * α_x + b
+    (3)  z_g           = the candidate's block of the same
+    (4)  i, f, o       = σ(z_i), σ(z_f), σ(z_o)
+    (5)  g             = tanh(z_g)
+    (6)  c             = i * g + f * c_prev
+    (7)  n             = N(c)
+    (8)  a             = tanh(n * α_c + β_c)
+    (9)  h             = o * a
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.typing import DTypeLike
+
+from lstm_jax.cell import (
+    Cell,
+    Initializer,
+    init_weights,
+    named,
+    weight_sizes,
+    zero_state,
+)
+from lstm_jax.identities import (
+    bias_gradient,
+    concatenate,
+    sigmoid,
+    tanh,
+    weight_gradient,
+    weighted_input,
+)
+
+EPSILON = 1e-5
+"""ε: also what the derivative of N at a row of zeros, the first h_prev, rests on."""
+
+
+class LayerNormParams(NamedTuple):
+    """Weights of the four column blocks (i, f, o, g), gains and the memory's bias.
+
+    Attributes:
+        Wx: input weights, (D, 4H).
+        Wh: recurrent weights, (H, 4H).
+        b: biases, (4H,).
+        gain_x: α_x, (4H,).
+        gain_h: α_h, (4H,).
+        gain_c: α_c, (H,).
+        bias_c: β_c, (H,).
+    """
+
+    Wx: Array
+    Wh: Array
+    b: Array
+    gain_x: Array
+    gain_h: Array
+    gain_c: Array
+    bias_c: Array
+
+
+class LayerNormState(NamedTuple):
+    """The state between two steps.
+
+    Attributes:
+        h: the output, (..., H).
+        c: the memory cell, (..., H).
+    """
+
+    h: Array
+    c: Array
+
+
+class LayerNormKept(NamedTuple):
+    """What the reverse needs beside the states.
+
+    Attributes:
+        i: the input gate (4), (..., H); so f, o and the candidate g (5).
+        f: see i.
+        o: see i.
+        g: see i.
+        s: the normalized product (1), (..., 4H).
+        s_rate: one over its standard deviation, (..., 1).
+    """
+
+    i: Array
+    f: Array
+    o: Array
+    g: Array
+    s: Array
+    s_rate: Array
+
+
+class LayerNormGradients(NamedTuple):
+    """∂J/∂ of z (2, 3), of h_prev Wh, and of the argument of tanh (8)."""
+
+    dz: Array
+    dv: Array
+    dz_c: Array
+
+
+def init(
+    key: Array,
+    input_size: int,
+    hidden_size: int,
+    *,
+    dtype: DTypeLike = jnp.float32,
+    forget_bias: float = 1.0,
+    **initializers: Initializer,
+) -> LayerNormParams:
+    """Draws parameters, gains of 1; see `lstm_jax.cells.lstm.init`, without heads."""
+    biases = (0.0, forget_bias, 0.0, 0.0)
+    return LayerNormParams(
+        **init_weights(key, input_size, hidden_size, biases, dtype, **initializers),
+        gain_x=jnp.ones((4 * hidden_size,), dtype),
+        gain_h=jnp.ones((4 * hidden_size,), dtype),
+        gain_c=jnp.ones((hidden_size,), dtype),
+        bias_c=jnp.zeros((hidden_size,), dtype),
+    )
+
+
+def normalize(q: Array) -> tuple[Array, Array]:
+    """N(q) over the last axis, and one over the standard deviation, (..., 1)."""
+    centred = q - jnp.mean(q, axis=-1, keepdims=True)
+    variance = jnp.mean(centred**2, axis=-1, keepdims=True)
+    rate = lax.rsqrt(variance + EPSILON)
+    return centred * rate, rate
+
+
+def normalize_backward(dn: Array, n: Array, rate: Array) -> Array:
+    """∂J/∂q from that of n = N(q): less its parts along the mean and along n.
+
+    A shift of q changes nothing, and a stretch of q little (nothing but for ε), so
+    the gradient has no part in the first direction and nearly none in the second.
+    """
+    along_mean = jnp.mean(dn, axis=-1, keepdims=True)
+    along_n = jnp.mean(dn * n, axis=-1, keepdims=True)
+    return rate * (dn - along_mean - along_n * n)
+
+
+def project(params: LayerNormParams, x: Array) -> Array:
+    """The input's share of (2) and (3), (..., 4H)."""
+    n, _ = normalize(weighted_input(x, params.Wx))
+    return n * params.gain_x + params.b
+
+
+def step(
+    params: LayerNormParams, state: LayerNormState, u: Array
+) -> tuple[LayerNormState, LayerNormKept]:
+    """Equations (1) to (9), from the input's share u (..., 4H)."""
+    v = named(weighted_input(state.h, params.Wh), "v", 1)
+    s, s_rate = normalize(v)
+    s = named(s, "s", 1)
+    z_i, z_f, z_o, z_g = jnp.split(u + s * params.gain_h, 4, axis=-1)
+    i = named(sigmoid(named(z_i, "z_i", 2)), "i", 4)
+    f = named(sigmoid(named(z_f, "z_f", 2)), "f", 4)
+    o = named(sigmoid(named(z_o, "z_o", 2)), "o", 4)
+    g = named(tanh(named(z_g, "z_g", 3)), "g", 5)
+    c = named(i * g + f * state.c, "c", 6)
+    n, _ = normalize(c)
+    n = named(n, "n", 7)
+    z_c = named(n * params.gain_c + params.bias_c, "z_c", 8)
+    a = named(tanh(z_c), "a", 8)
+    h = named(o * a, "h", 9)
+    return LayerNormState(h=h, c=c), LayerNormKept(i, f, o, g, s, s_rate)
+
+
+def backward(
+    params: LayerNormParams,
+    state: LayerNormState,
+    new_state: LayerNormState,
+    kept: LayerNormKept,
+    dnew: LayerNormState,
+) -> tuple[LayerNormState, LayerNormGradients]:
+    """The reverse of `step`, from (9) to (1)."""
+    i, f, o, g, s, s_rate = kept
+    n, n_rate = normalize(new_state.c)  # (7) and (8) again
+    a = tanh(n * params.gain_c + params.bias_c)
+
+    da = named(dnew.h * o, "da", 9)
+    do = named(dnew.h * a, "do", 9)
+    dz_c = named(da * (1 - a**2), "dz_c", 8)
+    dn = named(dz_c * params.gain_c, "dn", 8)
+    dc = named(dnew.c + normalize_backward(dn, n, n_rate), "dc", 7)
+    di = named(dc * g, "di", 6)
+    dg = named(dc * i, "dg", 6)
+    df = named(dc * state.c, "df", 6)
+    dc_prev = named(dc * f, "dc_prev", 6)
+    dz_g = named(dg * (1 - g**2), "dz_g", 5)
+    dz_i = named(di * i * (1 - i), "dz_i", 4)
+    dz_f = named(df * f * (1 - f), "dz_f", 4)
+    dz_o = named(do * o * (1 - o), "dz_o", 4)
+    dz = concatenate(dz_i, dz_f, dz_o, dz_g)
+    ds = named(dz * params.gain_h, "ds", 2)
+    dv = named(normalize_backward(ds, s, s_rate), "dv", 1)
+    dh_prev = named(dv @ params.Wh.T, "dh_prev", 1)
+
+    dstate = LayerNormState(h=dh_prev, c=dc_prev)
+    return dstate, LayerNormGradients(dz, dv, dz_c)
+
+
+def gradients(
+    params: LayerNormParams,
+    x: Array,
+    state: LayerNormState,
+    new_state: LayerNormState,
+    kept: LayerNormKept,
+    d: LayerNormGradients,
+) -> tuple[LayerNormParams, Array]:
+    """The reverse of `project`, and the weighted-input rule, all steps at once."""
+    r, r_rate = normalize(weighted_input(x, params.Wx))  # cheaper than keeping them
+    n, _ = normalize(new_state.c)
+    dr = named(d.dz * params.gain_x, "dr", 2)
+    du = named(normalize_backward(dr, r, r_rate), "du", 2)
+    dparams = LayerNormParams(
+        Wx=weight_gradient(du, x),
+        Wh=weight_gradient(d.dv, state.h),
+        b=bias_gradient(d.dz),
+        gain_x=bias_gradient(d.dz * r),
+        gain_h=bias_gradient(d.dz * kept.s),
+        gain_c=bias_gradient(d.dz_c * n),
+        bias_c=bias_gradient(d.dz_c),
+    )
+    return dparams, du @ params.Wx.T
+
+
+LAYER_NORM_LSTM = Cell(
+    name="layer_norm_lstm",
+    init=init,
+    sizes=weight_sizes,
+    initial_state=zero_state(LayerNormState),
+    project=project,
+    step=step,
+    backward=backward,
+    gradients=gradients,
+)

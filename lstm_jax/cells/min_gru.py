@@ -1,0 +1,107 @@
+"""The minGRU: a GRU whose gate and candidate see the input alone.
+
+Source: Feng et al. (2024), "Were RNNs all we needed?", section 3.1. This is the plain
+form of its main text, with a linear candidate, not the log-space form of its
+appendix, whose candidate is positive. Here z = 1 takes the candidate, unlike in
+`lstm_jax.cells.gru`::
+
+    (1)  z_z, n = the blocks of  x Wx + b
+    (2)  z      = σ(z_z)
+    (3)  h      = (1 - z) * h_prev + z * n
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+
+from lstm_jax.cell import (
+    Initializer,
+    block_sizes,
+    gated,
+    init_inputs,
+    named,
+    zero_state,
+)
+from lstm_jax.identities import concatenate, sigmoid
+
+
+class MinGRUParams(NamedTuple):
+    """Weights of the two column blocks: update gate, candidate.
+
+    Attributes:
+        Wx: input weights, (D, 2H).
+        b: biases, (2H,).
+    """
+
+    Wx: Array
+    b: Array
+
+
+class MinGRUState(NamedTuple):
+    """The state between two steps: h, the output, (..., H)."""
+
+    h: Array
+
+
+class MinGRUGates(NamedTuple):
+    """What the reverse needs beside the states: (2) and n of (1), each (..., H)."""
+
+    z: Array
+    n: Array
+
+
+def init(
+    key: Array,
+    input_size: int,
+    hidden_size: int,
+    *,
+    dtype: DTypeLike = jnp.float32,
+    input_init: Initializer | None = None,
+) -> MinGRUParams:
+    """Draws parameters; arguments and errors as in `lstm_jax.cell.init_weights`."""
+    biases = (0.0, 0.0)
+    weights = init_inputs(key, input_size, hidden_size, biases, dtype, input_init)
+    return MinGRUParams(**weights)
+
+
+def equations(
+    params: MinGRUParams, state: MinGRUState, u: Array, v: None
+) -> tuple[MinGRUState, MinGRUGates]:
+    """Equations (1) to (3), from u = x Wx + b (..., 2H)."""
+    del params, v
+    z_z, n = jnp.split(u, 2, axis=-1)
+    z = named(sigmoid(named(z_z, "z_z", 1)), "z", 2)
+    n = named(n, "n", 1)
+    h = named((1 - z) * state.h + z * n, "h", 3)
+    return MinGRUState(h=h), MinGRUGates(z, n)
+
+
+def backward(
+    params: MinGRUParams,
+    state: MinGRUState,
+    new_state: MinGRUState,
+    gates: MinGRUGates,
+    dnew: MinGRUState,
+) -> tuple[MinGRUState, Array, None]:
+    """The reverse of `equations`, from (3) to (1)."""
+    del params, new_state
+    z, n = gates
+    dn = named(dnew.h * z, "dn", 3)
+    dz = named(dnew.h * (n - state.h), "dz", 3)
+    dh_prev = named(dnew.h * (1 - z), "dh_prev", 3)
+    dz_z = named(dz * z * (1 - z), "dz_z", 2)
+    return MinGRUState(h=dh_prev), concatenate(dz_z, dn), None
+
+
+sizes = block_sizes(2)
+
+MIN_GRU = gated(
+    "min_gru",
+    init=init,
+    initial_state=zero_state(MinGRUState, sizes),
+    equations=equations,
+    backward=backward,
+    sizes=sizes,
+)

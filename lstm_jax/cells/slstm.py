@@ -1,0 +1,159 @@
+"""The sLSTM of xLSTM: exponential gates, a normalizer and a stabilizer.
+
+Source: Beck et al. (2024), "xLSTM: extended long short-term memory", section 2.2, with
+the logistic one of its two forget gates. With K heads the recurrence is block
+diagonal. c and n are the paper's divided by exp(m), which leaves c / n as it is and
+keeps the exponentials at 1 and below. The paper's candidate z is `g` here::
+
+    (1)   z_i, z_f, z_o = the gates' blocks of  x Wx + b + h_prev Wh
+    (2)   z_g           = the candidate's block of the same
+    (3)   l             = log σ(z_f) + m_prev
+    (4)   m             = max(l, z_i)
+    (5)   i, f          = exp(z_i - m), exp(l - m)
+    (6)   o             = σ(z_o)
+    (7)   g             = tanh(z_g)
+    (8)   c             = i * g + f * c_prev
+    (9)   n             = i + f * n_prev
+    (10)  a             = c / n
+    (11)  h             = o * a
+
+All states start at 0, so n is positive after a step, unless i is less than the
+smallest number in the first steps: then c and n are 0, and so is a.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+
+from lstm_jax.cell import gated, init_weights, named, zero_state
+from lstm_jax.identities import concatenate, sigmoid, tanh
+
+
+class SLSTMParams(NamedTuple):
+    """Weights of the four column blocks: input, forget, output gate, candidate.
+
+    Attributes:
+        Wx: input weights, (D, 4H).
+        Wh: recurrent weights, (H, 4H); by head, (4, K, H/K, H/K), if K > 1.
+        b: biases, (4H,).
+    """
+
+    Wx: Array
+    Wh: Array
+    b: Array
+
+
+class SLSTMState(NamedTuple):
+    """The state between two steps.
+
+    Attributes:
+        h: the output, (..., H).
+        c: the memory cell, (..., H).
+        n: the normalizer, the gates' sum beside the memory cell's, (..., H).
+        m: the stabilizer, the logarithm of the scale of c and n, (..., H).
+    """
+
+    h: Array
+    c: Array
+    n: Array
+    m: Array
+
+
+class SLSTMGates(NamedTuple):
+    """What the reverse needs beside the states: (1), (3) and (5) to (7), (..., H)."""
+
+    z_i: Array
+    z_f: Array
+    l: Array
+    i: Array
+    f: Array
+    o: Array
+    g: Array
+
+
+def init(
+    key: Array,
+    input_size: int,
+    hidden_size: int,
+    *,
+    dtype: DTypeLike = jnp.float32,
+    forget_bias: float = 1.0,
+    **options: Any,
+) -> SLSTMParams:
+    """Draws parameters; arguments and errors as in `lstm_jax.cells.lstm.init`."""
+    biases = (0.0, forget_bias, 0.0, 0.0)
+    weights = init_weights(key, input_size, hidden_size, biases, dtype, **options)
+    return SLSTMParams(**weights)
+
+
+def equations(
+    params: SLSTMParams, state: SLSTMState, u: Array, v: Array
+) -> tuple[SLSTMState, SLSTMGates]:
+    """Equations (1) to (11), from u = x Wx + b and v = h_prev Wh, each (..., 4H)."""
+    del params
+    z_i, z_f, z_o, z_g = jnp.split(u + v, 4, axis=-1)
+    z_i, z_f = named(z_i, "z_i", 1), named(z_f, "z_f", 1)
+    l = named(jax.nn.log_sigmoid(z_f) + state.m, "l", 3)
+    m = named(jnp.maximum(l, z_i), "m", 4)
+    i = named(jnp.exp(z_i - m), "i", 5)
+    f = named(jnp.exp(l - m), "f", 5)
+    o = named(sigmoid(named(z_o, "z_o", 1)), "o", 6)
+    g = named(tanh(named(z_g, "z_g", 2)), "g", 7)
+    c = named(i * g + f * state.c, "c", 8)
+    n = named(i + f * state.n, "n", 9)
+    a = named(c / _nonzero(n), "a", 10)
+    h = named(o * a, "h", 11)
+    return SLSTMState(h=h, c=c, n=n, m=m), SLSTMGates(z_i, z_f, l, i, f, o, g)
+
+
+def backward(
+    params: SLSTMParams,
+    state: SLSTMState,
+    new_state: SLSTMState,
+    gates: SLSTMGates,
+    dnew: SLSTMState,
+) -> tuple[SLSTMState, Array, Array]:
+    """The reverse of `equations`, from (11) to (1)."""
+    del params
+    z_i, z_f, l, i, f, o, g = gates
+    n = _nonzero(new_state.n)
+    a = new_state.c / n  # (10) again: cheaper than keeping it
+
+    da = named(dnew.h * o, "da", 11)
+    do = named(dnew.h * a, "do", 11)
+    dc = named(dnew.c + da / n, "dc", 10)
+    dn = named(dnew.n - da * a / n, "dn", 10)
+    dn_prev = named(dn * f, "dn_prev", 9)
+    dc_prev = named(dc * f, "dc_prev", 8)
+    dg = named(dc * i, "dg", 8)
+    # The two gates go to (8) and to (9).
+    di = named(dc * g + dn, "di", 9)
+    df = named(dc * state.c + dn * state.n, "df", 9)
+    dz_g = named(dg * (1 - g**2), "dz_g", 7)
+    dz_o = named(do * o * (1 - o), "dz_o", 6)
+    # m goes to both exponents of (5) and to the next step; (4) passes it to the larger.
+    dm = named(dnew.m - di * i - df * f, "dm", 5)
+    dl = named(df * f + jnp.where(l > z_i, dm, 0), "dl", 4)
+    dz_i = named(di * i + jnp.where(l > z_i, 0, dm), "dz_i", 4)
+    # dl is dm_prev as well; the derivative of log σ is 1 - σ.
+    dz_f = named(dl * sigmoid(-z_f), "dz_f", 3)
+
+    dz = concatenate(dz_i, dz_f, dz_o, dz_g)
+    dstate = SLSTMState(h=jnp.zeros_like(dc), c=dc_prev, n=dn_prev, m=dl)
+    return dstate, dz, dz
+
+
+def _nonzero(n: Array) -> Array:
+    return jnp.where(n == 0, jnp.ones_like(n), n)
+
+
+SLSTM = gated(
+    "slstm",
+    init=init,
+    initial_state=zero_state(SLSTMState),
+    equations=equations,
+    backward=backward,
+)

@@ -20,7 +20,7 @@ from lstm_jax.gradcheck.pairs import (
     partial_targets,
 )
 from lstm_jax.gradcheck.program import trace
-from lstm_jax.gradcheck.report import Report, Tolerances
+from lstm_jax.gradcheck.report import TOLERANCES, Report, Tolerances
 from lstm_jax.gradcheck.sequence import VARIANTS, check_sequence
 from lstm_jax.gradcheck.step import ONE_STEP, Sizes, check_step
 
@@ -40,7 +40,7 @@ def check_gradients(
     memory: str = "store",
     difference_step: float = DIFFERENCE_STEP,
     max_entries: int = 256,
-    tolerances: Tolerances = Tolerances(),
+    tolerances: Tolerances = TOLERANCES,
 ) -> Report:
     """Compares a cell's hand-derived gradients with three others, in float64.
 
@@ -108,7 +108,7 @@ def check_vjp(
     seed: int = 0,
     difference_step: float = DIFFERENCE_STEP,
     max_entries: int = 256,
-    tolerances: Tolerances = Tolerances(),
+    tolerances: Tolerances = TOLERANCES,
 ) -> Report:
     """Compares any hand-written reverse with three other gradients, in float64.
 

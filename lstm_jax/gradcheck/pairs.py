@@ -20,9 +20,8 @@ import numpy as np
 from jax import Array, tree
 
 from lstm_jax.gradcheck.oracles import Oracles, differentiate, order
-from lstm_jax.gradcheck.program import NAME, Program, evaluate, trace
+from lstm_jax.gradcheck.program import NAME, Program, evaluate
 from lstm_jax.gradcheck.report import Row, Tolerances, compare
-
 
 Label = tuple[str, str] | None
 """An output of a reverse: its name, and the target whose gradient it should be."""
@@ -250,6 +249,9 @@ def _tracked(
             seen[quantity] += 1
             part = f"{target} ({number})"
             target = part if part in targets else _nth(target, later)
+        elif outputs.get(target, value) != value:
+            # Not a target, and so passed over, where a sum over examples is to come.
+            target = f"{target}, elementwise"
         if quantity.startswith("d") and target in targets:
             through = () if number is None else (number,)
             found.append(Tracked(value, quantity, through, target))

@@ -1,4 +1,4 @@
-"""A function as a flat list of operations: evaluated, nudged, and asked what feeds what.
+"""A function as a flat list of operations: evaluated, nudged, asked what feeds what.
 
 `jax.make_jaxpr` writes a function down as equations, some of which call others. Here
 the calls are opened, so that every named quantity (`lstm_jax.named`) is one value in

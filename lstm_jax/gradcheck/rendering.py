@@ -11,13 +11,11 @@ def fill(table: Any, report: Any) -> Any:
 
     table.box = box.SIMPLE_HEAD
     table.title_justify = "left"
-    table.add_column("check")
-    table.add_column("gradient")
-    table.add_column("through")
-    for oracle in ORACLES:
-        table.add_column(oracle, justify="right")
-    table.add_column("worst at", justify="right")
-    table.add_column("")
+    for left in ("check", "gradient", "through"):
+        table.add_column(left, no_wrap=True)
+    for right in (*ORACLES, "worst at"):
+        table.add_column(right, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
     last = None
     for row in report.rows:
         if last not in (None, row.where):
@@ -29,7 +27,7 @@ def fill(table: Any, report: Any) -> Any:
         table.add_row(
             row.where if row.where != last else "",
             row.quantity,
-            " ".join(f"({number})" for number in row.through),
+            f"({', '.join(map(str, row.through))})" if row.through else "",
             *errors,
             ", ".join(map(str, row.worst)),
             "[green]ok[/]" if row.passed else "[bold red]WRONG[/]",

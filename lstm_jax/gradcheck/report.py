@@ -26,6 +26,10 @@ class Tolerances(NamedTuple):
     order: float = 0.1
 
 
+TOLERANCES = Tolerances()
+"""What the right cells of this library stay within."""
+
+
 class Row(NamedTuple):
     """One quantity.
 
@@ -66,7 +70,7 @@ class Finding(NamedTuple):
 
     Attributes:
         row: its row.
-        agreeing: the quantities before it, which are right.
+        agreeing: the quantities that it depends on, all of them right.
     """
 
     row: Row
@@ -134,19 +138,16 @@ class Report:
 
         None if every row passed.
         """
-        right = []
         for row in self.rows:
             same = {r.quantity: r for r in self.rows if r.where == row.where}
-            if row.passed:
-                right.append(row)
-            elif all(same[need].passed for need in row.needs):
-                before = [r.quantity for r in right if r.where == row.where]
-                return Finding(row, tuple(dict.fromkeys(before)))
+            if not row.passed and all(same[need].passed for need in row.needs):
+                needed = _everything_behind(row, same)
+                return Finding(row, tuple(q for q in same if q in needed))
         return None
 
     def worst_error(self, oracle: str) -> float:
         """The largest relative error against an oracle: "automatic", "graph", ..."""
-        return max((r.errors[oracle] for r in self.rows if oracle in r.errors))
+        return max(r.errors[oracle] for r in self.rows if oracle in r.errors)
 
     def table(self) -> Any:
         """A `rich.table.Table`: a line for each quantity, a section for each check."""
@@ -258,6 +259,18 @@ def _numerical_error(
         return error, True
     unresolved = np.max(np.abs(manual - known.values)) <= 8 * known.resolution
     return error, bool(error <= tolerances.numerical or unresolved)
+
+
+def _everything_behind(row: Row, rows: dict[str, Row]) -> set[str]:
+    """The quantities that a row was computed from, directly or not."""
+    found: set[str] = set()
+    stack = list(row.needs)
+    while stack:
+        need = stack.pop()
+        if need not in found:
+            found.add(need)
+            stack += rows[need].needs
+    return found
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -156,7 +156,9 @@ def _known(
 def _tagged(state: Any, prefix: str) -> Any:
     """The state with a name for every field: "h_t", or "dh_t" with the prefix "d"."""
     names = [f"{prefix}{name}_t" for name in leaf_names(state, "")]
-    leaves = [checkpoint_name(s, n) for s, n in zip(tree.leaves(state), names)]
+    leaves = [
+        checkpoint_name(s, n) for s, n in zip(tree.leaves(state), names, strict=True)
+    ]
     return tree.unflatten(tree.structure(state), leaves)
 
 

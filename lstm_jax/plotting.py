@@ -18,6 +18,7 @@ from matplotlib.ticker import PercentFormatter
 from lstm_jax.data import write_whole
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#767676"
+OKABE_ITO = (BLUE, ORANGE, "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", GREY)
 
 
 class ScoredText(NamedTuple):
@@ -89,6 +90,58 @@ def running_scores(path: Path, texts: Sequence[ScoredText]) -> None:
     for number, (text, wrapped) in enumerate(zip(texts, lines, strict=True)):
         _score_line(grid[2 * number], text)
         _coloured_words(grid[2 * number + 1], text, wrapped, columns)
+    _save(figure, path)
+
+
+def cost_curves(
+    path: Path,
+    axis: str,
+    values: Sequence[Any],
+    panels: dict[str, dict[str, Sequence[float | None]]],
+) -> None:
+    """Draws costs against what they depend on, a panel for each, on log axes.
+
+    Args:
+        path: the PNG to write.
+        axis: what varies, the label of all x axes.
+        values: its values; where they are words, the x axis has one place for each.
+        panels: for each cost, its label and the curves: by name, a figure for every
+            value, None where there is none.
+    """
+    figure = _figure(5.2 * len(panels), 4.6)
+    names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
+    words = any(isinstance(value, str) for value in values)
+    x = np.arange(len(values)) if words else np.asarray(values, float)
+    for axes, (label, curves) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
+    ):
+        for name, curve in curves.items():
+            number = names.index(name)
+            y = np.array([np.nan if c is None else c for c in curve], float)
+            axes.plot(
+                x,
+                np.where(y > 0, y, np.nan),
+                color=OKABE_ITO[number % len(OKABE_ITO)],
+                marker="osD^vPX*<>"[number % 10],
+                markersize=5,
+                linestyle="none" if words else ("-", "--")[number // len(OKABE_ITO)],
+                label=name,
+            )
+        axes.set_yscale("log")
+        if words:
+            axes.set_xticks(
+                x, [str(value) for value in values], rotation=30, ha="right"
+            )
+        else:
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(x, [f"{value:g}" for value in values])
+            axes.minorticks_off()
+        axes.set_xlabel(axis)
+        axes.set_title(label, loc="left", fontsize=10)
+        axes.grid(alpha=0.25)
+        _plain(axes)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", frameon=False)
     _save(figure, path)
 
 

@@ -1,0 +1,271 @@
+"""What a run says: Markdown tables, plots, and a JSON record of all measurements."""
+
+import json
+import os
+import platform
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.measure import (
+    REFERENCE,
+    Result,
+    Settings,
+    describe,
+    limit_seconds,
+    ratios,
+    runs,
+    spread,
+)
+from benchmarks.peers import PEERS
+from lstm_jax.data import write_whole
+from lstm_jax.plotting import cost_curves
+
+CALL_TITLES = {
+    "value_and_gradient": "Value and gradient",
+    "forward": "Forward only",
+}
+NOT_MEASURED = "–"
+
+
+def write_report(
+    folder: Path,
+    results: Sequence[Result],
+    settings: Settings,
+    left_out: dict[str, str],
+    axis: str | None = None,
+) -> str:
+    """Writes ``README.md``, ``record.json`` and a plot for each allocator.
+
+    Args:
+        folder: made if it is not there; files of the same names are replaced.
+        results: what was measured.
+        settings: how.
+        left_out: the peers that did not run, and why.
+        axis: the field of a row that was swept; None for a list of rows.
+
+    Returns:
+        The Markdown text.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    machine = describe_machine(settings)
+    record = {
+        "machine": machine,
+        "settings": settings._asdict(),
+        "left_out": left_out,
+        "axis": axis,
+        "results": [r._asdict() | {"row": r.row._asdict()} for r in results],
+    }
+    write_whole(folder / "record.json", f"{json.dumps(record, indent=1)}\n".encode())
+    plots = {}
+    for allocator, own in _by_allocator(results).items():
+        plots[allocator] = f"{axis or 'rows'}-{allocator}.png"
+        cost_curves(folder / plots[allocator], *costs(own, axis))
+    text = render(results, machine, left_out, plots)
+    write_whole(folder / "README.md", text.encode())
+    return text
+
+
+def render(
+    results: Sequence[Result],
+    machine: dict[str, str],
+    left_out: dict[str, str],
+    plots: dict[str, str],
+) -> str:
+    """The Markdown text."""
+    lines = ["# Benchmarks", ""]
+    lines += [f"- {key}: {value}" for key, value in machine.items()]
+    lines += [f"- left out: {name} ({why})" for name, why in left_out.items()]
+    lines += [
+        "",
+        "Times are medians over rounds. Behind them stands the ratio to "
+        f'"{REFERENCE}" of the same round, the median and in brackets the quartiles: '
+        "more than 1 is slower than it. The limit is what the matrix products alone "
+        "take at the rate of a large one, measured in the same rounds.",
+    ]
+    for allocator, own in _by_allocator(results).items():
+        lines += ["", f"## Allocator: {allocator}", ""]
+        if allocator in plots:
+            lines += [f"![costs]({plots[allocator]})", ""]
+        lines += _summary(own)
+        for call in CALL_TITLES:
+            lines += ["", f"### {CALL_TITLES[call]}, ms", "", *_times(own, call)]
+        lines += [
+            "",
+            "### Memory of the value and gradient, MB",
+            "",
+            "The compiler's figure for temporaries; behind it the growth of the "
+            "process, results included.",
+            "",
+            *_table(own, _memory_cell),
+            "",
+            "### Compile time of the value and gradient, s",
+            "",
+            *_table(own, _compile_cell),
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def costs(
+    results: Sequence[Result], axis: str | None
+) -> tuple[str, list[Any], dict[str, dict[str, Sequence[float | None]]]]:
+    """What `cost_curves` draws: the axis, its values, and the curves of each panel."""
+    panels: dict[str, dict[str, Sequence[float | None]]] = {
+        "value and gradient, ms": {},
+        "temporary memory, MB": {},
+        "compile time, s": {},
+    }
+    times, memory, compiling = panels.values()
+    for name in _names(results):
+        times[name] = [
+            _scaled(_median(r.seconds["value_and_gradient"].get(name)), 1e3)
+            for r in results
+        ]
+        memory[name] = [
+            _scaled(r.temporary_bytes.get(name) or r.peak_bytes.get(name), 1e-6)
+            for r in results
+        ]
+        compiling[name] = [r.compile_seconds.get(name) for r in results]
+    times["limit"] = [
+        1e3 * limit_seconds(r, "value_and_gradient") if r.row.cell == "lstm" else None
+        for r in results
+    ]
+    values = [
+        describe(r.row) if axis is None else r.row._asdict()[axis] for r in results
+    ]
+    return axis or "", values, panels
+
+
+def describe_machine(settings: Settings) -> dict[str, str]:
+    """What the numbers depend on."""
+    packages = ("jax", "jaxlib", "flax", "equinox", "dm-haiku", "keras", "torch")
+    found = []
+    for package in packages:
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            continue
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "processor": f"{_processor()}, {settings.threads} of {os.cpu_count()} used",
+        "device": settings.device,
+        "rounds": str(settings.rounds),
+        "system": f"{platform.system()} {platform.machine()}, "
+        f"Python {platform.python_version()}",
+        "packages": ", ".join(found),
+    }
+
+
+def _summary(results: Sequence[Result]) -> list[str]:
+    """The best of the JAX peers beside ours, row by row, and the medians."""
+    header = [
+        "row",
+        "limit / manual",
+        "fastest JAX peer / manual",
+        "torch / manual",
+        "manual's memory / leanest JAX peer's",
+        'with `memory="states"`',
+    ]
+    rows, columns = [], [[] for _ in header[1:]]
+    for r in results:
+        jax_peers = [n for n in r.differences if _is_jax_peer(n)]
+        figures: list[tuple[float, str] | None] = [None] * len(columns)
+        own = spread(r.seconds["value_and_gradient"][REFERENCE]).median
+        if r.row.cell == "lstm":
+            figures[0] = (limit_seconds(r, "value_and_gradient") / own, "")
+        if jax_peers:
+            figures[1] = min(
+                (ratios(r, "value_and_gradient", n).median, f" ({n})")
+                for n in jax_peers
+            )
+            known = {n: b for n, b in r.temporary_bytes.items() if b is not None}
+            least, leanest = min((known[n], n) for n in jax_peers)
+            for column, name in ((3, REFERENCE), (4, "manual, states")):
+                if name in known:
+                    figures[column] = (known[name] / least, f" ({leanest})")
+        if "torch" in r.differences:
+            figures[2] = (ratios(r, "value_and_gradient", "torch").median, "")
+        for column, figure in zip(columns, figures, strict=True):
+            column += [figure[0]] if figure else []
+        cells = [f"{f[0]:.2f}{f[1]}" if f else NOT_MEASURED for f in figures]
+        rows.append([describe(r.row), *cells])
+    middle = [f"**{median(c):.2f}**" if c else NOT_MEASURED for c in columns]
+    return _markdown(header, [*rows, ["**median**", *middle]])
+
+
+def _times(results: Sequence[Result], call: str) -> list[str]:
+    def cell(result: Result, name: str) -> str:
+        if name == "limit":
+            known = result.row.cell == "lstm"
+            return f"{1e3 * limit_seconds(result, call):.3g}" if known else NOT_MEASURED
+        time = spread(result.seconds[call][name]).median
+        if name == REFERENCE:
+            return f"{1e3 * time:.3g}"
+        low, middle, high = ratios(result, call, name)
+        return f"{1e3 * time:.3g} · {middle:.2f} ({low:.2f}–{high:.2f})"
+
+    return _table(results, cell, "limit")
+
+
+def _memory_cell(result: Result, name: str) -> str:
+    figures = (result.temporary_bytes[name], result.peak_bytes[name])
+    return " · ".join(NOT_MEASURED if f is None else f"{f / 1e6:.3g}" for f in figures)
+
+
+def _compile_cell(result: Result, name: str) -> str:
+    seconds = result.compile_seconds[name]
+    return NOT_MEASURED if seconds is None else f"{seconds:.2f}"
+
+
+def _table(
+    results: Sequence[Result], cell: Callable[[Result, str], str], *first: str
+) -> list[str]:
+    """A row for each result, a column for each peer, `first` before them."""
+    names = _names(results)
+    rows = []
+    for r in results:
+        cells = [cell(r, n) if runs(n, r.row) else NOT_MEASURED for n in names]
+        rows.append([describe(r.row), *(cell(r, name) for name in first), *cells])
+    return _markdown(["row", *first, *names], rows)
+
+
+def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [header, ["---"] * len(header), *rows]
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def _names(results: Sequence[Result]) -> list[str]:
+    """The peers that ran in any of them, in the order of `PEERS`."""
+    return [name for name in PEERS if any(name in r.differences for r in results)]
+
+
+def _is_jax_peer(name: str) -> bool:
+    return not PEERS[name].ours and name != "torch"
+
+
+def _by_allocator(results: Sequence[Result]) -> dict[str, list[Result]]:
+    groups: dict[str, list[Result]] = {}
+    for result in results:
+        groups.setdefault(result.allocator, []).append(result)
+    return groups
+
+
+def _median(values: Sequence[float] | None) -> float | None:
+    return median(values) if values else None
+
+
+def _scaled(value: float | None, factor: float) -> float | None:
+    return None if value is None else factor * value
+
+
+def _processor() -> str:
+    """The processor's model as Linux tells it, or what Python knows."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

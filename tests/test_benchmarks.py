@@ -1,0 +1,263 @@
+"""The benchmarks: every peer agrees, and tables say what was measured.
+
+No test looks at a time.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.__main__ import ROWS, SWEEPS, Config, run
+from benchmarks.measure import (
+    Result,
+    Settings,
+    check_agreement,
+    disagreement,
+    limit_seconds,
+    ratios,
+)
+from benchmarks.peers import PEERS, load, missing
+from benchmarks.problem import Outcome, Row, make_problem, reorder
+from benchmarks.processes import WorkerError, WorkerProcess, environment_of
+from benchmarks.report import costs, render, write_report
+
+ROOT = Path(__file__).parent.parent
+ROW = Row(T=5, B=3, D=2, H=4)
+
+
+def outcome(**changes) -> Outcome:
+    generator = np.random.default_rng(1)
+    shapes = ((5, 3, 4), (2, 16), (4, 16), (16,), (5, 3, 2))
+    made = Outcome(*(generator.standard_normal(shape) for shape in shapes))
+    return made._replace(**changes)
+
+
+def result(allocator="default", **changes) -> Result:
+    """A row that was never measured: flax is twice as slow as manual, torch even."""
+    times = {"manual": [1.0, 2.0, 3.0], "flax": [2.0, 4.0, 6.0], "torch": [1.0, 2.0, 3]}
+    names = list(times)
+    made = Result(
+        row=Row(T=100, B=32, D=128, H=128),
+        allocator=allocator,
+        gflops=1.0,
+        seconds={"forward": times, "value_and_gradient": times},
+        compile_seconds={"manual": 0.5, "flax": 0.25, "torch": None},
+        temporary_bytes={"manual": 5_000_000, "flax": 10_000_000, "torch": None},
+        peak_bytes=dict.fromkeys(names, 30_000_000),
+        differences=dict.fromkeys(names, 0.0),
+    )
+    return made._replace(**changes)
+
+
+# --- the peers -----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return load("automatic")(make_problem(ROW), "cpu").outcome()
+
+
+@pytest.mark.jax_defaults
+@pytest.mark.filterwarnings("default")  # other libraries' own
+@pytest.mark.parametrize("name", [name for name in PEERS if name != "automatic"])
+def test_every_peer_agrees_on_outputs_and_gradients(name, reference):
+    if why := missing(name, "cpu"):
+        pytest.skip(why)
+    built = load(name)(make_problem(ROW), "cpu")
+    differences = check_agreement(
+        {"manual": reference, name: built.outcome()}, "float32"
+    )
+    assert differences[name] < 2e-6
+    built.forward()
+    built.value_and_gradient()
+    assert (built.temporary_bytes is None) == (name == "torch")
+    assert (built.compile_seconds is None) == (name == "torch")
+
+
+@pytest.mark.jax_defaults
+def test_the_layout_of_cudnn_is_the_one_that_jax_documents():
+    from jax.experimental import rnn
+
+    from benchmarks.peers.cudnn_lstm import pack, unpack
+
+    problem = make_problem(ROW)
+    packed = pack(problem)
+    wx, wh, bx, bh = rnn.unpack_lstm_weights(packed, ROW.D, ROW.H, 1, False)
+    np.testing.assert_array_equal(wx[0].T, reorder(problem.Wx, "ifog", "ifgo"))
+    np.testing.assert_array_equal(wh[0].T, reorder(problem.Wh, "ifog", "ifgo"))
+    np.testing.assert_array_equal(bx[0], reorder(problem.b, "ifog", "ifgo"))
+    assert not np.any(bh[0])
+    for back, sent in zip(unpack(packed, ROW.D, ROW.H), problem[1:4], strict=True):
+        np.testing.assert_array_equal(back, sent)
+
+
+def test_reordered_blocks_come_back():
+    blocks = np.arange(8.0)
+    np.testing.assert_array_equal(
+        reorder(blocks, "ifog", "igfo"), [0, 1, 6, 7, 2, 3, 4, 5]
+    )
+    np.testing.assert_array_equal(
+        reorder(reorder(blocks, "ifog", "igfo"), "igfo", "ifog"), blocks
+    )
+
+
+def test_a_peer_that_is_not_installed_is_left_out_and_says_so(monkeypatch):
+    monkeypatch.setitem(
+        PEERS, "flax", PEERS["flax"]._replace(packages=("no_such_one",))
+    )
+    assert missing("flax", "cpu") == "no_such_one not installed"
+    assert missing("manual", "cpu") is None
+    assert missing("cudnn", "cpu") == "needs --device gpu"
+
+
+# --- agreement -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("field", Outcome._fields)
+def test_a_wrong_array_is_named(field):
+    right = outcome()
+    wrong = right._replace(**{field: getattr(right, field) * 1.01})
+    assert disagreement(wrong, right) == (pytest.approx(0.01), field)
+    with pytest.raises(ValueError, match=rf"flax and manual disagree: {field} by 1\."):
+        check_agreement({"manual": right, "flax": wrong}, "float32")
+
+
+def test_what_cannot_be_compared_is_an_error():
+    right = outcome()
+    with pytest.raises(ValueError, match=r"db: expected the shape \(16,\); got \(8,\)"):
+        disagreement(right._replace(db=right.db[:8]), right)
+    with pytest.raises(ValueError, match="ys is not finite"):
+        disagreement(right._replace(ys=right.ys * np.nan), right)
+
+
+# --- figures -------------------------------------------------------------------------
+
+
+def test_ratios_are_taken_within_rounds():
+    times = {"manual": [1.0, 10.0, 2.0], "flax": [2.0, 20.0, 6.0]}
+    made = result(seconds={"forward": times})
+    assert ratios(made, "forward", "flax") == (2.0, 2.0, 2.5)
+    assert ratios(made, "forward", "manual") == (1.0, 1.0, 1.0)
+
+
+def test_the_limit_is_that_of_the_products():
+    flops = 100 * 32 * 4 * 128 * (128 + 128) * 2
+    assert limit_seconds(result(), "forward") == pytest.approx(flops / 1e9)
+    assert limit_seconds(result(), "value_and_gradient") == pytest.approx(
+        3 * flops / 1e9
+    )
+
+
+def test_the_tables():
+    results = [result(), result("kept")]
+    left_out = {"keras": "keras not installed"}
+    text = render(results, {"device": "cpu"}, left_out, {"default": "rows.png"})
+    assert "- left out: keras (keras not installed)" in text
+    assert "![costs](rows.png)" in text
+    row = "| T=100 B=32 D=128 H=128 |"
+    assert f"{row} 1.26 | 2.00 (flax) | 1.00 | 0.50 (flax) | – |" in text
+    assert f"{row} 2.52e+03 | 2e+03 | 4e+03 · 2.00 (2.00–2.00) | 2e+03 · 1.00" in text
+    assert f"{row} 5 · 30 | 10 · 30 | – · 30 |" in text
+    assert f"{row} 0.50 | 0.25 | – |" in text
+    assert text.count("## Allocator") == 2
+
+
+def test_a_sweep_over_cells_leaves_peers_blank_where_they_know_none():
+    own = {"manual": [1.0]}
+    other = result(
+        row=ROW._replace(cell="gru"),
+        seconds={"forward": own, "value_and_gradient": own},
+        compile_seconds={"manual": 0.5},
+        temporary_bytes={"manual": 1_000_000},
+        peak_bytes={"manual": None},
+        differences={"manual": 0.0},
+    )
+    results = [result(), other]
+    axis, values, panels = costs(results, "cell")
+    assert (axis, values) == ("cell", ["lstm", "gru"])
+    times = panels["value and gradient, ms"]
+    assert times["flax"] == [4000.0, None]
+    assert times["limit"][1] is None
+    text = render(results, {}, {}, {})
+    assert "| T=5 B=3 D=2 H=4 gru | – | – | – | – | – |" in text
+    assert "| T=5 B=3 D=2 H=4 gru | – | 1e+03 | – | – |" in text
+    assert "| T=5 B=3 D=2 H=4 gru | 1 · – | – | – |" in text
+
+
+def test_the_report_is_written_with_its_record(tmp_path):
+    folder = tmp_path / "deep" / "run"
+    swept = [result(row=ROW._replace(T=steps)) for steps in (64, 128)]
+    text = write_report(folder, swept, Settings(), {"torch": "absent"}, "T")
+    assert (folder / "README.md").read_text("utf-8") == text
+    assert (folder / "T-default.png").read_bytes()[:4] == b"\x89PNG"
+    record = json.loads((folder / "record.json").read_text("utf-8"))
+    assert record["axis"] == "T"
+    assert record["left_out"] == {"torch": "absent"}
+    assert [r["row"]["T"] for r in record["results"]] == [64, 128]
+    assert record["results"][0]["seconds"]["forward"]["flax"] == [2.0, 4.0, 6.0]
+
+
+# --- the command ---------------------------------------------------------------------
+
+
+def test_the_quick_run(tmp_path):
+    """Processes, agreement, rounds and report, at tiny sizes."""
+    peers = ("manual", "automatic")
+    config = Config("try", root=tmp_path, peers=peers, quick=True, threads=1)
+    text = run(config)
+    record = json.loads((tmp_path / "try" / "record.json").read_text("utf-8"))
+    (made,) = record["results"]
+    assert list(made["differences"]) == list(peers)
+    assert made["differences"]["automatic"] < 1e-5
+    assert made["gflops"] > 0
+    for call in ("forward", "value_and_gradient"):
+        assert [len(made["seconds"][call][name]) for name in peers] == [2, 2]
+    assert "| T=7 B=3 D=4 H=5 |" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"peers": ("manual", "numpy")}, "peers must be some of .*got 'numpy'"),
+        ({"peers": ("automatic",)}, 'peers must include "manual"'),
+        ({"peers": ("manual", "cudnn")}, "'cudnn' cannot run: needs --device gpu"),
+        ({"rounds": 0}, "rounds must be at least 1; got 0"),
+        ({"threads": -1}, "threads must be at least 1; got -1"),
+    ],
+)
+def test_what_cannot_be_run_is_refused(changes, expected, tmp_path):
+    with pytest.raises(ValueError, match=expected):
+        run(Config(root=tmp_path, **changes))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_worker_that_fails_or_dies_says_why():
+    environment = environment_of("float32", 1, "default", "cpu")
+    with WorkerProcess(environment) as worker:
+        with pytest.raises(WorkerError, match="KeyError: 'nobody'"):
+            worker.ask("load", "nobody")
+        worker.process.kill()
+        with pytest.raises(WorkerError, match="the worker ended with status -9"):
+            worker.ask("load", "manual")
+    assert worker.process.returncode == -9
+
+
+def test_every_sweep_varies_a_field_of_a_row():
+    assert set(SWEEPS) <= set(Row._fields)
+    assert len(ROWS) == 5
+
+
+def test_help_lists_the_options():
+    told = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    for option in ("--sweep", "--device", "--quick", "--allocators"):
+        assert option in told

@@ -39,7 +39,7 @@ def check_gradients(
     variants: Sequence[str] = VARIANTS,
     memory: str = "store",
     difference_step: float = DIFFERENCE_STEP,
-    max_entries: int = 256,
+    max_entries: int = 128,
     tolerances: Tolerances = TOLERANCES,
 ) -> Report:
     """Compares a cell's hand-derived gradients with three others, in float64.
@@ -107,7 +107,7 @@ def check_vjp(
     *args: Any,
     seed: int = 0,
     difference_step: float = DIFFERENCE_STEP,
-    max_entries: int = 256,
+    max_entries: int = 128,
     tolerances: Tolerances = TOLERANCES,
 ) -> Report:
     """Compares any hand-written reverse with three other gradients, in float64.

@@ -6,6 +6,7 @@ differentiated at 0: by JAX, by the computation graph, and by central difference
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +22,10 @@ DIRECTIONS = 4
 DISTANCES = 2.0 ** -np.arange(10, 17)
 """How far the remainder test goes: short enough for the second order to dominate, and
 to meet few kinks."""
+
+
+once = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+"""`jax.jit` for what runs a single time: most of that is its compilation."""
 
 
 class Numerical(NamedTuple):
@@ -83,88 +88,94 @@ def differentiate(
     """
     rng = np.random.default_rng(seed)
     at = {name: jnp.asarray(value) for name, value in at.items()}
-    loss = jax.jit(loss)
+    bases = {name: _basis(value, max_entries, rng) for name, value in at.items()}
+    straight = {name: rng.normal(size=(DIRECTIONS, *at[name].shape)) for name in inputs}
+    columns = sum(len(rows) for rows in bases.values())
+    moves = _side_by_side(bases)
+    factors = difference_step * np.array([1.0, -1.0, 2.0, -2.0])
+    everywhere = {
+        name: np.concatenate(
+            [
+                _scaled(moves[name], factors),
+                _scaled(
+                    straight.get(name, np.zeros((DIRECTIONS, *at[name].shape))),
+                    DISTANCES,
+                ),
+                np.zeros((1, *at[name].shape)),
+            ]
+        )
+        for name in at
+    }
+
+    @once
+    def ask(at: dict[str, Array], moves: dict[str, Array]) -> tuple[Any, Any, Array]:
+        moved = {name: at[name] + moves[name] for name in at}
+        return jax.grad(loss)(at), graph.grad(loss)(at), jax.vmap(loss)(moved)
+
+    automatic, by_graph, values = ask(at, everywhere)
+    values = np.asarray(values)
+    differences, around = (
+        values[: 4 * columns].reshape(4, columns),
+        values[4 * columns : -1],
+    )
     return Oracles(
-        automatic=_numpy(jax.jit(jax.grad(loss))(at)),
-        graph=_numpy(jax.jit(graph.grad(loss))(at)),
-        numerical=_differences(loss, at, difference_step, max_entries, rng),
-        remainders=_remainders(loss, at, inputs, rng),
+        automatic=_numpy(automatic),
+        graph=_numpy(by_graph),
+        numerical=_slopes(differences, at, bases, difference_step),
+        remainders=Remainders(
+            straight, float(values[-1]), around.reshape(len(DISTANCES), DIRECTIONS)
+        ),
     )
 
 
-def _differences(
-    loss: Callable[[Any], Array],
+def _basis(value: Array, max_entries: int, rng: np.random.Generator) -> np.ndarray:
+    """The directions to differentiate along: every entry's, or a few at random."""
+    if value.size > max_entries:
+        return rng.normal(size=(DIRECTIONS, *value.shape))
+    return np.eye(value.size).reshape(-1, *value.shape)
+
+
+def _side_by_side(bases: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Moves of all quantities at once, in which a single one moves at a time."""
+    columns, start, moves = sum(len(rows) for rows in bases.values()), 0, {}
+    for name, rows in bases.items():
+        moves[name] = np.zeros((columns, *rows.shape[1:]))
+        moves[name][start : start + len(rows)] = rows
+        start += len(rows)
+    return moves
+
+
+def _scaled(moves: np.ndarray, factors: np.ndarray) -> np.ndarray:
+    """All moves times the first factor, all times the second, ..."""
+    products = factors.reshape(-1, *(1,) * moves.ndim) * moves
+    return products.reshape(-1, *moves.shape[1:])
+
+
+def _slopes(
+    differences: np.ndarray,
     at: dict[str, Array],
+    bases: dict[str, np.ndarray],
     step: float,
-    max_entries: int,
-    rng: np.random.Generator,
 ) -> dict[str, Numerical]:
-    """Central differences of every target, at h and 2h, extrapolated to 0.
+    """Central differences from J at +h, -h, +2h and -2h, extrapolated to 0.
 
     Richardson's extrapolation, (4 D(h) - D(2h)) / 3, takes the error from h² to h⁴.
     """
-    chosen = {
-        name: None
-        if value.size <= max_entries
-        else rng.normal(size=(DIRECTIONS, *value.shape))
-        for name, value in at.items()
-    }
-    basis = {
-        name: np.eye(at[name].size).reshape(-1, *at[name].shape)
-        if directions is None
-        else directions
-        for name, directions in chosen.items()
-    }
-    counts = {name: len(rows) for name, rows in basis.items()}
-    moves = {}
-    for name, rows in basis.items():
-        before = sum(list(counts.values())[: list(counts).index(name)])
-        after = sum(counts.values()) - before - len(rows)
-        pad = ((before, after), *((0, 0),) * (rows.ndim - 1))
-        moves[name] = step * np.pad(rows, pad)
-    ahead, behind, far_ahead, far_behind = (
-        _along(loss, at, moves, factor) for factor in (1.0, -1.0, 2.0, -2.0)
-    )
+    ahead, behind, far_ahead, far_behind = differences
     near, far = (ahead - behind) / (2 * step), (far_ahead - far_behind) / (4 * step)
     slopes = (4 * near - far) / 3
     resolution = np.finfo(np.float64).eps * float(np.max(np.abs(ahead))) / step
     found, start = {}, 0
-    for name, directions in chosen.items():
-        values = slopes[start : start + counts[name]]
-        start += counts[name]
-        if directions is None:
-            values = values.reshape(at[name].shape)
-        found[name] = Numerical(directions, values, resolution)
+    for name, rows in bases.items():
+        values = slopes[start : start + len(rows)]
+        start += len(rows)
+        each = len(rows) == at[name].size
+        found[name] = Numerical(
+            directions=None if each else rows,
+            values=values.reshape(at[name].shape) if each else values,
+            resolution=resolution,
+        )
     return found
-
-
-def _remainders(
-    loss: Callable[[Any], Array],
-    at: dict[str, Array],
-    inputs: tuple[str, ...],
-    rng: np.random.Generator,
-) -> Remainders:
-    """J at growing distances from the point, along random directions."""
-    directions = {
-        name: rng.normal(size=(DIRECTIONS, *at[name].shape)) for name in inputs
-    }
-    steps = DISTANCES.repeat(DIRECTIONS)
-    moves = {name: np.zeros((len(steps), *value.shape)) for name, value in at.items()}
-    for name, rows in directions.items():
-        tiled = np.tile(rows, (len(DISTANCES), *(1,) * (rows.ndim - 1)))
-        moves[name] = steps.reshape(-1, *(1,) * (rows.ndim - 1)) * tiled
-    around = _along(loss, at, moves, 1.0).reshape(len(DISTANCES), DIRECTIONS)
-    return Remainders(directions, float(loss(at)), around)
-
-
-def _along(
-    loss: Callable[[Any], Array],
-    at: dict[str, Array],
-    moves: dict[str, np.ndarray],
-    factor: float,
-) -> np.ndarray:
-    moved = {name: at[name] + factor * jnp.asarray(moves[name]) for name in at}
-    return np.asarray(jax.jit(jax.vmap(loss))(moved))
 
 
 def order(remainders: Remainders, gradients: Mapping[str, np.ndarray]) -> float:

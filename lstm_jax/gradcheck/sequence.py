@@ -16,7 +16,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from lstm_jax import bptt, graph
 from lstm_jax.cell import Cell
-from lstm_jax.gradcheck.oracles import Oracles, differentiate, order
+from lstm_jax.gradcheck.oracles import Oracles, differentiate, once, order
 from lstm_jax.gradcheck.pairs import leaf_names
 from lstm_jax.gradcheck.report import Row, Tolerances, compare
 from lstm_jax.gradcheck.step import Point, Sizes, argument_names, draw, forward_only
@@ -88,7 +88,7 @@ def _manual(
         flat = zip(names, tree.leaves(gradients), strict=True)
         return [checkpoint_name(g, f"gradient {name}") for name, g in flat]
 
-    named = jax.jit(partial(graph.named_values, reverse))
+    named = once(partial(graph.named_values, reverse))
     return named(args, (point.dys, point.dstate))
 
 
@@ -147,7 +147,7 @@ def _known(
     )
     watched = partial(_run, observed(cell), options, "automatic", "store")
     by_graph = partial(graph.named_cotangents, watched)
-    named = jax.jit(lambda args, ct: by_graph(*args, cotangent=ct))(args, cotangent)
+    named = once(lambda args, ct: by_graph(*args, cotangent=ct))(args, cotangent)
     fields = [f"{name}_t" for name in leaf_names(point.state, "")]
     reverse = options.reverse
     return oracles, {name: _in_time(named, name, reverse=reverse) for name in fields}

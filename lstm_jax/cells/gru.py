@@ -102,7 +102,7 @@ def backward(
 
     dn = named(dnew.h * (1 - z), "dn", 6)
     dz = named(dnew.h * (state.h - n), "dz", 6)
-    dh_prev = dnew.h * z  # through (6); the path through (1) and (2) is added outside
+    dh_prev = named(dnew.h * z, "dh_prev", 6)
     dz_n = named(dn * (1 - n**2), "dz_n", 5)
     dr = named(dz_n * s, "dr", 4)
     ds = named(dz_n * r, "ds", 4)

@@ -1,0 +1,93 @@
+"""NAME: what distinguishes this cell, in a line.
+
+Source: Author (year), "Title", equations n to m. Where published forms differ, say
+which one this is::
+
+    (1)  z = x Wx + b + h_prev Wh
+    (2)  h = tanh(z)
+
+Copy this file to lstm_jax/cells/, replace the equations, and follow
+docs/adding_a_cell.md. It runs as it is.
+"""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+
+from lstm_jax.cell import gated, init_weights, named, zero_state
+from lstm_jax.identities import tanh
+
+
+class NameParams(NamedTuple):
+    """Weights of the column blocks, in the order of equation (1).
+
+    Attributes:
+        Wx: input weights, (D, H).
+        Wh: recurrent weights, (H, H); by head, (1, K, H/K, H/K), if K > 1.
+        b: biases, (H,).
+    """
+
+    Wx: Array
+    Wh: Array
+    b: Array
+
+
+class NameState(NamedTuple):
+    """The state between two steps: h, the output, (..., H), first."""
+
+    h: Array
+
+
+class NameKept(NamedTuple):
+    """What the reverse needs beside the states: (1), (..., H)."""
+
+    z: Array
+
+
+def init(
+    key: Array,
+    input_size: int,
+    hidden_size: int,
+    *,
+    dtype: DTypeLike = jnp.float32,
+    **options: Any,
+) -> NameParams:
+    """Draws parameters; arguments and errors as in `lstm_jax.cell.init_weights`."""
+    biases = (0.0,)  # one for each column block
+    weights = init_weights(key, input_size, hidden_size, biases, dtype, **options)
+    return NameParams(**weights)
+
+
+def equations(
+    params: NameParams, state: NameState, u: Array, v: Array
+) -> tuple[NameState, NameKept]:
+    """Equations (1) and (2), from u = x Wx + b and v = h_prev Wh, each (..., H)."""
+    del params, state
+    z = named(u + v, "z", 1)
+    h = named(tanh(z), "h", 2)
+    return NameState(h=h), NameKept(z)
+
+
+def backward(
+    params: NameParams,
+    state: NameState,
+    new_state: NameState,
+    kept: NameKept,
+    dnew: NameState,
+) -> tuple[NameState, Array, Array]:
+    """The reverse of `equations`, from (2) to (1)."""
+    del params, state, new_state
+    dz = named(dnew.h * (1 - tanh(kept.z) ** 2), "dz", 2)
+    # (1): z = u + v gives both the same gradient; h_prev is reached through v.
+    return NameState(h=jnp.zeros_like(dz)), dz, dz
+
+
+NAME = gated(
+    "name",
+    init=init,
+    initial_state=zero_state(NameState),
+    equations=equations,
+    backward=backward,
+)

@@ -118,6 +118,9 @@ class Config:
     label_smoothing: float = 0.0
 
 
+STEPS_PER_SEGMENT = 10
+"""Training steps in one compiled scan: a second or two, so that signals are heard."""
+
 PRESETS = {
     "quick": Config(
         reviews=4_000, max_length=100, length_buckets=2, epochs=2, batch_size=32
@@ -269,13 +272,13 @@ def train(config: Config, folder: Path, console: Console) -> dict[str, Any]:
     start = time.perf_counter()
     console.print("reading the reviews ...", highlight=False)
     data = load(config)
+    plan = make_plan(config, data)
     set_aside(folder)
     records = Records(folder)
     records.write("config", dataclasses.asdict(config))
     data.encoded.tokenizer.save(folder / "tokenizer.json")
 
-    model = make_model(config, data.encoded.tokenizer.vocabulary_size)
-    predict = partial(predict_logits, model)
+    predict = partial(predict_logits, plan.model)
     buckets = {k: jax.device_put(b) for k, (_, b) in data.evaluated.items()}
 
     def evaluate(split: str, params: Any) -> dict[str, float]:
@@ -283,42 +286,57 @@ def train(config: Config, folder: Path, console: Console) -> dict[str, Any]:
         return measure(logits, data.evaluated[split][0].labels)
 
     best = Checkpoints(folder / "best")
-    outcome = run(config, model, data.train, partial(evaluate, "validation"), records)
+    outcome = fit(
+        init_state(init_params(plan.model, plan.key_params), plan.optimizer, plan.key),
+        loss=partial(loss, plan.model, config.label_smoothing),
+        optimizer=plan.optimizer,
+        buckets=data.train,
+        schedule=plan.schedule,
+        epochs=config.epochs,
+        evaluate=partial(evaluate, "validation"),
+        records=records,
+        best=best,
+        average_decay=config.average_decay,
+        console=console,
+    )
     params = best.restore(outcome.state.average)
-    result = {
-        "accuracy": outcome.best["accuracy"],
-        "loss": outcome.best["loss"],
-        "split": "validation",
-        **({"test": evaluate("test", params)} if config.test else {}),
-        "gradient": config.gradient,
-        "seed": config.seed,
-        "epoch": outcome.best["epoch"],
-        "steps": int(outcome.state.step),
-        "steps_per_second": outcome.steps_per_second,
-        "interrupted": outcome.interrupted,
-        "parameters": sum(p.size for p in jax.tree.leaves(params)),
-        "counts": data.counts,
-        **environment(),
-    }
-    plotting.training_curves(folder / "curves.png", read_metrics(folder))
-    picture(config, folder, model, params, data)
+    result = summary(config, data, outcome, params)
+    if config.test:
+        result["test"] = evaluate("test", params)
     result["seconds"] = time.perf_counter() - start
     records.write("result", result)
+    plotting.training_curves(folder / "curves.png", read_metrics(folder))
+    draw_trace(config, folder, plan.model, params, data)
     return result
 
 
-def run(
-    config: Config,
-    model: SequenceClassifier,
-    buckets: Sequence[Bucket],
-    evaluate: Callable[[Any], dict[str, float]],
-    records: Records,
-) -> Outcome:
-    """Trains a model from its seed on the buckets."""
+class Plan(NamedTuple):
+    """What a config says of the training to come."""
+
+    model: SequenceClassifier
+    schedule: BatchSchedule
+    optimizer: optax.GradientTransformation
+    key_params: Array
+    key: Array
+
+
+def make_plan(config: Config, data: Data) -> Plan:
+    """The plan, checked: what is wrong with a config is found here.
+
+    Raises:
+        ValueError: an unknown name, or a number out of range.
+    """
+    for name in ("epochs", "batch_size", "vocabulary_size", "embedding_size"):
+        if (number := getattr(config, name)) < 1:
+            raise ValueError(f"{name} must be at least 1; got {number}")
+    for name in ("average_decay", "label_smoothing"):
+        if not 0 <= (number := getattr(config, name)) < 1:
+            raise ValueError(f"{name} must be from 0 to 1, 1 excluded; got {number}")
+    model = make_model(config, data.encoded.tokenizer.vocabulary_size)
     schedule = BatchSchedule(
-        sizes=tuple(len(bucket.labels) for bucket in buckets),
+        sizes=tuple(len(bucket.labels) for bucket in data.train),
         batch_size=config.batch_size,
-        steps_per_segment=10,
+        steps_per_segment=STEPS_PER_SEGMENT,
         seed=config.seed,
     )
     total = schedule.total_steps(config.epochs)
@@ -329,19 +347,30 @@ def run(
         weight_decay=config.weight_decay,
         clip_norm=config.clip_norm,
     )
-    key_params, key_steps = jax.random.split(jax.random.key(config.seed))
-    return fit(
-        init_state(init_params(model, key_params), optimizer, key_steps),
-        loss=partial(loss, model, config.label_smoothing),
-        optimizer=optimizer,
-        buckets=buckets,
-        schedule=schedule,
-        epochs=config.epochs,
-        evaluate=evaluate,
-        records=records,
-        best=Checkpoints(records.folder / "best"),
-        average_decay=config.average_decay,
-    )
+    key_params, key = jax.random.split(jax.random.key(config.seed))
+    jax.eval_shape(partial(init_params, model), key_params)
+    return Plan(model, schedule, optimizer, key_params, key)
+
+
+def summary(
+    config: Config, data: Data, outcome: Outcome, params: Any
+) -> dict[str, Any]:
+    """What result.json says of a run, but for its time."""
+    return {
+        "accuracy": outcome.best["accuracy"],
+        "loss": outcome.best["loss"],
+        "split": "validation",
+        "epoch": outcome.best["epoch"],
+        "gradient": config.gradient,
+        "dtype": config.dtype,
+        "seed": config.seed,
+        "steps": int(outcome.state.step),
+        "steps_per_second": outcome.steps_per_second,
+        "interrupted": outcome.interrupted,
+        "parameters": sum(p.size for p in jax.tree.leaves(params)),
+        "counts": data.counts,
+        **environment(),
+    }
 
 
 def set_aside(folder: Path) -> None:
@@ -404,7 +433,7 @@ def most_changed(
     return [text for texts in best for _, text in texts]
 
 
-def picture(
+def draw_trace(
     config: Config, folder: Path, model: SequenceClassifier, params: Any, data: Data
 ) -> None:
     """Draws the running score of a few reviews, and writes the numbers beside it."""
@@ -500,10 +529,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with precision(given.config.dtype):
             result = train(given.config, given.folder, console)
     except (OSError, ImportError, ValueError, FloatingPointError) as error:
-        console.print(f"error: {error}", style="red", markup=False, highlight=False)
+        print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        console.print("stopped before anything was learned", highlight=False)
+        console.print(f"stopped; see {given.folder}", highlight=False)
         return 130
     console.print(
         f"{result['split']} accuracy {result['accuracy']:.4f} after "

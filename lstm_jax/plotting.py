@@ -152,7 +152,7 @@ def _score_line(axes: Axes, text: ScoredText) -> None:
     axes.fill_between(x, 0.5, scores, scores >= 0.5, color=BLUE, alpha=0.25, lw=0)
     axes.fill_between(x, 0.5, scores, scores <= 0.5, color=ORANGE, alpha=0.25, lw=0)
     axes.plot(x, scores, color="black", linewidth=1.2)
-    for n in _widest_changes(scores, 4):
+    for n in _widest_changes(text, 4):
         rising = scores[n] > scores[n - 1]
         axes.plot(x[n], scores[n], "o", color=BLUE if rising else ORANGE, markersize=4)
         axes.annotate(
@@ -211,20 +211,21 @@ def _wrap(words: Sequence[str], columns: int) -> list[list[int]]:
     return lines
 
 
-def _widest_changes(scores: np.ndarray, count: int) -> list[int]:
+def _widest_changes(text: ScoredText, count: int) -> list[int]:
     """The words with the widest changes, none within a twelfth of the text of another.
 
-    The first words move every score, and are left out.
+    The first words move every score, and are left out; so are punctuation marks and
+    changes below 0.03.
     """
+    scores = np.asarray(text.scores)
     apart = max(1, len(scores) // 12)
-    chosen: list[int] = []
     changes = np.abs(np.diff(scores, prepend=scores[:1]))
-    for n in np.argsort(-changes, kind="stable"):
-        if n >= 3 and all(abs(int(n) - other) > apart for other in chosen):
-            chosen.append(int(n))
-        if len(chosen) == count:
-            break
-    return chosen
+    chosen: list[int] = []
+    for n in map(int, np.argsort(-changes, kind="stable")):
+        tells = n >= 3 and changes[n] >= 0.03 and text.words[n].isalnum()
+        if tells and all(abs(n - other) > apart for other in chosen):
+            chosen.append(n)
+    return chosen[:count]
 
 
 def _running_mean(values: np.ndarray, width: int) -> np.ndarray:

@@ -40,7 +40,7 @@ class Outcome(NamedTuple):
     """
 
     state: TrainState
-    best: dict[str, float]
+    best: dict[str, Any]
     interrupted: str | None
     steps_per_second: float | None
 
@@ -85,7 +85,7 @@ def fit(
     console = console or Console(stderr=True)
     data = jax.device_put(tuple(buckets))
     speed = _Speed()
-    measures: dict[str, float] = {}
+    measures: dict[str, Any] = {}
     with (
         Interrupts() as interrupts,
         _progress(console, schedule.total_steps(epochs)) as show,
@@ -183,7 +183,7 @@ def _check_finite(rows: list[dict[str, Any]]) -> None:
             )
 
 
-def _line(now: dict[str, float], interrupted: str | None) -> str:
+def _line(now: dict[str, Any], interrupted: str | None) -> str:
     measures = (f"{k} {v:.4f}" for k, v in now.items() if k not in ("epoch", "step"))
     ended = f"  (ended by {interrupted})" if interrupted else ""
     return f"epoch {now['epoch']}, step {now['step']}: {', '.join(measures)}{ended}"

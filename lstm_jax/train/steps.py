@@ -129,7 +129,7 @@ def train_segment(
         decay = _decay_at(state.step, average_decay)
         average = optax.incremental_update(params, state.average, 1 - decay)
         new = TrainState(params, average, opt_state, state.step + 1, state.key)
-        norm = optax.global_norm(gradients)
+        norm = optax.tree.norm(gradients)
         return new, {"loss": value, "gradient_norm": norm, **measures}
 
     return lax.scan(step, state, indices)

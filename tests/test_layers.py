@@ -1,0 +1,138 @@
+"""Stacks of cells: against each row unrolled by itself, layer by layer."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lstm_jax.bptt import unroll
+from lstm_jax.cells import LSTM
+from lstm_jax.layers import (
+    Dropout,
+    Layer,
+    dropout,
+    init_layers,
+    unroll_layers,
+    variational_dropout,
+)
+
+T, B, D, H = 5, 4, 3, 2
+LENGTHS = jnp.asarray([0, 1, 3, T])
+
+
+def stack(layers=2, bidirectional=True):
+    return init_layers(
+        LSTM,
+        jax.random.key(0),
+        D,
+        H,
+        layers=layers,
+        bidirectional=bidirectional,
+        dtype=jnp.float64,
+    )
+
+
+@pytest.fixture
+def xs():
+    return jax.random.normal(jax.random.key(1), (T, B, D), jnp.float64)
+
+
+def one_row(params, x):
+    """A single sequence without padding; backward is forward on the flipped one."""
+    finals = []
+    for layer in params:
+        ys, forward = unroll(LSTM, layer.forward, x)
+        backward = None
+        if layer.backward is not None:
+            others, backward = unroll(LSTM, layer.backward, x[::-1])
+            ys = jnp.concatenate([ys, others[::-1]], axis=-1)
+        x = ys
+        finals.append(Layer(forward, backward))
+    return x, tuple(finals)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_stack_is_its_rows_one_by_one(xs, layers, bidirectional):
+    params = stack(layers, bidirectional)
+    ys, finals = unroll_layers(LSTM, params, xs, lengths=LENGTHS)
+    assert ys.shape == (T, B, H * (1 + bidirectional))
+    for row, length in enumerate(LENGTHS.tolist()):
+        expected, expected_finals = one_row(params, xs[:length, row : row + 1])
+        np.testing.assert_allclose(ys[:length, row], expected[:, 0], atol=1e-14)
+        np.testing.assert_array_equal(ys[length:, row], 0)
+        jax.tree.map(
+            lambda a, b, n=row: np.testing.assert_allclose(a[n], b[0], atol=1e-14),
+            finals,
+            expected_finals,
+        )
+
+
+def test_manual_and_automatic_gradients_agree(xs):
+    weights = jax.random.normal(jax.random.key(2), (T, B, 2 * H), jnp.float64)
+
+    def objective(gradient, params, xs):
+        ys, finals = unroll_layers(LSTM, params, xs, lengths=LENGTHS, gradient=gradient)
+        return (ys * weights).sum() + sum(f.sum() for f in jax.tree.leaves(finals))
+
+    manual, automatic = (
+        jax.jit(jax.grad(partial(objective, name), argnums=(0, 1)))(stack(), xs)
+        for name in ("manual", "automatic")
+    )
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13),
+        manual,
+        automatic,
+    )
+
+
+def test_dropout_is_between_layers_alone(xs):
+    between = Dropout(jax.random.key(3), 0.5)
+    one, two = stack(layers=1), stack(layers=2)
+    plain, _ = unroll_layers(LSTM, one, xs)
+    np.testing.assert_array_equal(
+        unroll_layers(LSTM, one, xs, between=between)[0], plain
+    )
+    first = dropout(jax.random.fold_in(between.key, 1), plain, 0.5)
+    expected, _ = unroll_layers(LSTM, two[1:], first)
+    np.testing.assert_array_equal(
+        unroll_layers(LSTM, two, xs, between=between)[0], expected
+    )
+    varied, _ = unroll_layers(LSTM, two, xs, between=between._replace(variational=True))
+    first = variational_dropout(jax.random.fold_in(between.key, 1), plain, 0.5)
+    np.testing.assert_array_equal(varied, unroll_layers(LSTM, two[1:], first)[0])
+
+
+@pytest.mark.parametrize("kind", [dropout, variational_dropout])
+@pytest.mark.parametrize("rate", [0.2, 0.75])
+def test_dropout_keeps_the_mean(kind, rate):
+    dropped = np.asarray(kind(jax.random.key(4), jnp.ones((20, 100, 50)), rate))
+    assert set(np.unique(dropped)) == {0.0, 1 / (1 - rate)}
+    # Five standard deviations of as many draws as there are.
+    draws = dropped.size // (20 if kind is variational_dropout else 1)
+    assert abs(dropped.mean() - 1) < 5 * np.sqrt(rate / (1 - rate) / draws)
+    constant = (dropped == dropped[:1]).all()
+    assert constant == (kind is variational_dropout)
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.0, float("nan")])
+def test_a_rate_out_of_range(rate):
+    with pytest.raises(ValueError, match=r"rate must be from 0 to 1.*got"):
+        dropout(jax.random.key(0), jnp.ones(3), rate)
+
+
+@pytest.mark.parametrize("name", ["input_size", "hidden_size", "layers"])
+def test_a_size_below_one(name):
+    sizes = {"input_size": D, "hidden_size": H, "layers": 1} | {name: 0}
+    with pytest.raises(ValueError, match=f"{name} must be at least 1; got 0"):
+        init_layers(LSTM, jax.random.key(0), **sizes)
+
+
+def test_every_cell_of_a_stack_is_drawn_by_itself():
+    cells = [cell for layer in stack(layers=3) for cell in layer]
+    recurrent = [np.asarray(cell.Wh) for cell in cells]
+    assert len(cells) == 6
+    for n, one in enumerate(recurrent):
+        assert all(not np.array_equal(one, other) for other in recurrent[:n])

@@ -1,0 +1,338 @@
+"""The training loop: compiled segments, records, checkpoints, clean ends."""
+
+import errno
+import gc
+import json
+import os
+import resource
+import signal
+import time
+from contextlib import contextmanager
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from rich.console import Console
+
+from lstm_jax.data import BatchSchedule, Bucket
+from lstm_jax.train import (
+    Checkpoints,
+    Interrupts,
+    Records,
+    environment,
+    fit,
+    init_state,
+    make_optimizer,
+    predict_rows,
+    read_metrics,
+    train_segment,
+)
+
+pytestmark = pytest.mark.jax_defaults
+
+SCHEDULE = BatchSchedule(sizes=(6, 10), batch_size=2, steps_per_segment=2, seed=0)
+OPTIMIZER = make_optimizer(0.1, 50, warmup_steps=2, weight_decay=0.1)
+
+
+def buckets(rows=16):
+    """Two buckets of rows whose label is whether their first token is odd."""
+    tokens = np.random.default_rng(0).integers(0, 9, (rows, 3)).astype(np.int32)
+    order = np.random.default_rng(1).permutation(rows).astype(np.int32)
+    labels = tokens[:, 0] % 2
+    return tuple(
+        Bucket(tokens[r], np.full(len(r), 3, np.int32), labels[r], r)
+        for r in (order[:6], order[6:])
+    )
+
+
+def params():
+    return {"table": jnp.zeros((9, 1)), "bias": jnp.zeros(1)}
+
+
+def noisy_loss(params, key, batch):
+    """Logistic regression on the first token, with noise that follows from the key."""
+    logits = (params["table"][batch.tokens[:, 0]] + params["bias"])[:, 0]
+    labels = batch.labels.astype(logits.dtype)
+    loss = optax.sigmoid_binary_cross_entropy(logits, labels).mean()
+    noise = 0.01 * jax.random.normal(key) * params["bias"].sum()
+    return loss + noise, {"accuracy": ((logits > 0) == (labels > 0)).mean()}
+
+
+def start():
+    return init_state(params(), OPTIMIZER, jax.random.key(0))
+
+
+def equal(one, other):
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """`fit` on the two buckets, with any argument replaced."""
+
+    def run(**other):
+        arguments = {
+            "loss": noisy_loss,
+            "optimizer": OPTIMIZER,
+            "buckets": buckets(),
+            "schedule": SCHEDULE,
+            "epochs": 2,
+            "evaluate": lambda _: {"accuracy": 0.5, "loss": 0.7},
+            "records": Records(tmp_path),
+            "best": Checkpoints(tmp_path / "best"),
+            "average_decay": 0.5,
+            "console": Console(quiet=True),
+        }
+        (tmp_path / "metrics.jsonl").touch()
+        return fit(start(), **arguments | other)
+
+    return run
+
+
+# --- steps ------------------------------------------------------------------------
+
+
+def test_steps_do_not_depend_on_how_they_are_grouped():
+    indices = np.asarray([[0, 1], [2, 3], [4, 5], [1, 4]], np.int32)
+    data = jax.device_put(buckets()[0])
+    step = partial(train_segment, noisy_loss, OPTIMIZER, 0.9)
+    whole, losses = step(start(), data, indices)
+    half, first = step(start(), data, indices[:2])
+    half, second = step(half, data, indices[2:])
+    equal((whole.params, whole.average), (half.params, half.average))
+    equal(losses["loss"], jnp.concatenate([first["loss"], second["loss"]]))
+    assert int(whole.step) == 4
+    # The learning rate of the first step is 0.
+    assert len(set(losses["loss"].tolist())) == 3
+
+
+def test_a_segment_is_the_optimizer_applied_step_by_step():
+    data = jax.device_put(buckets()[0])
+    indices = np.asarray([[0, 1], [2, 3], [4, 5]], np.int32)
+    found, measures = train_segment(noisy_loss, OPTIMIZER, 0.9, start(), data, indices)
+    state = start()
+    expected, average, opt_state = state.params, state.average, state.opt_state
+    for n, rows in enumerate(indices):
+        batch = jax.tree.map(lambda a, r=rows: a[r], data)
+        gradient = jax.grad(noisy_loss, has_aux=True)(
+            expected, jax.random.fold_in(state.key, n), batch
+        )[0]
+        norm = np.sqrt(sum(float((g**2).sum()) for g in jax.tree.leaves(gradient)))
+        assert measures["gradient_norm"][n] == pytest.approx(norm, rel=1e-5)
+        updates, opt_state = OPTIMIZER.update(gradient, opt_state, expected)
+        expected = optax.apply_updates(expected, updates)
+        keep = min(0.9, (1 + n) / (10 + n))
+        average = jax.tree.map(
+            lambda a, p, k=keep: k * a + (1 - k) * p, average, expected
+        )
+    close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+    jax.tree.map(close, (found.params, found.average), (expected, average))
+
+
+def test_decay_shrinks_weights_and_leaves_biases():
+    optimizer = make_optimizer(0.1, 10, weight_decay=0.5)
+    start = {"weight": jnp.full((2, 2), 2.0), "bias": jnp.full(2, 2.0)}
+    zero = jax.tree.map(jnp.zeros_like, start)
+    updates, _ = optimizer.update(zero, optimizer.init(start), start)
+    np.testing.assert_allclose(updates["weight"], -0.1 * 0.5 * 2.0, rtol=1e-6)
+    np.testing.assert_array_equal(updates["bias"], 0.0)
+
+
+def test_the_learning_rate_rises_and_falls_to_zero():
+    optimizer = make_optimizer(1.0, 10, warmup_steps=4, clip_norm=1e9)
+    value = {"w": jnp.zeros(())}
+    state = optimizer.init(value)
+    sizes = []
+    for _ in range(11):
+        update, state = optimizer.update({"w": jnp.ones(())}, state, value)
+        sizes.append(-float(update["w"]))  # Adam's step for a constant gradient is 1
+    assert sizes[:5] == pytest.approx([0, 0.25, 0.5, 0.75, 1.0], abs=1e-3)
+    assert sizes[10] == pytest.approx(0.0, abs=1e-6)
+    assert all(a > b for a, b in zip(sizes[4:], sizes[5:], strict=False))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"warmup_steps": 10}, "warmup_steps must be from 0 to total_steps"),
+        ({"learning_rate": 0.0}, "learning_rate must be above 0; got 0.0"),
+        ({"clip_norm": -1.0}, "clip_norm must be above 0; got -1.0"),
+    ],
+)
+def test_an_optimizer_of_numbers_out_of_range(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        make_optimizer(**{"learning_rate": 0.1, "total_steps": 10} | arguments)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 7, 100])
+def test_every_row_is_predicted_once_and_in_its_place(batch_size):
+    data = buckets()
+    found = predict_rows(first_token, jnp.float32(0.5), data, batch_size)
+    expected = np.empty(16)
+    for bucket in data:
+        expected[bucket.rows] = bucket.tokens[:, 0] + 0.5
+    np.testing.assert_array_equal(found, expected)
+
+
+def first_token(offset, batch):
+    return batch.tokens[:, 0] + offset
+
+
+# --- the loop ---------------------------------------------------------------------
+
+
+def test_every_step_and_evaluation_is_recorded(run, tmp_path):
+    outcome = run()
+    rows = read_metrics(tmp_path)
+    steps = [row for row in rows if row["kind"] == "step"]
+    total = SCHEDULE.total_steps(2)
+    assert [row["step"] for row in steps] == list(range(1, total + 1))
+    assert {frozenset(row) for row in steps} == {
+        frozenset({"kind", "epoch", "step", "loss", "gradient_norm", "accuracy"})
+    }
+    evaluations = [row for row in rows if row["kind"] == "evaluation"]
+    assert [row["epoch"] for row in evaluations] == [1, 2]
+    assert evaluations[0]["step"] == SCHEDULE.total_steps(1)
+    assert int(outcome.state.step) == total
+    assert outcome.interrupted is None
+    assert outcome.steps_per_second > 0
+    assert np.mean([r["loss"] for r in steps[-5:]]) < steps[0]["loss"]
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "best"), [((0.7, 0.6), 1), ((0.6, 0.7), 2), ((0.6, 0.6), 1)]
+)
+def test_the_best_epoch_is_kept(run, tmp_path, accuracies, best):
+    seen = []
+
+    def evaluate(params):
+        seen.append(jax.device_get(params))
+        return {"accuracy": accuracies[len(seen) - 1], "loss": 0.0}
+
+    outcome = run(evaluate=evaluate)
+    assert outcome.best["epoch"] == best
+    assert outcome.best["accuracy"] == max(accuracies)
+    equal(Checkpoints(tmp_path / "best").restore(params()), seen[best - 1])
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_training_with_what_was_learned(run, tmp_path, kind):
+    class Interrupted(Records):
+        def append(self, rows):
+            super().append(rows)
+            if len(read_metrics(tmp_path)) == 2:
+                os.kill(os.getpid(), kind)
+
+    before = signal.getsignal(kind)
+    outcome = run(records=Interrupted(tmp_path))
+    assert outcome.interrupted == kind.name
+    assert int(outcome.state.step) == 2
+    kinds = [row["kind"] for row in read_metrics(tmp_path)]
+    assert kinds == ["step", "step", "evaluation"]
+    assert Checkpoints(tmp_path / "best").step == 2
+    assert signal.getsignal(kind) == before
+
+
+def test_a_second_signal_does_what_it_did_before():
+    with pytest.raises(KeyboardInterrupt), Interrupts() as interrupts:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interrupts.received == "SIGINT"
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+
+
+def test_a_loss_that_is_not_finite_ends_training(run, tmp_path):
+    def bad_loss(params, key, batch):
+        loss, measures = noisy_loss(params, key, batch)
+        return loss / (jnp.abs(params["bias"]).sum() == 0), measures
+
+    with pytest.raises(FloatingPointError, match="the loss of step 3 is inf"):
+        run(loss=bad_loss)
+    assert [row["step"] for row in read_metrics(tmp_path)] == [1, 2]
+
+
+# --- records and checkpoints ------------------------------------------------------
+
+
+@contextmanager
+def full_disk(size):
+    """No file may grow beyond so many bytes: real writes fail, with EFBIG."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_lines_are_added_all_or_none(tmp_path):
+    records = Records(tmp_path)
+    records.append([{"step": 1}])
+    with full_disk(100), pytest.raises(OSError, match=r"could not write .*metrics"):
+        records.append([{"step": n} for n in range(2, 100)])
+    assert read_metrics(tmp_path) == [{"step": 1}]
+    records.append([{"step": 2}])
+    assert read_metrics(tmp_path) == [{"step": 1}, {"step": 2}]
+
+
+def test_a_record_is_replaced_whole_or_not_at_all(tmp_path):
+    records = Records(tmp_path)
+    records.write("result", {"accuracy": 0.5})
+    with full_disk(100), pytest.raises(OSError, match=r"could not write .*result"):
+        records.write("result", {"accuracy": [0.5] * 100})
+    assert json.loads((tmp_path / "result.json").read_text()) == {"accuracy": 0.5}
+    assert [file.name for file in tmp_path.iterdir()] == ["result.json"]
+
+
+TREE = {"table": np.arange(6.0, dtype=np.float32).reshape(2, 3), "step": np.int32(4)}
+
+
+def test_a_checkpoint_comes_back_and_replaces_the_one_before(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "best")
+    assert checkpoints.step is None
+    for step in (3, 7):
+        tree = TREE | {"table": TREE["table"] + step}
+        checkpoints.save(step, jax.tree.map(jnp.asarray, tree))
+        assert checkpoints.step == step
+        equal(checkpoints.restore(jax.tree.map(jnp.asarray, TREE)), tree)
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "best")
+    tree = {"table": jax.random.normal(jax.random.key(0), (300, 100))}
+    checkpoints.save(1, tree)
+    bigger = {"table": tree["table"] + 1}
+    with full_disk(20_000), pytest.raises(OSError, match="Step 1 is kept") as caught:
+        checkpoints.save(2, bigger)
+    assert caught.value.errno in (errno.EFBIG, errno.EIO)
+    assert checkpoints.step == 1
+    equal(checkpoints.restore(tree), tree)
+    checkpoints.save(2, bigger)
+    equal(checkpoints.restore(tree), bigger)
+
+
+# Orbax leaves a coroutine behind that nobody awaits.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+def test_no_checkpoint_and_one_of_another_tree(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "best")
+    tree = jax.tree.map(jnp.asarray, TREE)
+    with pytest.raises(FileNotFoundError, match="there is no checkpoint"):
+        checkpoints.restore(tree)
+    checkpoints.save(1, tree)
+    for other in (
+        tree | {"table": jnp.zeros((2, 4))},
+        {"other": tree["table"], "step": tree["step"]},
+    ):
+        with pytest.raises(ValueError, match="cannot restore step 1"):
+            checkpoints.restore(other)
+    gc.collect()
+
+
+def test_the_environment_is_ready_for_json():
+    found = json.loads(json.dumps(environment()))
+    assert found["versions"]["jax"] == jax.__version__
+    assert found["device"].startswith("cpu")

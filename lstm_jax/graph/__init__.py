@@ -13,12 +13,14 @@ None of it calls JAX's own differentiation, so it is a second opinion on it.
 """
 
 from lstm_jax.graph.names import named_cotangents, named_values
+from lstm_jax.graph.render import Drawing, render
 from lstm_jax.graph.rules import RULES, Rule, elementwise, local, rule
 from lstm_jax.graph.transforms import grad, value_and_grad, vjp
 from lstm_jax.graph.walk import UnknownPrimitiveError
 
 __all__ = [
     "RULES",
+    "Drawing",
     "Rule",
     "UnknownPrimitiveError",
     "elementwise",
@@ -26,6 +28,7 @@ __all__ = [
     "local",
     "named_cotangents",
     "named_values",
+    "render",
     "rule",
     "value_and_grad",
     "vjp",

@@ -95,15 +95,16 @@ def _evaluate_scan(params: dict[str, Any], operands: list) -> tuple[list, Named]
 def _numbered(jaxpr: Any, named: Named) -> dict[str, jax.Array]:
     """One entry a quantity, in program order, which a scan's dictionaries lose."""
     flat = {}
-    for name in dict.fromkeys(_names(jaxpr)):
+    for name in dict.fromkeys(names_in(jaxpr)):
         for count, value in enumerate(named.get(name, ()), start=1):
             flat[name if count == 1 else f"{name} [{count}]"] = value
     return flat
 
 
-def _names(jaxpr: Any) -> Iterator[str]:
+def names_in(jaxpr: Any) -> Iterator[str]:
+    """The names in a graph and in the graphs that its nodes hold, in program order."""
     for equation in opened(jaxpr)[0].eqns:
         if equation.primitive.name == "name":
             yield equation.params["name"]
         for inner in jaxprs_in_params(equation.params):
-            yield from _names(inner)
+            yield from names_in(inner)

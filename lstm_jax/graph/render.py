@@ -1,0 +1,196 @@
+"""`render`: a drawing of a function's computation graph, as text or as a picture."""
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from lstm_jax.data import write_whole
+from lstm_jax.graph.sketch import Edge, Node, Sketch, sketch
+
+PICTURES = (".svg", ".png", ".pdf")
+TEXTS = (".mmd", ".dot")
+
+SHAPES = {
+    "input": "box",
+    "named": "ellipse",
+    "expression": "plaintext",
+    "symbol": "circle",
+}
+BRACKETS = {
+    "input": ("[", "]"),
+    "named": ("([", "])"),
+    "expression": ("(", ")"),
+    "symbol": ("((", "))"),
+}
+
+
+class Drawing(NamedTuple):
+    """A computation graph, drawn.
+
+    Inputs are boxes, named quantities ovals, the expressions between them bare, and
+    those too long to be written out are circles with the operation. What the function
+    returns has a thick outline. An edge carries the local derivative that
+    a gradient is multiplied by, or put through, on its way back along it; no gradient
+    comes back along a dashed one. The body of a `scan` is drawn once, in a frame.
+
+    Attributes:
+        sketch: its nodes and edges.
+    """
+
+    sketch: Sketch
+
+    @property
+    def mermaid(self) -> str:
+        """The drawing as Mermaid text, which GitHub and many notebooks display."""
+        return _mermaid(self.sketch)
+
+    @property
+    def dot(self) -> str:
+        """The drawing in graphviz's language."""
+        return _dot(self.sketch)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the drawing to a file, in the format that its suffix names.
+
+        Args:
+            path: ends in .mmd (Mermaid) or .dot (graphviz), or, as a picture, in
+                .svg, .png or .pdf.
+
+        Raises:
+            ValueError: for another suffix.
+            RuntimeError: for a picture, if graphviz is not installed or fails.
+            OSError: if the file can't be written; it is written whole or not at all.
+        """
+        path = Path(path)
+        if path.suffix not in (*TEXTS, *PICTURES):
+            raise ValueError(
+                f"a drawing is saved as {', '.join((*TEXTS, *PICTURES))}; got {path}"
+            )
+        if path.suffix in TEXTS:
+            text = self.mermaid if path.suffix == ".mmd" else self.dot
+            write_whole(path, text.encode())
+        else:
+            write_whole(path, _picture(self.dot, path.suffix.removeprefix(".")))
+
+
+def render(fn: Callable[..., Any], *args: Any) -> Drawing:
+    """Draws the computation graph of ``fn(*args)``: quantities and local derivatives.
+
+    Args:
+        fn: any JAX function. The quantities that it names (`lstm_jax.named`) appear
+            under their names and equation numbers, its arguments under theirs.
+        *args: arguments, or `jax.ShapeDtypeStruct` in their places: nothing is run.
+
+    Returns:
+        A `Drawing`: `.mermaid` and `.dot` are texts, `.save(path)` writes a file.
+    """
+    return Drawing(sketch(jax.make_jaxpr(fn)(*args)))
+
+
+# --- Mermaid -------------------------------------------------------------------------
+
+
+def _mermaid(drawing: Sketch) -> str:
+    def node_line(k: int, node: Node, indent: str) -> str:
+        left, right = BRACKETS[node.kind]
+        output = ":::output" if node.output else ""
+        return f'{indent}n{k}{left}"{_escaped(node.text)}"{right}{output}'
+
+    def frame(loop: int, indent: str) -> tuple[str, str]:
+        label = _escaped(drawing.loops[loop])
+        return f'{indent}subgraph loop{loop}["{label}"]', f"{indent}end"
+
+    def edge_line(edge: Edge) -> str:
+        arrow = "-->" if edge.gradient and not edge.back else "-.->"
+        label = f'|"{_escaped(edge.label)}"|' if edge.label else ""
+        return f"    n{edge.source} {arrow}{label} n{edge.target}"
+
+    lines = [
+        "flowchart LR",
+        *_framed(drawing, node_line, frame),
+        *map(edge_line, drawing.edges),
+        "    classDef output stroke-width:3px",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _escaped(text: str) -> str:
+    """`text` between quotes in Mermaid, where entities stand for what has a meaning."""
+    return text.replace("#", "#35;").replace('"', "#quot;").replace("<", "#lt;")
+
+
+# --- graphviz ------------------------------------------------------------------------
+
+
+def _dot(drawing: Sketch) -> str:
+    def node_line(k: int, node: Node, indent: str) -> str:
+        width = ", penwidth=3" if node.output else ""
+        shape = SHAPES[node.kind]
+        if node.output and node.kind == "expression":
+            shape = "ellipse"
+        return f"{indent}n{k} [label={_quoted(node.text)}, shape={shape}{width}];"
+
+    def frame(loop: int, indent: str) -> tuple[str, str]:
+        label = _quoted(drawing.loops[loop])
+        opening = f"{indent}subgraph cluster_{loop} {{ label={label}; style=rounded;"
+        return opening, f"{indent}}}"
+
+    def edge_line(edge: Edge) -> str:
+        looks = "" if edge.gradient and not edge.back else ", style=dashed"
+        looks += ", constraint=false" if edge.back else ""
+        label = _quoted(f" {edge.label} ")
+        return f"    n{edge.source} -> n{edge.target} [label={label}{looks}];"
+
+    lines = [
+        "digraph {",
+        "    rankdir=LR; nodesep=0.3; ranksep=0.6;",
+        '    node [fontname="Helvetica", fontsize=13, margin="0.12,0.05", height=0.3];',
+        '    edge [fontname="Helvetica", fontsize=11, fontcolor="#0072B2"];',
+        *_framed(drawing, node_line, frame),
+        *map(edge_line, drawing.edges),
+        "}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _picture(dot: str, format: str) -> bytes:
+    program = shutil.which("dot")
+    if program is None:
+        raise RuntimeError(
+            f"a .{format} needs graphviz, whose program `dot` is not on the path; "
+            f"install it, or save as {' or '.join(TEXTS)}"
+        )
+    command = [program, f"-T{format}", "-Gdpi=110" if format == "png" else "-Gdpi=72"]
+    done = subprocess.run(command, input=dot.encode(), capture_output=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"`dot` could not draw the graph: {done.stderr.decode()}")
+    return done.stdout
+
+
+def _framed(
+    drawing: Sketch,
+    node_line: Callable[[int, Node, str], str],
+    frame: Callable[[int, str], tuple[str, str]],
+    inside: tuple[int, ...] = (),
+) -> Iterator[str]:
+    """The nodes that lie in the loops `inside`, then the loops within, framed."""
+    depth = len(inside)
+    indent = "    " * (depth + 1)
+    for k, node in enumerate(drawing.nodes):
+        if node.loops == inside:
+            yield node_line(k, node, indent)
+    within = {n.loops[: depth + 1] for n in drawing.nodes if n.loops[:depth] == inside}
+    for loops in sorted(loops for loops in within if len(loops) > depth):
+        opening, closing = frame(loops[-1], indent)
+        yield opening
+        yield from _framed(drawing, node_line, frame, loops)
+        yield closing

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from lstm_jax.cell import gated, init_weights, named, zero_state
+from lstm_jax.cell import OutputState, gated, init_weights, named, zero_state
 from lstm_jax.identities import tanh
 
 
@@ -32,12 +32,6 @@ class NameParams(NamedTuple):
     Wx: Array
     Wh: Array
     b: Array
-
-
-class NameState(NamedTuple):
-    """The state between two steps: h, the output, (..., H), first."""
-
-    h: Array
 
 
 class NameKept(NamedTuple):
@@ -61,33 +55,33 @@ def init(
 
 
 def equations(
-    params: NameParams, state: NameState, u: Array, v: Array
-) -> tuple[NameState, NameKept]:
+    params: NameParams, state: OutputState, u: Array, v: Array
+) -> tuple[OutputState, NameKept]:
     """Equations (1) and (2), from u = x Wx + b and v = h_prev Wh, each (..., H)."""
     del params, state
     z = named(u + v, "z", 1)
     h = named(tanh(z), "h", 2)
-    return NameState(h=h), NameKept(z)
+    return OutputState(h=h), NameKept(z)
 
 
 def backward(
     params: NameParams,
-    state: NameState,
-    new_state: NameState,
+    state: OutputState,
+    new_state: OutputState,
     kept: NameKept,
-    dnew: NameState,
-) -> tuple[NameState, Array, Array]:
+    dnew: OutputState,
+) -> tuple[OutputState, Array, Array]:
     """The reverse of `equations`, from (2) to (1)."""
     del params, state, new_state
     dz = named(dnew.h * (1 - tanh(kept.z) ** 2), "dz", 2)
     # (1): z = u + v gives both the same gradient; h_prev is reached through v.
-    return NameState(h=jnp.zeros_like(dz)), dz, dz
+    return OutputState(h=jnp.zeros_like(dz)), dz, dz
 
 
 NAME = gated(
     "name",
     init=init,
-    initial_state=zero_state(NameState),
+    initial_state=zero_state(OutputState),
     equations=equations,
     backward=backward,
 )

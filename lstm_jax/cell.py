@@ -46,6 +46,16 @@ from lstm_jax.identities import (
 Initializer = Callable[..., Array]
 
 
+class OutputState(NamedTuple):
+    """The state of a cell that remembers its output alone.
+
+    Attributes:
+        h: the output, (..., H).
+    """
+
+    h: Array
+
+
 def not_derived(*_: Any) -> Any:
     """Stands for the backward of a cell that has none."""
     raise NotImplementedError("this cell has no hand-derived backward")
@@ -133,7 +143,7 @@ def gated(
     init: Callable[..., Any],
     initial_state: Callable[[Any, tuple[int, ...]], Any],
     equations: Callable[..., tuple[Any, Any]],
-    backward: Callable[..., tuple[Any, Array, Array | None]] = not_derived,
+    backward: Callable[..., tuple[Any, Array, Any]] = not_derived,
     elementwise: Callable[..., dict[str, Array]] = no_elementwise,
     sizes: Callable[[Any], dict[str, int]] = weight_sizes,
 ) -> Cell:
@@ -263,7 +273,7 @@ def _by_head(v: Array, Wh: Array) -> Array:
 
 
 def zero_state(
-    state: type, sizes: Callable[[Any], dict[str, int]] = weight_sizes
+    state: Any, sizes: Callable[[Any], dict[str, int]] = weight_sizes
 ) -> Callable[[Any, tuple[int, ...]], Any]:
     """`Cell.initial_state` for a state whose fields are all zeros, (..., H).
 

@@ -20,6 +20,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from lstm_jax.cell import gated, init_weights, named, zero_state
+from lstm_jax.cells.lstm import LSTMState
 from lstm_jax.identities import concatenate, sigmoid, tanh
 
 
@@ -35,18 +36,6 @@ class CoupledParams(NamedTuple):
     Wx: Array
     Wh: Array
     b: Array
-
-
-class CoupledState(NamedTuple):
-    """The state between two steps.
-
-    Attributes:
-        h: the output, (..., H).
-        c: the memory cell, (..., H).
-    """
-
-    h: Array
-    c: Array
 
 
 class CoupledGates(NamedTuple):
@@ -78,8 +67,8 @@ def init(
 
 
 def equations(
-    params: CoupledParams, state: CoupledState, u: Array, v: Array
-) -> tuple[CoupledState, CoupledGates]:
+    params: CoupledParams, state: LSTMState, u: Array, v: Array
+) -> tuple[LSTMState, CoupledGates]:
     """Equations (1) to (7), from u = x Wx + b and v = h_prev Wh, each (..., 3H)."""
     del params
     z_i, z_o, z_g = jnp.split(u + v, 3, axis=-1)
@@ -89,16 +78,16 @@ def equations(
     c = named(i * g + (1 - i) * state.c, "c", 5)
     a = named(tanh(c), "a", 6)
     h = named(o * a, "h", 7)
-    return CoupledState(h=h, c=c), CoupledGates(i, o, g)
+    return LSTMState(h=h, c=c), CoupledGates(i, o, g)
 
 
 def backward(
     params: CoupledParams,
-    state: CoupledState,
-    new_state: CoupledState,
+    state: LSTMState,
+    new_state: LSTMState,
     gates: CoupledGates,
-    dnew: CoupledState,
-) -> tuple[CoupledState, Array, Array]:
+    dnew: LSTMState,
+) -> tuple[LSTMState, Array, Array]:
     """The reverse of `equations`, from (7) to (1)."""
     del params
     i, o, g = gates
@@ -115,13 +104,13 @@ def backward(
     dz_o = named(do * o * (1 - o), "dz_o", 3)
 
     dz = concatenate(dz_i, dz_o, dz_g)
-    return CoupledState(h=jnp.zeros_like(dc), c=dc_prev), dz, dz
+    return LSTMState(h=jnp.zeros_like(dc), c=dc_prev), dz, dz
 
 
 COUPLED_LSTM = gated(
     "coupled_lstm",
     init=init,
-    initial_state=zero_state(CoupledState),
+    initial_state=zero_state(LSTMState),
     equations=equations,
     backward=backward,
 )

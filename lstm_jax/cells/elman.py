@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from lstm_jax.cell import gated, init_weights, named, zero_state
+from lstm_jax.cell import OutputState, gated, init_weights, named, zero_state
 from lstm_jax.identities import tanh, tanh_backward
 
 
@@ -33,12 +33,6 @@ class ElmanParams(NamedTuple):
     b: Array
 
 
-class ElmanState(NamedTuple):
-    """The state between two steps: h, the output, (..., H)."""
-
-    h: Array
-
-
 def init(
     key: Array,
     input_size: int,
@@ -53,53 +47,53 @@ def init(
 
 
 def tanh_equations(
-    params: ElmanParams, state: ElmanState, u: Array, v: Array
-) -> tuple[ElmanState, None]:
+    params: ElmanParams, state: OutputState, u: Array, v: Array
+) -> tuple[OutputState, None]:
     """Equations (1) and (2), from u = x Wx + b and v = h_prev Wh, each (..., H)."""
     del params, state
     z = named(u + v, "z", 1)
-    return ElmanState(h=named(tanh(z), "h", 2)), None
+    return OutputState(h=named(tanh(z), "h", 2)), None
 
 
 def tanh_backward_step(
     params: ElmanParams,
-    state: ElmanState,
-    new_state: ElmanState,
+    state: OutputState,
+    new_state: OutputState,
     kept: None,
-    dnew: ElmanState,
-) -> tuple[ElmanState, Array, Array]:
+    dnew: OutputState,
+) -> tuple[OutputState, Array, Array]:
     """The reverse of `tanh_equations`."""
     del params, state, kept
     dz = named(tanh_backward(dnew.h, new_state.h), "dz", 2)
-    return ElmanState(h=jnp.zeros_like(dz)), dz, dz
+    return OutputState(h=jnp.zeros_like(dz)), dz, dz
 
 
 def relu_equations(
-    params: ElmanParams, state: ElmanState, u: Array, v: Array
-) -> tuple[ElmanState, None]:
+    params: ElmanParams, state: OutputState, u: Array, v: Array
+) -> tuple[OutputState, None]:
     """Equations (1) and (2), from u = x Wx + b and v = h_prev Wh, each (..., H)."""
     del params, state
     z = named(u + v, "z", 1)
-    return ElmanState(h=named(jax.nn.relu(z), "h", 2)), None
+    return OutputState(h=named(jax.nn.relu(z), "h", 2)), None
 
 
 def relu_backward_step(
     params: ElmanParams,
-    state: ElmanState,
-    new_state: ElmanState,
+    state: OutputState,
+    new_state: OutputState,
     kept: None,
-    dnew: ElmanState,
-) -> tuple[ElmanState, Array, Array]:
+    dnew: OutputState,
+) -> tuple[OutputState, Array, Array]:
     """The reverse of `relu_equations`; at z = 0 the derivative is 0."""
     del params, state, kept
     dz = named(jnp.where(new_state.h > 0, dnew.h, 0), "dz", 2)
-    return ElmanState(h=jnp.zeros_like(dz)), dz, dz
+    return OutputState(h=jnp.zeros_like(dz)), dz, dz
 
 
 RNN_TANH = gated(
     "rnn_tanh",
     init=init,
-    initial_state=zero_state(ElmanState),
+    initial_state=zero_state(OutputState),
     equations=tanh_equations,
     backward=tanh_backward_step,
 )
@@ -107,7 +101,7 @@ RNN_TANH = gated(
 RNN_RELU = gated(
     "rnn_relu",
     init=init,
-    initial_state=zero_state(ElmanState),
+    initial_state=zero_state(OutputState),
     equations=relu_equations,
     backward=relu_backward_step,
 )

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from lstm_jax.cell import gated, init_weights, named, zero_state
+from lstm_jax.cell import OutputState, gated, init_weights, named, zero_state
 from lstm_jax.identities import concatenate, sigmoid, tanh
 
 
@@ -41,12 +41,6 @@ class GRUParams(NamedTuple):
     Wh: Array
     b: Array
     bh: Array
-
-
-class GRUState(NamedTuple):
-    """The state between two steps: h, the output, (..., H)."""
-
-    h: Array
 
 
 class GRUGates(NamedTuple):
@@ -73,8 +67,8 @@ def init(
 
 
 def equations(
-    params: GRUParams, state: GRUState, u: Array, v: Array
-) -> tuple[GRUState, GRUGates]:
+    params: GRUParams, state: OutputState, u: Array, v: Array
+) -> tuple[OutputState, GRUGates]:
     """Equations (1) to (6), from u = x Wx + b and v = h_prev Wh, each (..., 3H)."""
     u_r, u_z, u_n = jnp.split(u, 3, axis=-1)
     v_r, v_z, v_n = jnp.split(v, 3, axis=-1)
@@ -86,16 +80,16 @@ def equations(
     z_n = named(u_n + r * s, "z_n", 4)
     n = named(tanh(z_n), "n", 5)
     h = named((1 - z) * n + z * state.h, "h", 6)
-    return GRUState(h=h), GRUGates(r, z, n, s)
+    return OutputState(h=h), GRUGates(r, z, n, s)
 
 
 def backward(
     params: GRUParams,
-    state: GRUState,
-    new_state: GRUState,
+    state: OutputState,
+    new_state: OutputState,
     gates: GRUGates,
-    dnew: GRUState,
-) -> tuple[GRUState, Array, Array]:
+    dnew: OutputState,
+) -> tuple[OutputState, Array, Array]:
     """The reverse of `equations`, from (6) to (1)."""
     del params, new_state
     r, z, n, s = gates
@@ -111,13 +105,13 @@ def backward(
 
     du = concatenate(dz_r, dz_z, dz_n)
     dv = concatenate(dz_r, dz_z, ds)
-    return GRUState(h=dh_prev), du, dv
+    return OutputState(h=dh_prev), du, dv
 
 
 def inner_bias(
     params: GRUParams,
-    state: GRUState,
-    new_state: GRUState,
+    state: OutputState,
+    new_state: OutputState,
     gates: GRUGates,
     du: Array,
     dv: Array,
@@ -131,7 +125,7 @@ def inner_bias(
 GRU = gated(
     "gru",
     init=init,
-    initial_state=zero_state(GRUState),
+    initial_state=zero_state(OutputState),
     equations=equations,
     backward=backward,
     elementwise=inner_bias,

@@ -23,6 +23,7 @@ from jax.typing import DTypeLike
 from lstm_jax.cell import (
     Cell,
     Initializer,
+    OutputState,
     init_blocks,
     init_inputs,
     input_gradients,
@@ -57,12 +58,6 @@ class GRUBeforeParams(NamedTuple):
     b: Array
 
 
-class GRUBeforeState(NamedTuple):
-    """The state between two steps: h, the output, (..., H)."""
-
-    h: Array
-
-
 class GRUBeforeGates(NamedTuple):
     """What the reverse needs beside the states: (2) and (5), each (..., H)."""
 
@@ -91,8 +86,8 @@ def init(
 
 
 def step(
-    params: GRUBeforeParams, state: GRUBeforeState, u: Array
-) -> tuple[GRUBeforeState, GRUBeforeGates]:
+    params: GRUBeforeParams, state: OutputState, u: Array
+) -> tuple[OutputState, GRUBeforeGates]:
     """Equations (1) to (6), from u = x Wx + b (..., 3H)."""
     u_r, u_z, u_n = jnp.split(u, 3, axis=-1)
     v_r, v_z = jnp.split(weighted_input(state.h, params.Wh), 2, axis=-1)
@@ -104,16 +99,16 @@ def step(
     z_n = named(u_n + weighted_input(s, params.Wn), "z_n", 4)
     n = named(tanh(z_n), "n", 5)
     h = named((1 - z) * n + z * state.h, "h", 6)
-    return GRUBeforeState(h=h), GRUBeforeGates(r, z, n)
+    return OutputState(h=h), GRUBeforeGates(r, z, n)
 
 
 def backward(
     params: GRUBeforeParams,
-    state: GRUBeforeState,
-    new_state: GRUBeforeState,
+    state: OutputState,
+    new_state: OutputState,
     gates: GRUBeforeGates,
-    dnew: GRUBeforeState,
-) -> tuple[GRUBeforeState, Array]:
+    dnew: OutputState,
+) -> tuple[OutputState, Array]:
     """The reverse of `step`, from (6) to (1)."""
     del new_state
     r, z, n = gates
@@ -129,14 +124,14 @@ def backward(
     dh_prev = dnew.h * z + ds * r + concatenate(dz_r, dz_z) @ params.Wh.T
     dh_prev = named(dh_prev, "dh_prev", 1)
 
-    return GRUBeforeState(h=dh_prev), concatenate(dz_r, dz_z, dz_n)
+    return OutputState(h=dh_prev), concatenate(dz_r, dz_z, dz_n)
 
 
 def gradients(
     params: GRUBeforeParams,
     x: Array,
-    state: GRUBeforeState,
-    new_state: GRUBeforeState,
+    state: OutputState,
+    new_state: OutputState,
     gates: GRUBeforeGates,
     du: Array,
 ) -> tuple[GRUBeforeParams, Array]:
@@ -156,7 +151,7 @@ GRU_BEFORE = Cell(
     name="gru_before",
     init=init,
     sizes=weight_sizes,
-    initial_state=zero_state(GRUBeforeState),
+    initial_state=zero_state(OutputState),
     project=input_product,
     step=step,
     backward=backward,

@@ -21,6 +21,7 @@ from jax.typing import DTypeLike
 
 from lstm_jax.cell import (
     Initializer,
+    OutputState,
     block_sizes,
     gated,
     init_inputs,
@@ -46,12 +47,6 @@ class IndRNNParams(NamedTuple):
     w: Array
 
 
-class IndRNNState(NamedTuple):
-    """The state between two steps: h, the output, (..., H)."""
-
-    h: Array
-
-
 def init(
     key: Array,
     input_size: int,
@@ -70,32 +65,32 @@ def init(
 
 
 def equations(
-    params: IndRNNParams, state: IndRNNState, u: Array, v: None
-) -> tuple[IndRNNState, None]:
+    params: IndRNNParams, state: OutputState, u: Array, v: None
+) -> tuple[OutputState, None]:
     """Equations (1) and (2), from u = x Wx + b (..., H)."""
     del v
     z = named(u + params.w * state.h, "z", 1)
-    return IndRNNState(h=named(jax.nn.relu(z), "h", 2)), None
+    return OutputState(h=named(jax.nn.relu(z), "h", 2)), None
 
 
 def backward(
     params: IndRNNParams,
-    state: IndRNNState,
-    new_state: IndRNNState,
+    state: OutputState,
+    new_state: OutputState,
     kept: None,
-    dnew: IndRNNState,
-) -> tuple[IndRNNState, Array, None]:
+    dnew: OutputState,
+) -> tuple[OutputState, Array, None]:
     """The reverse of `equations`; at z = 0 the derivative is 0."""
     del state, kept
     dz = named(jnp.where(new_state.h > 0, dnew.h, 0), "dz", 2)
     dh_prev = named(dz * params.w, "dh_prev", 1)
-    return IndRNNState(h=dh_prev), dz, None
+    return OutputState(h=dh_prev), dz, None
 
 
 def recurrent_weights(
     params: IndRNNParams,
-    state: IndRNNState,
-    new_state: IndRNNState,
+    state: OutputState,
+    new_state: OutputState,
     kept: None,
     du: Array,
     dv: None,
@@ -110,7 +105,7 @@ sizes = block_sizes(1)
 INDRNN = gated(
     "indrnn",
     init=init,
-    initial_state=zero_state(IndRNNState, sizes),
+    initial_state=zero_state(OutputState, sizes),
     equations=equations,
     backward=backward,
     elementwise=recurrent_weights,

@@ -25,11 +25,14 @@ from jax.typing import DTypeLike
 from lstm_jax.cell import (
     Cell,
     Initializer,
+    glorot_uniform,
     init_weights,
     named,
+    orthogonal,
     weight_sizes,
     zero_state,
 )
+from lstm_jax.cells.lstm import LSTMState
 from lstm_jax.identities import (
     bias_gradient,
     concatenate,
@@ -63,18 +66,6 @@ class LayerNormParams(NamedTuple):
     gain_h: Array
     gain_c: Array
     bias_c: Array
-
-
-class LayerNormState(NamedTuple):
-    """The state between two steps.
-
-    Attributes:
-        h: the output, (..., H).
-        c: the memory cell, (..., H).
-    """
-
-    h: Array
-    c: Array
 
 
 class LayerNormKept(NamedTuple):
@@ -112,12 +103,20 @@ def init(
     *,
     dtype: DTypeLike = jnp.float32,
     forget_bias: float = 1.0,
-    **initializers: Initializer,
+    input_init: Initializer = glorot_uniform,
+    recurrent_init: Initializer = orthogonal,
 ) -> LayerNormParams:
-    """Draws parameters, gains of 1; see `lstm_jax.cells.lstm.init`, without heads."""
-    biases = (0.0, forget_bias, 0.0, 0.0)
+    """Draws parameters, gains of 1; see `lstm_jax.cells.lstm.init`."""
     return LayerNormParams(
-        **init_weights(key, input_size, hidden_size, biases, dtype, **initializers),
+        **init_weights(
+            key,
+            input_size,
+            hidden_size,
+            (0.0, forget_bias, 0.0, 0.0),
+            dtype,
+            input_init=input_init,
+            recurrent_init=recurrent_init,
+        ),
         gain_x=jnp.ones((4 * hidden_size,), dtype),
         gain_h=jnp.ones((4 * hidden_size,), dtype),
         gain_c=jnp.ones((hidden_size,), dtype),
@@ -146,13 +145,14 @@ def normalize_backward(dn: Array, n: Array, rate: Array) -> Array:
 
 def project(params: LayerNormParams, x: Array) -> Array:
     """The input's share of (2) and (3), (..., 4H)."""
-    n, _ = normalize(weighted_input(x, params.Wx))
-    return n * params.gain_x + params.b
+    u = named(weighted_input(x, params.Wx), "u", 2)
+    r, _ = normalize(u)
+    return named(r, "r", 2) * params.gain_x + params.b
 
 
 def step(
-    params: LayerNormParams, state: LayerNormState, u: Array
-) -> tuple[LayerNormState, LayerNormKept]:
+    params: LayerNormParams, state: LSTMState, u: Array
+) -> tuple[LSTMState, LayerNormKept]:
     """Equations (1) to (9), from the input's share u (..., 4H)."""
     v = named(weighted_input(state.h, params.Wh), "v", 1)
     s, s_rate = normalize(v)
@@ -168,16 +168,16 @@ def step(
     z_c = named(n * params.gain_c + params.bias_c, "z_c", 8)
     a = named(tanh(z_c), "a", 8)
     h = named(o * a, "h", 9)
-    return LayerNormState(h=h, c=c), LayerNormKept(i, f, o, g, s, s_rate)
+    return LSTMState(h=h, c=c), LayerNormKept(i, f, o, g, s, s_rate)
 
 
 def backward(
     params: LayerNormParams,
-    state: LayerNormState,
-    new_state: LayerNormState,
+    state: LSTMState,
+    new_state: LSTMState,
     kept: LayerNormKept,
-    dnew: LayerNormState,
-) -> tuple[LayerNormState, LayerNormGradients]:
+    dnew: LSTMState,
+) -> tuple[LSTMState, LayerNormGradients]:
     """The reverse of `step`, from (9) to (1)."""
     i, f, o, g, s, s_rate = kept
     n, n_rate = normalize(new_state.c)  # (7) and (8) again
@@ -201,15 +201,15 @@ def backward(
     dv = named(normalize_backward(ds, s, s_rate), "dv", 1)
     dh_prev = named(dv @ params.Wh.T, "dh_prev", 1)
 
-    dstate = LayerNormState(h=dh_prev, c=dc_prev)
+    dstate = LSTMState(h=dh_prev, c=dc_prev)
     return dstate, LayerNormGradients(dz, dv, dz_c)
 
 
 def gradients(
     params: LayerNormParams,
     x: Array,
-    state: LayerNormState,
-    new_state: LayerNormState,
+    state: LSTMState,
+    new_state: LSTMState,
     kept: LayerNormKept,
     d: LayerNormGradients,
 ) -> tuple[LayerNormParams, Array]:
@@ -234,7 +234,7 @@ LAYER_NORM_LSTM = Cell(
     name="layer_norm_lstm",
     init=init,
     sizes=weight_sizes,
-    initial_state=zero_state(LayerNormState),
+    initial_state=zero_state(LSTMState),
     project=project,
     step=step,
     backward=backward,

@@ -22,6 +22,7 @@ from jax.typing import DTypeLike
 from lstm_jax.cell import (
     Cell,
     Initializer,
+    OutputState,
     init_blocks,
     init_inputs,
     input_gradients,
@@ -56,12 +57,6 @@ class MGUParams(NamedTuple):
     b: Array
 
 
-class MGUState(NamedTuple):
-    """The state between two steps: h, the output, (..., H)."""
-
-    h: Array
-
-
 class MGUGates(NamedTuple):
     """What the reverse needs beside the states: (2) and (5), each (..., H)."""
 
@@ -92,7 +87,9 @@ def init(
     )
 
 
-def step(params: MGUParams, state: MGUState, u: Array) -> tuple[MGUState, MGUGates]:
+def step(
+    params: MGUParams, state: OutputState, u: Array
+) -> tuple[OutputState, MGUGates]:
     """Equations (1) to (6), from u = x Wx + b (..., 2H)."""
     u_f, u_g = jnp.split(u, 2, axis=-1)
     z_f = named(u_f + weighted_input(state.h, params.Wh), "z_f", 1)
@@ -101,16 +98,16 @@ def step(params: MGUParams, state: MGUState, u: Array) -> tuple[MGUState, MGUGat
     z_g = named(u_g + weighted_input(s, params.Wg), "z_g", 4)
     g = named(tanh(z_g), "g", 5)
     h = named((1 - f) * state.h + f * g, "h", 6)
-    return MGUState(h=h), MGUGates(f, g)
+    return OutputState(h=h), MGUGates(f, g)
 
 
 def backward(
     params: MGUParams,
-    state: MGUState,
-    new_state: MGUState,
+    state: OutputState,
+    new_state: OutputState,
     gates: MGUGates,
-    dnew: MGUState,
-) -> tuple[MGUState, Array]:
+    dnew: OutputState,
+) -> tuple[OutputState, Array]:
     """The reverse of `step`, from (6) to (1)."""
     del new_state
     f, g = gates
@@ -125,14 +122,14 @@ def backward(
     dh_prev = dnew.h * (1 - f) + ds * f + dz_f @ params.Wh.T
     dh_prev = named(dh_prev, "dh_prev", 1)
 
-    return MGUState(h=dh_prev), concatenate(dz_f, dz_g)
+    return OutputState(h=dh_prev), concatenate(dz_f, dz_g)
 
 
 def gradients(
     params: MGUParams,
     x: Array,
-    state: MGUState,
-    new_state: MGUState,
+    state: OutputState,
+    new_state: OutputState,
     gates: MGUGates,
     du: Array,
 ) -> tuple[MGUParams, Array]:
@@ -152,7 +149,7 @@ MGU = Cell(
     name="mgu",
     init=init,
     sizes=weight_sizes,
-    initial_state=zero_state(MGUState),
+    initial_state=zero_state(OutputState),
     project=input_product,
     step=step,
     backward=backward,

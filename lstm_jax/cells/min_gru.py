@@ -18,6 +18,7 @@ from jax.typing import DTypeLike
 
 from lstm_jax.cell import (
     Initializer,
+    OutputState,
     block_sizes,
     gated,
     init_inputs,
@@ -37,12 +38,6 @@ class MinGRUParams(NamedTuple):
 
     Wx: Array
     b: Array
-
-
-class MinGRUState(NamedTuple):
-    """The state between two steps: h, the output, (..., H)."""
-
-    h: Array
 
 
 class MinGRUGates(NamedTuple):
@@ -67,24 +62,24 @@ def init(
 
 
 def equations(
-    params: MinGRUParams, state: MinGRUState, u: Array, v: None
-) -> tuple[MinGRUState, MinGRUGates]:
+    params: MinGRUParams, state: OutputState, u: Array, v: None
+) -> tuple[OutputState, MinGRUGates]:
     """Equations (1) to (3), from u = x Wx + b (..., 2H)."""
     del params, v
     z_z, n = jnp.split(u, 2, axis=-1)
     z = named(sigmoid(named(z_z, "z_z", 1)), "z", 2)
     n = named(n, "n", 1)
     h = named((1 - z) * state.h + z * n, "h", 3)
-    return MinGRUState(h=h), MinGRUGates(z, n)
+    return OutputState(h=h), MinGRUGates(z, n)
 
 
 def backward(
     params: MinGRUParams,
-    state: MinGRUState,
-    new_state: MinGRUState,
+    state: OutputState,
+    new_state: OutputState,
     gates: MinGRUGates,
-    dnew: MinGRUState,
-) -> tuple[MinGRUState, Array, None]:
+    dnew: OutputState,
+) -> tuple[OutputState, Array, None]:
     """The reverse of `equations`, from (3) to (1)."""
     del params, new_state
     z, n = gates
@@ -92,7 +87,7 @@ def backward(
     dz = named(dnew.h * (n - state.h), "dz", 3)
     dh_prev = named(dnew.h * (1 - z), "dh_prev", 3)
     dz_z = named(dz * z * (1 - z), "dz_z", 2)
-    return MinGRUState(h=dh_prev), concatenate(dz_z, dn), None
+    return OutputState(h=dh_prev), concatenate(dz_z, dn), None
 
 
 sizes = block_sizes(2)
@@ -100,7 +95,7 @@ sizes = block_sizes(2)
 MIN_GRU = gated(
     "min_gru",
     init=init,
-    initial_state=zero_state(MinGRUState, sizes),
+    initial_state=zero_state(OutputState, sizes),
     equations=equations,
     backward=backward,
     sizes=sizes,

@@ -21,6 +21,7 @@ from jax.typing import DTypeLike
 
 from lstm_jax.cell import (
     Initializer,
+    OutputState,
     block_sizes,
     gated,
     init_inputs,
@@ -40,12 +41,6 @@ class MinLSTMParams(NamedTuple):
 
     Wx: Array
     b: Array
-
-
-class MinLSTMState(NamedTuple):
-    """The state between two steps: h, the output, (..., H)."""
-
-    h: Array
 
 
 class MinLSTMGates(NamedTuple):
@@ -76,8 +71,8 @@ def init(
 
 
 def equations(
-    params: MinLSTMParams, state: MinLSTMState, u: Array, v: None
-) -> tuple[MinLSTMState, MinLSTMGates]:
+    params: MinLSTMParams, state: OutputState, u: Array, v: None
+) -> tuple[OutputState, MinLSTMGates]:
     """Equations (1) to (4), from u = x Wx + b (..., 3H)."""
     del params, v
     z_f, z_i, n = jnp.split(u, 3, axis=-1)
@@ -87,16 +82,16 @@ def equations(
     e = named(jax.nn.softplus(-z_i) - jax.nn.softplus(-z_f), "e", 2)
     f = named(sigmoid(e), "f", 3)
     h = named(f * state.h + (1 - f) * n, "h", 4)
-    return MinLSTMState(h=h), MinLSTMGates(z_f, z_i, f, n)
+    return OutputState(h=h), MinLSTMGates(z_f, z_i, f, n)
 
 
 def backward(
     params: MinLSTMParams,
-    state: MinLSTMState,
-    new_state: MinLSTMState,
+    state: OutputState,
+    new_state: OutputState,
     gates: MinLSTMGates,
-    dnew: MinLSTMState,
-) -> tuple[MinLSTMState, Array, None]:
+    dnew: OutputState,
+) -> tuple[OutputState, Array, None]:
     """The reverse of `equations`, from (4) to (1); softplus' derivative is σ."""
     del params, new_state
     z_f, z_i, f, n = gates
@@ -106,7 +101,7 @@ def backward(
     de = named(df * f * (1 - f), "de", 3)
     dz_i = named(-de * sigmoid(-z_i), "dz_i", 2)
     dz_f = named(de * sigmoid(-z_f), "dz_f", 2)
-    return MinLSTMState(h=dh_prev), concatenate(dz_f, dz_i, dn), None
+    return OutputState(h=dh_prev), concatenate(dz_f, dz_i, dn), None
 
 
 sizes = block_sizes(3)
@@ -114,7 +109,7 @@ sizes = block_sizes(3)
 MIN_LSTM = gated(
     "min_lstm",
     init=init,
-    initial_state=zero_state(MinLSTMState, sizes),
+    initial_state=zero_state(OutputState, sizes),
     equations=equations,
     backward=backward,
     sizes=sizes,

@@ -36,6 +36,7 @@ from lstm_jax.cell import (
     weight_sizes,
     zero_state,
 )
+from lstm_jax.cells.lstm import LSTMState
 from lstm_jax.identities import (
     concatenate,
     sigmoid,
@@ -61,18 +62,6 @@ class MultiplicativeParams(NamedTuple):
     b: Array
     Wmx: Array
     Wmh: Array
-
-
-class MultiplicativeState(NamedTuple):
-    """The state between two steps.
-
-    Attributes:
-        h: the output, (..., H).
-        c: the memory cell, (..., H).
-    """
-
-    h: Array
-    c: Array
 
 
 class MultiplicativeInput(NamedTuple):
@@ -131,16 +120,15 @@ def init(
 
 def project(params: MultiplicativeParams, x: Array) -> MultiplicativeInput:
     """The two products of the input."""
-    return MultiplicativeInput(
-        u=input_product(params, x), p=weighted_input(x, params.Wmx)
-    )
+    p = named(weighted_input(x, params.Wmx), "p", 2)
+    return MultiplicativeInput(u=input_product(params, x), p=p)
 
 
 def step(
     params: MultiplicativeParams,
-    state: MultiplicativeState,
+    state: LSTMState,
     products: MultiplicativeInput,
-) -> tuple[MultiplicativeState, MultiplicativeKept]:
+) -> tuple[LSTMState, MultiplicativeKept]:
     """Equations (1) to (9), from the input's two products."""
     u, p = products
     q = named(weighted_input(state.h, params.Wmh), "q", 1)
@@ -153,16 +141,16 @@ def step(
     c = named(i * g + f * state.c, "c", 7)
     a = named(tanh(c), "a", 8)
     h = named(o * a, "h", 9)
-    return MultiplicativeState(h=h, c=c), MultiplicativeKept(i, f, o, g, p, q)
+    return LSTMState(h=h, c=c), MultiplicativeKept(i, f, o, g, p, q)
 
 
 def backward(
     params: MultiplicativeParams,
-    state: MultiplicativeState,
-    new_state: MultiplicativeState,
+    state: LSTMState,
+    new_state: LSTMState,
     kept: MultiplicativeKept,
-    dnew: MultiplicativeState,
-) -> tuple[MultiplicativeState, MultiplicativeGradients]:
+    dnew: LSTMState,
+) -> tuple[LSTMState, MultiplicativeGradients]:
     """The reverse of `step`, from (9) to (1)."""
     i, f, o, g, p, q = kept
     a = tanh(new_state.c)  # (8) again: cheaper than keeping it
@@ -184,15 +172,15 @@ def backward(
     dq = named(dm * p, "dq", 2)
     dh_prev = named(dq @ params.Wmh.T, "dh_prev", 1)
 
-    dstate = MultiplicativeState(h=dh_prev, c=dc_prev)
+    dstate = LSTMState(h=dh_prev, c=dc_prev)
     return dstate, MultiplicativeGradients(dz, dp, dq)
 
 
 def gradients(
     params: MultiplicativeParams,
     x: Array,
-    state: MultiplicativeState,
-    new_state: MultiplicativeState,
+    state: LSTMState,
+    new_state: LSTMState,
     kept: MultiplicativeKept,
     d: MultiplicativeGradients,
 ) -> tuple[MultiplicativeParams, Array]:
@@ -212,7 +200,7 @@ MULTIPLICATIVE_LSTM = Cell(
     name="multiplicative_lstm",
     init=init,
     sizes=weight_sizes,
-    initial_state=zero_state(MultiplicativeState),
+    initial_state=zero_state(LSTMState),
     project=project,
     step=step,
     backward=backward,

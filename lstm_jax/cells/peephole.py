@@ -22,6 +22,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from lstm_jax.cell import gated, init_weights, named, zero_state
+from lstm_jax.cells.lstm import LSTMGates, LSTMState
 from lstm_jax.identities import concatenate, sigmoid, tanh
 
 
@@ -45,27 +46,6 @@ class PeepholeParams(NamedTuple):
     p_o: Array
 
 
-class PeepholeState(NamedTuple):
-    """The state between two steps.
-
-    Attributes:
-        h: the output, (..., H).
-        c: the memory cell, (..., H).
-    """
-
-    h: Array
-    c: Array
-
-
-class PeepholeGates(NamedTuple):
-    """What the reverse needs beside the states: (3), (4), (7), each (..., H)."""
-
-    i: Array
-    f: Array
-    o: Array
-    g: Array
-
-
 def init(
     key: Array,
     input_size: int,
@@ -83,8 +63,8 @@ def init(
 
 
 def equations(
-    params: PeepholeParams, state: PeepholeState, u: Array, v: Array
-) -> tuple[PeepholeState, PeepholeGates]:
+    params: PeepholeParams, state: LSTMState, u: Array, v: Array
+) -> tuple[LSTMState, LSTMGates]:
     """Equations (1) to (9), from u = x Wx + b and v = h_prev Wh, each (..., 4H)."""
     w_i, w_f, w_o, w_g = jnp.split(u + v, 4, axis=-1)
     z_i = named(w_i + state.c * params.p_i, "z_i", 1)
@@ -98,16 +78,16 @@ def equations(
     o = named(sigmoid(z_o), "o", 7)
     a = named(tanh(c), "a", 8)
     h = named(o * a, "h", 9)
-    return PeepholeState(h=h, c=c), PeepholeGates(i, f, o, g)
+    return LSTMState(h=h, c=c), LSTMGates(i, f, o, g)
 
 
 def backward(
     params: PeepholeParams,
-    state: PeepholeState,
-    new_state: PeepholeState,
-    gates: PeepholeGates,
-    dnew: PeepholeState,
-) -> tuple[PeepholeState, Array, Array]:
+    state: LSTMState,
+    new_state: LSTMState,
+    gates: LSTMGates,
+    dnew: LSTMState,
+) -> tuple[LSTMState, Array, Array]:
     """The reverse of `equations`, from (9) to (1)."""
     i, f, o, g = gates
     a = tanh(new_state.c)  # (8) again: cheaper than keeping it
@@ -128,14 +108,14 @@ def backward(
     dc_prev = named(dc * f + dz_i * params.p_i + dz_f * params.p_f, "dc_prev", 1)
 
     dz = concatenate(dz_i, dz_f, dz_o, dz_g)
-    return PeepholeState(h=jnp.zeros_like(dc), c=dc_prev), dz, dz
+    return LSTMState(h=jnp.zeros_like(dc), c=dc_prev), dz, dz
 
 
 def peepholes(
     params: PeepholeParams,
-    state: PeepholeState,
-    new_state: PeepholeState,
-    gates: PeepholeGates,
+    state: LSTMState,
+    new_state: LSTMState,
+    gates: LSTMGates,
     du: Array,
     dv: Array,
 ) -> dict[str, Array]:
@@ -152,7 +132,7 @@ def peepholes(
 PEEPHOLE_LSTM = gated(
     "peephole_lstm",
     init=init,
-    initial_state=zero_state(PeepholeState),
+    initial_state=zero_state(LSTMState),
     equations=equations,
     backward=backward,
     elementwise=peepholes,

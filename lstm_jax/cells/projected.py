@@ -33,6 +33,7 @@ from lstm_jax.cell import (
     named,
     orthogonal,
 )
+from lstm_jax.cells.lstm import LSTMGates, LSTMState
 from lstm_jax.identities import (
     concatenate,
     sigmoid,
@@ -56,27 +57,6 @@ class ProjectedParams(NamedTuple):
     Wh: Array
     b: Array
     Wp: Array
-
-
-class ProjectedState(NamedTuple):
-    """The state between two steps.
-
-    Attributes:
-        h: the output, (..., P).
-        c: the memory cell, (..., H).
-    """
-
-    h: Array
-    c: Array
-
-
-class ProjectedGates(NamedTuple):
-    """What the reverse needs beside the states: (3) and (4), each (..., H)."""
-
-    i: Array
-    f: Array
-    o: Array
-    g: Array
 
 
 class ProjectedGradients(NamedTuple):
@@ -123,20 +103,18 @@ def sizes(params: ProjectedParams) -> dict[str, int]:
     }
 
 
-def initial_state(
-    params: ProjectedParams, batch_shape: tuple[int, ...]
-) -> ProjectedState:
+def initial_state(params: ProjectedParams, batch_shape: tuple[int, ...]) -> LSTMState:
     """Zeros, h (*batch_shape, P) and c (*batch_shape, H)."""
     hidden_size, projection_size = params.Wp.shape
-    return ProjectedState(
+    return LSTMState(
         h=jnp.zeros((*batch_shape, projection_size), params.Wp.dtype),
         c=jnp.zeros((*batch_shape, hidden_size), params.Wp.dtype),
     )
 
 
 def step(
-    params: ProjectedParams, state: ProjectedState, u: Array
-) -> tuple[ProjectedState, ProjectedGates]:
+    params: ProjectedParams, state: LSTMState, u: Array
+) -> tuple[LSTMState, LSTMGates]:
     """Equations (1) to (8), from u = x Wx + b (..., 4H)."""
     z_i, z_f, z_o, z_g = jnp.split(u + weighted_input(state.h, params.Wh), 4, axis=-1)
     i = named(sigmoid(named(z_i, "z_i", 1)), "i", 3)
@@ -147,16 +125,16 @@ def step(
     a = named(tanh(c), "a", 6)
     m = named(o * a, "m", 7)
     h = named(weighted_input(m, params.Wp), "h", 8)
-    return ProjectedState(h=h, c=c), ProjectedGates(i, f, o, g)
+    return LSTMState(h=h, c=c), LSTMGates(i, f, o, g)
 
 
 def backward(
     params: ProjectedParams,
-    state: ProjectedState,
-    new_state: ProjectedState,
-    gates: ProjectedGates,
-    dnew: ProjectedState,
-) -> tuple[ProjectedState, ProjectedGradients]:
+    state: LSTMState,
+    new_state: LSTMState,
+    gates: LSTMGates,
+    dnew: LSTMState,
+) -> tuple[LSTMState, ProjectedGradients]:
     """The reverse of `step`, from (8) to (1)."""
     i, f, o, g = gates
     a = tanh(new_state.c)  # (6) again: cheaper than keeping it
@@ -176,15 +154,15 @@ def backward(
 
     dz = concatenate(dz_i, dz_f, dz_o, dz_g)
     dh_prev = named(dz @ params.Wh.T, "dh_prev", 1)
-    return ProjectedState(h=dh_prev, c=dc_prev), ProjectedGradients(dz, dnew.h)
+    return LSTMState(h=dh_prev, c=dc_prev), ProjectedGradients(dz, dnew.h)
 
 
 def gradients(
     params: ProjectedParams,
     x: Array,
-    state: ProjectedState,
-    new_state: ProjectedState,
-    gates: ProjectedGates,
+    state: LSTMState,
+    new_state: LSTMState,
+    gates: LSTMGates,
     dz: ProjectedGradients,
 ) -> tuple[ProjectedParams, Array]:
     """The weighted-input rule for (1), (2) and (8), all steps at once."""

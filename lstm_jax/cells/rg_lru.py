@@ -30,6 +30,7 @@ from jax.typing import DTypeLike
 from lstm_jax.cell import (
     Cell,
     Initializer,
+    OutputState,
     block_sizes,
     init_inputs,
     input_gradients,
@@ -55,12 +56,6 @@ class RGLRUParams(NamedTuple):
     Wx: Array
     b: Array
     decay: Array
-
-
-class RGLRUState(NamedTuple):
-    """The state between two steps: h, the output, (..., H)."""
-
-    h: Array
 
 
 class RGLRUKept(NamedTuple):
@@ -102,8 +97,8 @@ def init(
 
 
 def step(
-    params: RGLRUParams, state: RGLRUState, u: Array
-) -> tuple[RGLRUState, RGLRUKept]:
+    params: RGLRUParams, state: OutputState, u: Array
+) -> tuple[OutputState, RGLRUKept]:
     """Equations (1) to (7), from u = x Wx + b (..., 3H)."""
     z_r, z_i, p = jnp.split(u, 3, axis=-1)
     p = named(p, "p", 1)
@@ -117,16 +112,16 @@ def step(
     k = named(k, "k", 5)
     s = named(i * p, "s", 6)
     h = named(a * state.h + k * s, "h", 7)
-    return RGLRUState(h=h), RGLRUKept(p, r, i, a, k)
+    return OutputState(h=h), RGLRUKept(p, r, i, a, k)
 
 
 def backward(
     params: RGLRUParams,
-    state: RGLRUState,
-    new_state: RGLRUState,
+    state: OutputState,
+    new_state: OutputState,
     kept: RGLRUKept,
-    dnew: RGLRUState,
-) -> tuple[RGLRUState, RGLRUGradients]:
+    dnew: OutputState,
+) -> tuple[OutputState, RGLRUGradients]:
     """The reverse of `step`, from (7) to (1)."""
     del new_state
     p, r, i, a, k = kept
@@ -144,14 +139,14 @@ def backward(
     dz_i = named(di * i * (1 - i), "dz_i", 2)
 
     du = concatenate(dz_r, dz_i, dp)
-    return RGLRUState(h=dh_prev), RGLRUGradients(du, dl)
+    return OutputState(h=dh_prev), RGLRUGradients(du, dl)
 
 
 def gradients(
     params: RGLRUParams,
     x: Array,
-    state: RGLRUState,
-    new_state: RGLRUState,
+    state: OutputState,
+    new_state: OutputState,
     kept: RGLRUKept,
     d: RGLRUGradients,
 ) -> tuple[RGLRUParams, Array]:
@@ -169,7 +164,7 @@ RG_LRU = Cell(
     name="rg_lru",
     init=init,
     sizes=sizes,
-    initial_state=zero_state(RGLRUState, sizes),
+    initial_state=zero_state(OutputState, sizes),
     project=input_product,
     step=step,
     backward=backward,

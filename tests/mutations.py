@@ -249,6 +249,8 @@ def _in_order(node: ast.AST) -> Iterator[ast.AST]:
         return
     if isinstance(node, ast.Subscript) or SHAPES & _attributes(node):
         return
+    if isinstance(node, ast.keyword) and node.arg in ("axis", "keepdims"):
+        return
     yield node
     for child in ast.iter_child_nodes(node):
         yield from _in_order(child)

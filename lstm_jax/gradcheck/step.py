@@ -125,15 +125,16 @@ def argument_names(params: Any, x: Any, state: Any) -> list[str | None]:
 def _pre_activations(dz: Any, targets: dict[str, Target]) -> list[Label]:
     """Labels for the leaves of dz that are the gradients of the products u and v."""
     if not isinstance(dz, tuple):
-        names = ["u"]
+        fields = [("du", "u")]
     elif hasattr(dz, "_fields"):
-        names = ["u" if field in ("dz", "du") else "" for field in dz._fields]
+        fields = [(f, "u" if f in ("dz", "du") else "") for f in dz._fields]
     else:
-        names = ["u", "v"]
+        fields = [("du", "u"), ("dv", "v")]
     labels: list[Label] = []
-    for name, part in zip(names, dz if isinstance(dz, tuple) else (dz,), strict=False):
-        known = f"product {name}" in targets
-        label = (f"d{name}", f"product {name}") if known else None
+    parts = dz if isinstance(dz, tuple) else (dz,)
+    for (name, product), part in zip(fields, parts, strict=False):
+        known = f"product {product}" in targets
+        label = (name, f"product {product}") if known else None
         labels += [label] * len(tree.leaves(part))
     return labels + [None] * (len(tree.leaves(dz)) - len(labels))
 

@@ -80,7 +80,7 @@ def test_differences_agree(cell):
 # 1 to 7 steps are one chunk, or chunks of 2 under "recompute"; 50 are two chunks, 53
 # two and a shorter one.
 @given(data=st.data())
-@settings(max_examples=10)
+@settings(max_examples=8)
 def test_manual_and_automatic_gradients_agree(data):
     cell = lj.CELLS[data.draw(st.sampled_from(sorted(lj.CELLS)), "cell")]
     steps = data.draw(st.sampled_from([1, 2, 7, 50, 53]), "steps")

@@ -148,9 +148,10 @@ def cost_curves(
 def _score_line(axes: Axes, text: ScoredText) -> None:
     scores = np.asarray(text.scores)
     x = np.arange(1, len(scores) + 1)
+    fill: dict[str, Any] = {"alpha": 0.25, "linewidth": 0, "interpolate": True}
     axes.axhline(0.5, color=GREY, linewidth=0.8, linestyle=":")
-    axes.fill_between(x, 0.5, scores, scores >= 0.5, color=BLUE, alpha=0.25, lw=0)
-    axes.fill_between(x, 0.5, scores, scores <= 0.5, color=ORANGE, alpha=0.25, lw=0)
+    axes.fill_between(x, 0.5, scores, scores >= 0.5, color=BLUE, **fill)
+    axes.fill_between(x, 0.5, scores, scores <= 0.5, color=ORANGE, **fill)
     axes.plot(x, scores, color="black", linewidth=1.2)
     for n in _widest_changes(text, 4):
         rising = scores[n] > scores[n - 1]
@@ -163,6 +164,7 @@ def _score_line(axes: Axes, text: ScoredText) -> None:
             ha="center",
             va="bottom" if rising else "top",
             fontsize=9,
+            bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.4},
         )
     axes.set_xlim(0.5, len(scores) + 0.5)
     axes.set_ylim(-0.22, 1.22)

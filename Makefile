@@ -14,11 +14,16 @@ ARGS ?=
 version := $(shell $(PYTHON) -c 'import sys; v = sys.version_info; print("%d.%d" % v[:2] if v >= (3, 11) else "")' 2>/dev/null)
 locked := $(VENV)/.locked-$(version)
 installed := $(VENV)/.installed-$(version)
+compared := $(VENV)/.compared-$(version)
 bin := $(VENV)/bin
+
+# What the interop tests were last run with. Not in requirements.txt: the right torch
+# wheel depends on the machine (on Linux the default one brings CUDA, gigabytes).
+interop_packages := keras==3.15.1 torch==2.13.0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv train experiments bench test test-all lint format types check lock clean
+.PHONY: help venv train experiments bench test test-all test-interop lint format types check lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +50,9 @@ test: $(installed) ## Run the tests, the slow ones left out
 
 test-all: $(installed) ## Run every test
 	$(bin)/python -m pytest -n logical --maxprocesses 8 --slow $(ARGS)
+
+test-interop: $(compared) ## Compare with torch and Keras, added to the environment
+	$(bin)/python -m pytest -n logical --maxprocesses 8 -m interop $(ARGS)
 
 lint: $(installed) ## Check style and format
 	$(bin)/ruff check .
@@ -86,4 +94,9 @@ $(installed): $(locked) pyproject.toml
 	$(bin)/python -m pip install --disable-pip-version-check -qq \
 		--no-deps --no-build-isolation --editable .
 	@$(bin)/python -m pip check || { echo 'Is the lock old? Run `make lock`.' >&2; exit 1; }
+	@touch $@
+
+$(compared): $(installed) Makefile
+	$(bin)/python -m pip install --disable-pip-version-check -qq $(interop_packages)
+	@$(bin)/python -m pip check
 	@touch $@

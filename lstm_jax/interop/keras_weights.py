@@ -1,0 +1,128 @@
+"""Weights from and to Keras' ``LSTM``, ``GRU`` and ``SimpleRNN``; needs no Keras.
+
+A layer's ``get_weights()`` is a list of numpy arrays::
+
+    (
+        kernel(D, G·H),
+        recurrent_kernel(H, G·H),
+        bias(
+            G·H,
+        ),
+    )
+
+where a GRU with ``reset_after=True``, Keras' default, has a bias (2, G·H): that of the
+input product, then that of the recurrent one. ``Bidirectional`` lists the forward
+layer's arrays, then the backward layer's. LSTM gates lie in the order i, f, g, o (g is
+Keras' c), GRU gates in the order z, r, n (Keras' h).
+"""
+
+from collections.abc import Sequence
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from lstm_jax.cell import Cell
+from lstm_jax.interop.weights import (
+    Weights,
+    as_numpy,
+    check_cell,
+    check_ranks,
+    check_shapes,
+    params_of,
+    weights_of,
+)
+from lstm_jax.layers import Layer
+
+GATES: MappingProxyType[str, str] = MappingProxyType(
+    {
+        "lstm": "ifgo",
+        "gru": "zrn",
+        "gru_before": "zrn",
+        "rnn_tanh": "h",
+        "rnn_relu": "h",
+    }
+)
+"""The order of the column blocks, by cell."""
+
+TWO_BIASES = ("gru",)
+"""The cells whose bias there has a row for each product."""
+
+
+def from_keras(cell: Cell, weights: Sequence[Any]) -> Layer:
+    """The parameters of a layer from the weights of a Keras layer.
+
+    Args:
+        cell: the cell that the layer runs: "lstm", "gru", "gru_before" (a GRU with
+            ``reset_after=False``), "rnn_tanh" or "rnn_relu" of `lstm_jax.CELLS`.
+            Keras' default activations are meant; weights say nothing of others.
+        weights: what the layer's ``get_weights()`` returns. A layer without a bias
+            gets zeros.
+
+    Returns:
+        Parameters for one layer of `lstm_jax.layers.unroll_layers`, copies in the
+        same dtype; of both directions if the layer is a ``Bidirectional`` one.
+
+    Raises:
+        TypeError: a weight is no floating array.
+        ValueError: a number of arrays or a shape is not expected, or Keras has no such
+            cell.
+    """
+    gates = check_cell("Keras", cell, GATES)
+    arrays = [as_numpy(f"weight {n}", weight) for n, weight in enumerate(weights)]
+    if len(arrays) not in (2, 3, 4, 6):
+        raise ValueError(
+            "weights must be kernel, recurrent_kernel and bias (or the first two), "
+            f"once or, with both directions, twice; got {len(arrays)} arrays"
+        )
+    directions = [arrays]
+    if len(arrays) > 3:
+        half = len(arrays) // 2
+        directions = [arrays[:half], arrays[half:]]
+    return Layer(*(_joined(cell, gates, own) for own in directions))
+
+
+def to_keras(cell: Cell, params: Layer) -> list[np.ndarray]:
+    """The weights of a Keras layer from the parameters of a layer.
+
+    Args:
+        cell: the cell of the layer, as in `from_keras`.
+        params: its parameters, in one direction or both.
+
+    Returns:
+        What the layer's ``set_weights`` takes; `from_keras` gives the parameters back
+        bit for bit.
+
+    Raises:
+        TypeError: the parameters are not the cell's.
+        ValueError: they have a wrong shape or several heads, or Keras has no such
+            cell.
+    """
+    gates = check_cell("Keras", cell, GATES)
+    arrays: list[np.ndarray] = []
+    for own in params:
+        if own is not None:
+            Wx, Wh, bx, bh, _ = weights_of(cell, own, gates)
+            arrays += [Wx, Wh, np.stack([bx, bh]) if cell.name in TWO_BIASES else bx]
+    return arrays
+
+
+def _joined(cell: Cell, gates: str, arrays: list[np.ndarray]) -> Any:
+    """The parameters of one direction."""
+    own = dict(zip(("kernel", "recurrent_kernel", "bias"), arrays, strict=False))
+    check_ranks(own, ("kernel", "recurrent_kernel"))
+    input_size, hidden_size = (len(array) for array in arrays[:2])
+    columns = len(gates) * hidden_size
+    bias = (2, columns) if cell.name in TWO_BIASES else (columns,)
+    own.setdefault("bias", np.zeros(bias, arrays[0].dtype))
+    check_shapes(
+        own,
+        {
+            "kernel": (input_size, columns),
+            "recurrent_kernel": (hidden_size, columns),
+            "bias": bias,
+        },
+    )
+    bias = own["bias"]
+    bx, bh = bias if cell.name in TWO_BIASES else (bias, np.zeros_like(bias))
+    return params_of(cell, Weights(*arrays[:2], bx, bh), gates)

@@ -1,0 +1,227 @@
+"""What all converters share: the weights of one cell, gate by gate, as numpy arrays.
+
+A foreign library differs from this one in the order of the gates, in how many biases a
+gate has, and in which way its matrices lie. `Weights` is the common ground: matrices
+for row vectors, the column blocks in an order that is spelled out (``"ifog"``), and
+one bias beside each of the two products. A `Kind` says how a cell's parameters become
+that, and come from it.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from lstm_jax import doors
+from lstm_jax.cell import Cell
+from lstm_jax.cells.elman import ElmanParams
+from lstm_jax.cells.gru import GRUParams
+from lstm_jax.cells.gru_before import GRUBeforeParams
+from lstm_jax.cells.lstm import LSTMParams
+from lstm_jax.cells.projected import ProjectedParams
+
+
+class Weights(NamedTuple):
+    """The weights of one cell in one direction, N columns in blocks, one a gate.
+
+    Attributes:
+        Wx: input weights, (D, N).
+        Wh: recurrent weights, (R, N); R is the size of the output.
+        bx: the bias beside the input product, (N,).
+        bh: the bias beside the recurrent product, (N,).
+        Wp: the projection of the output, (H, R); None in a cell without.
+    """
+
+    Wx: np.ndarray
+    Wh: np.ndarray
+    bx: np.ndarray
+    bh: np.ndarray
+    Wp: np.ndarray | None = None
+
+    def ordered(self, source: str, target: str) -> "Weights":
+        """The same with the column blocks `source` in the order `target`."""
+
+        def order(array: np.ndarray) -> np.ndarray:
+            return reorder(array, source, target)
+
+        *columns, Wp = self
+        return Weights(*map(order, columns), Wp)
+
+
+class Kind(NamedTuple):
+    """How the parameters of a cell and `Weights` become each other.
+
+    Attributes:
+        params: the parameters' NamedTuple.
+        gates: a letter for each of the cell's column blocks, in its own order.
+        split: weights from parameters whose fields are numpy arrays.
+        join: the fields from weights.
+    """
+
+    params: type
+    gates: str
+    split: Callable[[Any], Weights]
+    join: Callable[[Weights], dict[str, np.ndarray]]
+
+
+def reorder(array: np.ndarray, source: str, target: str) -> np.ndarray:
+    """Copies `array` with the blocks of its last axis in another order."""
+    blocks = dict(zip(source, np.split(array, len(source), axis=-1), strict=True))
+    return np.concatenate([blocks[gate] for gate in target], axis=-1)
+
+
+def sum_biases(bx: np.ndarray, bh: np.ndarray) -> np.ndarray:
+    """The sum, which is `bx` to the bit where `bh` is 0."""
+    # -0.0 + 0.0 would be 0.0.
+    return np.where(bh == 0, bx, bx + bh)
+
+
+def _split(p: Any) -> Weights:
+    return Weights(p.Wx, p.Wh, p.b, np.zeros_like(p.b))
+
+
+def _join(w: Weights) -> dict[str, np.ndarray]:
+    return {"Wx": w.Wx, "Wh": w.Wh, "b": sum_biases(w.bx, w.bh)}
+
+
+def _split_projected(p: Any) -> Weights:
+    return _split(p)._replace(Wp=p.Wp)
+
+
+def _join_projected(w: Weights) -> dict[str, np.ndarray]:
+    if w.Wp is None:
+        raise ValueError("a cell with a projection needs its matrix")
+    return _join(w) | {"Wp": w.Wp}
+
+
+def _split_gru(p: Any) -> Weights:
+    bh = np.concatenate([np.zeros_like(p.b[: -len(p.bh)]), p.bh])
+    return Weights(p.Wx, p.Wh, p.b, bh)
+
+
+def _join_gru(w: Weights) -> dict[str, np.ndarray]:
+    # The gates' second bias only adds to the first; the candidate's is reset.
+    gates = 2 * len(w.Wh)
+    b = np.concatenate([sum_biases(w.bx, w.bh)[:gates], w.bx[gates:]])
+    return {"Wx": w.Wx, "Wh": w.Wh, "b": b, "bh": w.bh[gates:]}
+
+
+def _split_gru_before(p: Any) -> Weights:
+    Wh = np.concatenate([p.Wh, p.Wn], axis=-1)
+    return Weights(p.Wx, Wh, p.b, np.zeros_like(p.b))
+
+
+def _join_gru_before(w: Weights) -> dict[str, np.ndarray]:
+    Wh, Wn = np.split(w.Wh, [2 * len(w.Wh)], axis=-1)
+    return _join(w) | {"Wh": Wh, "Wn": Wn}
+
+
+KINDS: MappingProxyType[str, Kind] = MappingProxyType(
+    {
+        "lstm": Kind(LSTMParams, "ifog", _split, _join),
+        "projected_lstm": Kind(
+            ProjectedParams, "ifog", _split_projected, _join_projected
+        ),
+        "gru": Kind(GRUParams, "rzn", _split_gru, _join_gru),
+        "gru_before": Kind(GRUBeforeParams, "rzn", _split_gru_before, _join_gru_before),
+        "rnn_tanh": Kind(ElmanParams, "h", _split, _join),
+        "rnn_relu": Kind(ElmanParams, "h", _split, _join),
+    }
+)
+"""The cells that other libraries have too, by name."""
+
+
+def weights_of(cell: Cell, params: Any, gates: str) -> Weights:
+    """The weights of a cell, column blocks in the order `gates`.
+
+    Raises:
+        TypeError: the parameters are not the cell's.
+        ValueError: they have a wrong shape, or more than one head.
+    """
+    doors.check_params(cell, params)
+    if params.Wh.ndim != 2:
+        raise ValueError(
+            "only recurrent weights of one head have a counterpart; got Wh of shape "
+            f"{params.Wh.shape}"
+        )
+    kind = KINDS[cell.name]
+    arrays = type(params)(*(np.array(leaf) for leaf in params))
+    return kind.split(arrays).ordered(kind.gates, gates)
+
+
+def params_of(cell: Cell, weights: Weights, gates: str) -> Any:
+    """The parameters of a cell from weights with column blocks in the order `gates`.
+
+    Raises:
+        TypeError: an array is not floating, two dtypes differ, or JAX is set to 32
+            bits and an array has 64.
+    """
+    kind = KINDS[cell.name]
+    fields = kind.join(weights.ordered(gates, kind.gates))
+    params = kind.params(**{name: as_jax(array) for name, array in fields.items()})
+    doors.check_params(cell, params)
+    return params
+
+
+# --- checks -----------------------------------------------------------------------
+
+
+def check_cell(library: str, cell: Cell, gates: Mapping[str, str]) -> str:
+    """The library's gate order for `cell`; an error if it has no such cell."""
+    doors.check_cell(cell, "automatic")
+    if cell.name not in gates:
+        raise ValueError(
+            f"{library} has counterparts of the cells {', '.join(gates)}; got "
+            f'"{cell.name}"'
+        )
+    return gates[cell.name]
+
+
+def check_shapes(
+    arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Raises ValueError if an array has another shape than that of its name."""
+    for name, shape in shapes.items():
+        if arrays[name].shape != shape:
+            raise ValueError(
+                f"{name} must have the shape {shape}; got {arrays[name].shape}"
+            )
+
+
+def check_ranks(arrays: Mapping[str, np.ndarray], matrices: Iterable[str]) -> None:
+    """Raises ValueError if an array that sizes are read from is no matrix."""
+    for name in matrices:
+        if arrays[name].ndim != 2:
+            raise ValueError(f"{name} must be a matrix; got {arrays[name].shape}")
+
+
+def as_numpy(name: str, value: Any) -> np.ndarray:
+    """A numpy array, or that of a tensor that can give one.
+
+    Raises:
+        TypeError: it can not: a tensor on another device, one that is part of a
+            graph, or one in a dtype that numpy does not have.
+    """
+    try:
+        return np.asarray(value)
+    except (TypeError, RuntimeError) as error:
+        raise TypeError(f"{name} cannot be read as a numpy array: {error}") from error
+
+
+def as_jax(array: np.ndarray) -> Array:
+    """A copy of `array` in the same dtype.
+
+    Raises:
+        TypeError: it has 64 bits, and JAX is set to 32.
+    """
+    # numpy's memory is copied: a trainer that goes on there changes nothing here.
+    converted = jnp.array(array)
+    if converted.dtype != array.dtype:
+        raise TypeError(
+            f"{array.dtype} weights need jax.config.update('jax_enable_x64', True); "
+            "cast them if 32 bits are meant"
+        )
+    return converted

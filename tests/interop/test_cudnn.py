@@ -1,0 +1,99 @@
+"""JAX's door to cuDNN: our LSTM's weights in its layout, outputs and gradients.
+
+``lstm_ref``, its authors' reference in plain JAX, runs anywhere; cuDNN itself needs a
+GPU and ``JAX_PLATFORMS=cuda``.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.experimental import rnn
+from oracles import assert_close, drawn_like
+
+import lstm_jax as lj
+from lstm_jax.interop import to_torch
+from lstm_jax.layers import init_layers, unroll_layers
+
+STEPS, BATCH, INPUT_SIZE, HIDDEN_SIZE, LAYERS = 5, 3, 3, 4, 2
+LENGTHS = np.array([5, 1, 3], np.int32)
+SIZES = (INPUT_SIZE, HIDDEN_SIZE, LAYERS, 0.0, True)  # 0.0: dropout
+
+# It mixes dtypes and reads 32 bits.
+pytestmark = pytest.mark.jax_defaults
+
+
+def packed(params):
+    """cuDNN's one vector: all matrices, then all biases, named as torch names them."""
+    weights = to_torch(lj.LSTM, params)
+    kinds = ("weight", "bias")
+    arrays = [w for kind in kinds for name, w in weights.items() if kind in name]
+    return jnp.concatenate([jnp.asarray(array).reshape(-1) for array in arrays])
+
+
+def reference(x, h, c, weights):
+    unpacked = rnn.unpack_lstm_weights(
+        weights, INPUT_SIZE, HIDDEN_SIZE, LAYERS, bidirectional=True
+    )
+    return rnn.lstm_ref(x, h, c, *unpacked, jnp.asarray(LENGTHS), *SIZES)
+
+
+def cudnn(x, h, c, weights):
+    precision = jax.lax.Precision.HIGHEST
+    return rnn.lstm(x, h, c, weights, jnp.asarray(LENGTHS), *SIZES, precision)
+
+
+needs_gpu = pytest.mark.skipif(
+    jax.default_backend() != "gpu", reason="cuDNN needs a GPU and JAX_PLATFORMS=cuda"
+)
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [reference, pytest.param(cudnn, marks=needs_gpu)],
+    ids=lambda f: f.__name__,
+)
+def test_outputs_and_gradients(theirs):
+    params = drawn_like(
+        jax.eval_shape(
+            lambda: init_layers(
+                lj.LSTM,
+                jax.random.key(0),
+                INPUT_SIZE,
+                HIDDEN_SIZE,
+                layers=LAYERS,
+                bidirectional=True,
+            )
+        )
+    )
+    xs = drawn_like(jax.ShapeDtypeStruct((STEPS, BATCH, INPUT_SIZE), jnp.float32), 1)
+    like = (
+        jax.ShapeDtypeStruct((STEPS, BATCH, 2 * HIDDEN_SIZE), jnp.float32),
+        *[jax.ShapeDtypeStruct((2 * LAYERS, BATCH, HIDDEN_SIZE), jnp.float32)] * 2,
+    )
+    cotangents = drawn_like(like, 2)
+    zeros = jnp.zeros(like[1].shape)
+
+    def run_theirs(weights, xs):
+        ys, h, c = theirs(xs.swapaxes(0, 1), zeros, zeros, weights)
+        return ys.swapaxes(0, 1), h, c
+
+    def run_ours(params, xs):
+        ys, finals = unroll_layers(lj.LSTM, params, xs, lengths=jnp.asarray(LENGTHS))
+        states = [state for layer in finals for state in layer]
+        return ys, *(jnp.stack(fields) for fields in zip(*states, strict=True))
+
+    expected, pull = jax.vjp(jax.jit(run_theirs), packed(params), xs)
+    dweights, dxs = pull(cotangents)
+    found, own_pull = jax.vjp(jax.jit(run_ours), params, xs)
+    dparams, own_dxs = own_pull(cotangents)
+
+    assert_close(found, expected, 1e-6)
+    assert_close(own_dxs, dxs, 1e-6)
+    # Both of their biases have the gradient of our one.
+    biases = to_torch(lj.LSTM, dparams)
+    twice = {n: biases[n.replace("bias_hh", "bias_ih")] for n in biases}
+    own = [twice[n] for kind in ("weight", "bias") for n in twice if kind in n]
+    assert_close(
+        np.concatenate([a.reshape(-1) for a in own]), np.asarray(dweights), 1e-6
+    )

@@ -393,8 +393,9 @@ def _step(cell: Cell, gradient: str, params: Any, state: Any, x: Array) -> Any:
 
 def _within(lengths: Array, steps: int) -> Array:
     """The mask of valid steps, (T, *batch)."""
-    times = jnp.arange(steps, dtype=lengths.dtype)
-    return times.reshape(steps, *(1,) * lengths.ndim) < lengths
+    times = jnp.arange(steps)  # an 8-bit type of lengths may not hold T
+    times = times.reshape(steps, *(1,) * lengths.ndim)
+    return times < lengths.astype(times.dtype)
 
 
 def _broadcast_time(tree: Any, like: Any) -> Any:

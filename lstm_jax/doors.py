@@ -23,7 +23,7 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
         raise ValueError(f"{name} must be one of {listed}; got {value!r}")
 
 
-def check_cell(cell: Cell, gradient: str) -> None:
+def check_cell(cell: object, gradient: str) -> None:
     """Raises if `cell` is no cell, or has no backward for manual gradients."""
     if not isinstance(cell, Cell):
         raise TypeError(
@@ -46,7 +46,7 @@ def check_params(cell: Cell, params: Any) -> None:
     for leaf in leaves:
         _check_float("parameters", leaf)
     dtypes = sorted({str(leaf.dtype) for leaf in leaves})
-    if len(dtypes) != 1:
+    if len(dtypes) > 1:
         raise TypeError(f"parameters must have one dtype; got {', '.join(dtypes)}")
     try:
         sizes = cell.sizes(params)

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.test_util import check_grads
 
 from lstm_jax import bptt
 from lstm_jax.cell import Cell
@@ -517,14 +518,16 @@ def one_step(cell: Cell) -> Callable[..., Any]:
 
 def passes_check_grads(cell: Cell, sizes: Sizes, dtype: Any) -> bool:
     """Whether `jax.test_util.check_grads` at its defaults lets a cell pass."""
-    from jax.test_util import check_grads
-
-    point = draw(forward_only(cell), sizes)
-    args = jax.tree.map(
-        lambda a: jnp.asarray(a, dtype), (point.params, point.xs[0], point.state)
-    )
-    try:
-        check_grads(one_step(cell), args, order=1, modes=("rev",))
-    except Exception:  # an AssertionError, or JAX's word on a wrong shape
-        return False
+    with jax.enable_x64(True):
+        point = draw(forward_only(cell), sizes)
+    double = dtype == jnp.float64
+    with jax.enable_x64(double), jax.numpy_dtype_promotion("standard"):
+        args = jax.tree.map(
+            lambda a: jnp.asarray(np.asarray(a), dtype),
+            (point.params, point.xs[0], point.state),
+        )
+        try:
+            check_grads(one_step(cell), args, order=1, modes=("rev",))
+        except Exception:  # an AssertionError, or JAX's word on a wrong shape
+            return False
     return True

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import tree
 
-from lstm_jax import doors
+from lstm_jax import bptt, doors
 from lstm_jax.cell import Cell
+from lstm_jax.gradcheck.oracles import DIRECTIONS
 from lstm_jax.gradcheck.pairs import (
     Forward,
     forward_targets,
@@ -86,6 +87,11 @@ def check_gradients(
     sizes = Sizes(
         input_size, hidden_size, batch, steps, seed, difference_step, max_entries
     )
+    if max_entries < DIRECTIONS:
+        raise ValueError(
+            f"max_entries must be at least {DIRECTIONS}; got {max_entries}"
+        )
+    doors.check_choice("memory", memory, bptt.MEMORIES)
     variants = tuple(variants) if steps else ()
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         rows, order = check_step(cell, sizes, tolerances)

@@ -1,0 +1,147 @@
+"""Every planted mistake is caught, and its equation named."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from mutations import (
+    Mutant,
+    engine_mutants,
+    is_equivalent,
+    mutants,
+    one_step,
+    passes_check_grads,
+)
+
+from lstm_jax.cells import CELLS
+from lstm_jax.gradcheck import check_gradients, sequence
+from lstm_jax.gradcheck.step import Sizes, draw, forward_only
+
+SIZES = Sizes(3, 4, 2, 0, 0, 1e-5, 128)
+
+# Mutants whose gradients are those of the right cell, by cell: why.
+EQUIVALENT = {
+    # k > 0 everywhere but where the decay is exactly 1, which no random point meets.
+    "rg_lru": {"jnp.where(k > 0, k, 1)"},
+}
+
+# A mistake in the rule that all cells share shows in a cell that uses that part of it:
+# different gradients of u and v, a path to h_prev beside v, parameters of its own,
+# several heads.
+SHARED_BY = [
+    name for name in ("gru", "peephole_lstm", "slstm", "lstm") if name in CELLS
+]
+
+
+def report_of(mutant: Mutant):
+    """The report; None where the mutant's shapes don't fit, which JAX says itself."""
+    try:
+        return check_gradients(mutant.cell, steps=0)
+    except (TypeError, ValueError):
+        return None
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", CELLS)
+def test_every_mutant_of_a_cell_is_caught_and_its_equation_named(name):
+    assert check_gradients(CELLS[name], steps=0).ok
+    equivalent = EQUIVALENT.get(name, set())
+    count = 0
+    for mutant in mutants(CELLS[name]):
+        count += 1
+        report = report_of(mutant)
+        if mutant.before in equivalent:
+            assert report.ok, mutant
+            assert is_equivalent(CELLS[name], mutant.cell, SIZES), mutant
+        elif report is not None:
+            assert not report.ok, f"survived: {mutant}"
+            assert_named(mutant, report)
+    assert count
+
+
+def assert_named(mutant, report):
+    """The first wrong quantity is the one whose equation was touched, at its line."""
+    if not mutant.quantities:
+        return
+    found = report.first_wrong
+    assert found is not None, mutant
+    assert found.quantity in mutant.quantities, f"{mutant}\n{found}"
+    if mutant.equation is not None:
+        assert mutant.equation in found.equations, f"{mutant}\n{found}"
+    if len(mutant.quantities) == 1:
+        line = int(found.line.split(":")[1].split()[0])
+        assert mutant.lines[0] <= line <= mutant.lines[1], f"{mutant}\n{found}"
+
+
+@pytest.mark.timeout(900)
+def test_every_mutant_of_the_shared_rule_is_caught_by_a_cell_that_uses_it():
+    survivors = None
+    for name in SHARED_BY:
+        assert check_gradients(CELLS[name], steps=0).ok
+        passed = set()
+        for mutant in mutants(CELLS[name], shared=True):
+            report = report_of(mutant)
+            if report is not None and report.ok:
+                passed.add(str(mutant))
+        survivors = passed if survivors is None else survivors & passed
+    assert not survivors
+
+
+def test_a_scaled_factor_passes_jaxs_own_check_in_float32_and_not_here():
+    scaled = next(m for m in mutants(CELLS["lstm"]) if m.kind == "factor scaled")
+    assert passes_check_grads(scaled.cell, SIZES, jnp.float32)
+    assert not passes_check_grads(scaled.cell, SIZES, jnp.float64)
+    assert not check_gradients(scaled.cell, steps=0).ok
+
+
+def test_the_step_that_jaxs_own_check_gets_is_the_cells():
+    cell = CELLS["lstm"]
+    assert passes_check_grads(cell, SIZES, jnp.float32)
+    assert passes_check_grads(cell, SIZES, jnp.float64)
+    point = draw(forward_only(cell), SIZES)
+    new = one_step(cell)(point.params, point.xs[0], point.state)
+    assert jax.tree.structure(new) == jax.tree.structure(point.state)
+
+
+# Without resets no state is passed to `dinitial`; with zeros there, what is left out
+# is 0. Masks of what is 0 already, or selected away later, change nothing.
+ENGINE_EQUIVALENT: dict[str, str] = {}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_every_mutant_of_the_engine_is_caught(monkeypatch):
+    cell, survivors = CELLS["lstm"], []
+    for variant, memory in RUNS:
+        assert check(cell, variant, memory).ok
+    for mutant in engine_mutants():
+        monkeypatch.setattr(sequence, "bptt", mutant.module)
+        if not any(caught(cell, variant, memory) for variant, memory in RUNS):
+            survivors.append(mutant)
+    names = {f"{m.before} -> {m.after}" for m in survivors}
+    assert names == set(ENGINE_EQUIVALENT)
+
+
+RUNS = (
+    ("plain", "store"),
+    ("reverse", "store"),
+    ("lengths", "store"),
+    ("resets", "store"),
+    ("lengths", "states"),
+    ("resets", "states"),
+    ("resets", "recompute"),
+)
+
+
+def check(cell, variant, memory):
+    return check_gradients(cell, steps=3, variants=(variant,), memory=memory)
+
+
+def caught(cell, variant, memory):
+    """Whether a run is not right, and if so whether its report says where."""
+    try:
+        report = check(cell, variant, memory)
+    except (TypeError, ValueError):  # shapes or structures that don't fit
+        return True
+    if not report.ok:
+        assert report.first_wrong is None or report.first_wrong.row.where == variant
+    return not report.ok

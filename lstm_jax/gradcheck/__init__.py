@@ -3,11 +3,13 @@
 * `check_gradients`: a cell's reverse against automatic, computation-graph and
   numerical gradients, equation by equation, step by step, and over whole sequences.
 * `check_vjp`: the same for any function and its hand-written reverse.
+* `state_gradients`: what reaches the state of every step on the way back.
 * `Report`, `Finding`, `Row`, `Tolerances`: what they return, and what they accept.
 """
 
 from lstm_jax.gradcheck.check import check_gradients, check_vjp
 from lstm_jax.gradcheck.report import Finding, Report, Row, Tolerances
+from lstm_jax.gradcheck.sequence import state_gradients
 
 __all__ = [
     "Finding",
@@ -16,4 +18,5 @@ __all__ = [
     "Tolerances",
     "check_gradients",
     "check_vjp",
+    "state_gradients",
 ]

@@ -46,12 +46,35 @@ def observed(cell: Cell) -> Cell:
     return cell._replace(step=step, backward=backward)
 
 
+def state_gradients(
+    cell: Cell, params: Any, xs: Array, state: Any, dys: Array, dfinal: Any
+) -> dict[str, np.ndarray]:
+    """The gradient of every step's new state, by the cell's own reverse.
+
+    Args:
+        cell: a cell with a backward.
+        params: its parameters.
+        xs: inputs, (T, B, D).
+        state: the initial state.
+        dys: gradients of the outputs, (T, B, H).
+        dfinal: gradients of the final state.
+
+    Returns:
+        For every field of the state, "h" for instance, (T, B, H): all that reaches
+        the state after step t, from its output and from the steps that follow.
+    """
+    plain = Options(lengths=None, resets=None, reverse=False)
+    found = _manual(cell, plain, "store", Point(params, xs, state, dys, dfinal))
+    names = [name for name in leaf_names(state, "") if name]
+    return {name: _in_time(found, f"d{name}_t", reverse=True) for name in names}
+
+
 def check_sequence(
     cell: Cell, sizes: Sizes, variant: str, memory: str, tolerances: Tolerances
 ) -> tuple[list[Row], float]:
     """The rows of a sequence, and the order of its remainder."""
     forward, options = forward_only(cell), _options(sizes, variant)
-    point = draw(forward, sizes)
+    point = _point(forward, sizes, variant)
     oracles, dstates = _known(forward, sizes, variant)
     found = _manual(cell, options, memory, point)
     backward = not options.reverse
@@ -121,12 +144,21 @@ def _options(sizes: Sizes, variant: str) -> Options:
     )
 
 
+def _point(cell: Cell, sizes: Sizes, variant: str) -> Point:
+    """The random point; past a sequence's length the inputs are NaN, as they may be."""
+    point, options = draw(cell, sizes), _options(sizes, variant)
+    if options.lengths is None:
+        return point
+    valid = jnp.arange(sizes.steps)[:, None] < options.lengths
+    return point._replace(xs=jnp.where(valid[..., None], point.xs, jnp.nan))
+
+
 @lru_cache(maxsize=64)
 def _known(
     cell: Cell, sizes: Sizes, variant: str
 ) -> tuple[Oracles, dict[str, np.ndarray]]:
     """What the oracles say of the arguments, and the graph of every step's state."""
-    point, options = draw(cell, sizes), _options(sizes, variant)
+    point, options = _point(cell, sizes, variant), _options(sizes, variant)
     args = point.params, point.xs, point.state
     cotangent = point.dys, point.dstate
     names = argument_names(*args)

@@ -133,6 +133,18 @@ def test_a_segment_is_the_optimizer_applied_step_by_step():
     jax.tree.map(close, (found.params, found.average), (expected, average))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_step_keeps_dtypes_where_64_bits_are_on(dtype):
+    with jax.enable_x64(True):
+        drawn = jax.tree.map(lambda p: p.astype(dtype), params())
+        state = init_state(drawn, OPTIMIZER, jax.random.key(0))
+        before = jax.tree.map(lambda a: a.dtype, state)
+        data = jax.device_put(buckets()[0])
+        indices = np.asarray([[0, 1]], np.int32)
+        after, _ = train_segment(noisy_loss, OPTIMIZER, 0.9, state, data, indices)
+    assert jax.tree.map(lambda a: a.dtype, after) == before
+
+
 def test_decay_shrinks_weights_and_leaves_biases():
     optimizer = make_optimizer(0.1, 10, weight_decay=0.5)
     start = {"weight": jnp.full((2, 2), 2.0), "bias": jnp.full(2, 2.0)}

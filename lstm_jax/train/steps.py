@@ -126,8 +126,7 @@ def train_segment(
         )
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params: Any = optax.apply_updates(state.params, updates)
-        decay = _decay_at(state.step, average_decay)
-        average = optax.incremental_update(params, state.average, 1 - decay)
+        average = _averaged(state, params, average_decay)
         new = TrainState(params, average, opt_state, state.step + 1, state.key)
         norm = optax.tree.norm(gradients)
         return new, {"loss": value, "gradient_norm": norm, **measures}
@@ -177,6 +176,9 @@ def _decayed(params: Any) -> Any:
     return jax.tree.map(lambda p: p.ndim > 1, params)
 
 
-def _decay_at(step: Array, decay: float) -> Array:
-    n = step.astype(jnp.result_type(float))
-    return jnp.minimum(decay, (1 + n) / (10 + n))
+def _averaged(state: TrainState, params: Any, average_decay: float) -> Any:
+    n = state.step.astype(jnp.float32)
+    change = 1 - jnp.minimum(average_decay, (1 + n) / (10 + n))
+    return jax.tree.map(
+        lambda a, p: a + change.astype(a.dtype) * (p - a), state.average, params
+    )

@@ -508,7 +508,9 @@ def parse(arguments: Sequence[str] | None = None) -> Arguments:
     first.add_argument("--preset", choices=tuple(PRESETS), default="default")
     known, _ = first.parse_known_args(arguments)
     default = Arguments(config=PRESETS[known.preset], preset=known.preset)
-    return tyro.cli(Arguments, default=default, args=arguments, prog="experiments.imdb")
+    return tyro.cli(
+        Arguments, default=default, args=arguments, prog="python -m experiments.imdb"
+    )
 
 
 @contextmanager

@@ -1,9 +1,10 @@
 """Recurrent networks whose backward pass is derived by hand, as pure functions."""
 
-from lstm_jax import identities
+from lstm_jax import graph, identities
 from lstm_jax.bptt import lstm_step, step, unroll
 from lstm_jax.cell import Cell, gated, named
 from lstm_jax.cells import CELLS, LSTM, LSTMParams, LSTMState
+from lstm_jax.gradcheck import check_gradients, check_vjp
 
 __all__ = [
     "CELLS",
@@ -11,7 +12,10 @@ __all__ = [
     "Cell",
     "LSTMParams",
     "LSTMState",
+    "check_gradients",
+    "check_vjp",
     "gated",
+    "graph",
     "identities",
     "lstm_step",
     "named",

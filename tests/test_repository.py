@@ -31,6 +31,7 @@ ONLOOKERS = ("gradcheck", "graph", "interop", "plotting")
 # What a module of the library may import beside the standard library, jax and numpy.
 MAY_IMPORT = {
     "data": {"tensorflow_datasets", "tokenizers"},
+    "gradcheck": {"rich"},
     "interop": {"flax"},  # weights of torch and Keras are names and arrays
     "model": {"flax"},
     "plotting": {"matplotlib"},

@@ -1,0 +1,143 @@
+"""`unroll` on four devices; test_transformations.py runs this in a program of its own.
+
+JAX settles the number of devices once for a program, and other tests want one.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from oracles import EACH_CELL, EACH_GRADIENT, assert_close, drawn_inputs
+
+import lstm_jax as lj
+
+DEVICES = 4
+STEPS = 3
+LENGTHS = np.array([0, 1, 3, 2])
+RESETS = np.arange(STEPS * DEVICES).reshape(STEPS, DEVICES) % 5 == 1
+
+SHARED = PartitionSpec()
+BY_SEQUENCE = PartitionSpec("data")
+BY_TIME_AND_SEQUENCE = PartitionSpec(None, "data")
+# Parameters and what they are applied to: xs, lengths, resets.
+SPECS = (SHARED, BY_TIME_AND_SEQUENCE, BY_SEQUENCE, BY_TIME_AND_SEQUENCE)
+
+
+def mesh_of(kind):
+    return jax.make_mesh((DEVICES,), ("data",), axis_types=(kind,))
+
+
+def drawn(cell):
+    params, xs, _ = drawn_inputs(cell, STEPS, (DEVICES,))
+    return params, xs, jnp.asarray(LENGTHS), jnp.asarray(RESETS)
+
+
+def loss(cell, params, xs, lengths, resets, **options):
+    masks = {"lengths": lengths, "resets": resets}
+    ys, final = lj.unroll(cell, params, xs, **masks, **options)
+    return jnp.sum(ys**2) + sum(jnp.sum(jnp.sin(s)) for s in jax.tree.leaves(final))
+
+
+def value_and_gradients(cell, **options):
+    return jax.value_and_grad(partial(loss, cell, **options), (0, 1))
+
+
+def expected_of(cell, arguments):
+    return jax.jit(value_and_gradients(cell, gradient="automatic"))(*arguments)
+
+
+def test_there_are_four_devices():
+    assert jax.device_count() == DEVICES
+
+
+@EACH_CELL
+@EACH_GRADIENT
+def test_shard_map_with_its_check_of_replication(cell, gradient):
+    """Weights that all devices share get the gradient of the whole batch."""
+    arguments = drawn(cell)
+
+    def on_each_device(*arguments):
+        value, gradients = value_and_gradients(cell, gradient=gradient)(*arguments)
+        return lax.psum(value, "data"), gradients
+
+    run = jax.shard_map(
+        on_each_device,
+        mesh=mesh_of(AxisType.Auto),
+        in_specs=SPECS,
+        out_specs=(SHARED, (SHARED, BY_TIME_AND_SEQUENCE)),
+    )
+    assert_close(jax.jit(run)(*arguments), expected_of(cell, arguments))
+
+
+@EACH_GRADIENT
+@pytest.mark.parametrize("memory", ["store", "states", "recompute"])
+@pytest.mark.parametrize("check", [True, False])
+def test_gradients_of_a_shard_map(gradient, memory, check):
+    arguments = drawn(lj.LSTM)
+
+    def total(*arguments):
+        value = loss(lj.LSTM, *arguments, gradient=gradient, memory=memory)
+        return lax.psum(value, "data")
+
+    run = jax.shard_map(
+        total,
+        mesh=mesh_of(AxisType.Auto),
+        in_specs=SPECS,
+        out_specs=SHARED,
+        check_vma=check,
+    )
+    found = jax.jit(jax.value_and_grad(run, (0, 1)))(*arguments)
+    assert_close(found, expected_of(lj.LSTM, arguments))
+
+
+@EACH_GRADIENT
+def test_a_step_under_shard_map(gradient):
+    params, xs, _, _ = drawn(lj.LSTM)
+
+    def total(params, x):
+        new = lj.step(lj.LSTM, params, None, x, gradient=gradient)
+        return jnp.sum(jnp.sin(new.h) + new.c**2)
+
+    def on_each_device(params, x):
+        return jax.grad(total)(params, x)
+
+    run = jax.shard_map(
+        on_each_device,
+        mesh=mesh_of(AxisType.Auto),
+        in_specs=(SHARED, BY_SEQUENCE),
+        out_specs=SHARED,
+    )
+    assert_close(jax.jit(run)(params, xs[0]), jax.grad(total)(params, xs[0]))
+
+
+@EACH_CELL
+@EACH_GRADIENT
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
+def test_jit_over_a_mesh(cell, gradient, kind):
+    arguments = drawn(cell)
+    expected = expected_of(cell, arguments)
+    mesh = mesh_of(kind)
+    shardings = [NamedSharding(mesh, spec) for spec in SPECS]
+    with jax.set_mesh(mesh):
+        placed = tuple(map(jax.device_put, arguments, shardings))
+        run = jax.jit(value_and_gradients(cell, gradient=gradient))
+        value, (dparams, dxs) = run(*placed)
+    assert_close((value, (dparams, dxs)), expected)
+    assert dxs.sharding.is_equivalent_to(shardings[1], dxs.ndim)
+    assert all(d.sharding.is_fully_replicated for d in jax.tree.leaves(dparams))
+
+
+@EACH_GRADIENT
+def test_results_on_explicit_axes_lie_like_the_inputs(gradient):
+    params, xs, _, _ = drawn(lj.LSTM)
+    with jax.set_mesh(mesh_of(AxisType.Explicit)):
+        xs = jax.device_put(xs, BY_TIME_AND_SEQUENCE)
+        ys, final = lj.unroll(lj.LSTM, params, xs, gradient=gradient)
+        new = lj.step(lj.LSTM, params, None, xs[0], gradient=gradient)
+    assert jax.typeof(ys).sharding.spec == PartitionSpec(None, "data", None)
+    for state in (final, new):
+        assert jax.typeof(state.h).sharding.spec == PartitionSpec("data", None)

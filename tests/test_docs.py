@@ -1,0 +1,79 @@
+"""The documents: every program runs, and prints what stands below it."""
+
+import contextlib
+import io
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parent.parent / "docs"
+BLOCK = re.compile(r"(?ms)^```(python|text)(?: file=(\S+))?\n(.*?)^```")
+WALKTHROUGHS = [
+    path
+    for path in sorted(DOCS.glob("*.md"))
+    if "\n```python file=" in path.read_text("utf-8")
+]
+
+
+def blocks(path):
+    """The blocks of a document: (kind, file name or None, text)."""
+    return [match.groups() for match in BLOCK.finditer(path.read_text("utf-8"))]
+
+
+def without_rounding(text):
+    """The text without what rounding decides, which differs from machine to machine.
+
+    Errors below 1e-9 count as none; where a row passes, its largest deviation is one
+    of them, and so is where it stands.
+    """
+    lines = []
+    for line in text.splitlines():
+        line = re.sub(r"\d\.\de-(?:09|[1-9]\d)", "0.0e+00", line)
+        if line.rstrip().endswith(" ok"):
+            line = re.sub(r"(?<=0\.0e\+00 )[ \d,]+(?= ok)", " ", line)
+            line = re.sub(r" +", " ", line)
+        lines.append(line.rstrip())
+    return "\n".join(lines).strip()
+
+
+@pytest.mark.parametrize("path", WALKTHROUGHS, ids=lambda path: path.stem)
+def test_a_document_prints_what_it_says(path, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    names, printed, compared = {"__name__": "document"}, "", 0
+    before = set(sys.modules)
+    try:
+        for kind, file, text in blocks(path):
+            if file is not None:
+                (tmp_path / file).write_text(text, "utf-8")
+            elif kind == "python":
+                out = io.StringIO()
+                with contextlib.redirect_stdout(out):
+                    exec(compile(text, path.name, "exec"), names)
+                printed = out.getvalue()
+            else:
+                assert without_rounding(printed) == without_rounding(text)
+                compared += 1
+    finally:
+        for module in set(sys.modules) - before:
+            file = getattr(sys.modules[module], "__file__", None) or ""
+            if file.startswith(str(tmp_path)):
+                del sys.modules[module]
+    assert compared
+
+
+def test_there_is_a_document_to_run():
+    assert "finding_a_mistake" in [path.stem for path in WALKTHROUGHS]
+
+
+def test_what_is_not_rounding_is_compared():
+    row = "  one step   da   (7)   0.0e+00   0.0e+00   {}   0, 1   {}"
+    right = without_rounding(row.format("7.4e-12", "ok"))
+    assert right == without_rounding(
+        row.format("3.0e-11", "ok").replace("0, 1", "1, 3")
+    )
+    assert right != without_rounding(row.format("7.4e-05", "ok"))
+    assert right != without_rounding(row.format("7.4e-12", "WRONG"))
+    wrong = without_rounding(row.format("7.4e-05", "WRONG"))
+    assert wrong != without_rounding(row.format("7.5e-05", "WRONG"))

@@ -1,0 +1,133 @@
+"""What every cell of the table must be, whatever its equations."""
+
+import importlib
+import inspect
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import tree
+from oracles import EACH_CELL, assert_close, drawn_inputs
+
+import lstm_jax as lj
+
+KEY = jax.random.key(0)
+INPUT_SIZE, HIDDEN_SIZE = 3, 4
+
+
+def init_of(cell, **options):
+    return cell.init(KEY, INPUT_SIZE, HIDDEN_SIZE, **options)
+
+
+@EACH_CELL
+def test_its_name_is_its_key(cell):
+    assert lj.CELLS[cell.name] is cell
+
+
+@EACH_CELL
+def test_it_is_a_static_argument(cell):
+    assert hash(cell) == hash(cell._replace())
+    assert cell == cell._replace()
+    assert cell != cell._replace(name="another")
+    run = jax.jit(lambda c, p: c.initial_state(p, ()), static_argnums=0)
+    run(cell, init_of(cell))
+
+
+@EACH_CELL
+def test_sizes_are_those_of_init(cell):
+    sizes = cell.sizes(init_of(cell))
+    assert (sizes["input_size"], sizes["hidden_size"]) == (INPUT_SIZE, HIDDEN_SIZE)
+    again = cell.init(KEY, **sizes)
+    tree.map(np.testing.assert_array_equal, again, init_of(cell))
+
+
+@EACH_CELL
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32, jnp.float64])
+def test_parameters_have_the_dtype_asked_for(cell, dtype):
+    params = jax.eval_shape(lambda: init_of(cell, dtype=dtype))
+    assert {leaf.dtype for leaf in tree.leaves(params)} == {jnp.dtype(dtype)}
+
+
+@EACH_CELL
+def test_parameters_are_finite_and_drawn_from_the_key(cell):
+    params, other = init_of(cell), cell.init(jax.random.key(1), INPUT_SIZE, HIDDEN_SIZE)
+    assert all(np.all(np.isfinite(leaf)) for leaf in tree.leaves(params))
+    tree.map(np.testing.assert_array_equal, params, init_of(cell))
+    assert any(
+        not np.array_equal(a, b)
+        for a, b in zip(tree.leaves(params), tree.leaves(other), strict=True)
+    )
+
+
+@EACH_CELL
+def test_recurrent_weights_are_orthogonal_gate_by_gate(cell):
+    params = init_of(cell, dtype=jnp.float64)
+    Wh = getattr(params, "Wh", None)
+    if Wh is None:
+        pytest.skip(f"{cell.name} has no recurrent matrix")
+    if Wh.shape[0] != HIDDEN_SIZE or Wh.shape[1] % HIDDEN_SIZE:
+        pytest.skip(f"the recurrent matrix of {cell.name} is not square by gate")
+    for block in np.split(np.asarray(Wh), Wh.shape[1] // HIDDEN_SIZE, axis=1):
+        assert_close(block.T @ block, np.eye(HIDDEN_SIZE))
+
+
+@EACH_CELL
+def test_options_of_init_are_used(cell):
+    """Whichever of the initializers a cell has can be replaced."""
+    accepted = inspect.signature(cell.init).parameters
+    for option, field in (("input_init", "Wx"), ("recurrent_init", "Wh")):
+        if option in accepted or "options" in accepted:
+            if field not in init_of(cell)._fields:
+                continue
+            params = init_of(cell, **{option: jax.nn.initializers.constant(7.0)})
+            assert np.all(getattr(params, field) == 7.0)
+    if "forget_bias" in accepted:
+        changed = [
+            not np.array_equal(a, b)
+            for a, b in zip(init_of(cell, forget_bias=3.0), init_of(cell), strict=True)
+        ]
+        assert sum(changed) == 1
+        assert np.any(init_of(cell).b == accepted["forget_bias"].default)
+        assert np.any(init_of(cell, forget_bias=3.0).b == 3.0)
+
+
+@EACH_CELL
+@pytest.mark.parametrize("sizes", [(0, 4), (3, 0), (-1, 4), (2.0, 4), ("3", 4)])
+def test_wrong_sizes(cell, sizes):
+    with pytest.raises((TypeError, ValueError), match=r"input_size|hidden_size"):
+        inspect.unwrap(cell.init)(KEY, *sizes)
+
+
+@EACH_CELL
+@pytest.mark.parametrize("batch_shape", [(), (2,), (2, 3)])
+def test_the_initial_state(cell, batch_shape):
+    params = jax.eval_shape(lambda: init_of(cell, dtype=jnp.bfloat16))
+    state = jax.eval_shape(lambda p: cell.initial_state(p, batch_shape), params)
+    assert type(state)._fields
+    for leaf in state:
+        assert leaf.shape[: len(batch_shape)] == batch_shape
+        assert leaf.dtype == jnp.bfloat16
+
+
+@EACH_CELL
+@pytest.mark.parametrize("batch_shape", [(), (2,), (2, 3)])
+def test_a_step_takes_any_leading_axes(cell, batch_shape):
+    """And each example is a problem of its own."""
+    params, xs, state = drawn_inputs(cell, 1, batch_shape)
+    new = lj.step(cell, params, state, xs[0])
+    assert tree.map(jnp.shape, new) == tree.map(jnp.shape, state)
+    last = (-1,) * len(batch_shape)
+    alone = lj.step(cell, params, tree.map(lambda s: s[last], state), xs[0][last])
+    assert_close(tree.map(lambda s: s[last], new), alone)
+
+
+@EACH_CELL
+def test_its_docstring_has_numbered_equations(cell):
+    """From (1) on, with a source that has a year."""
+    text = importlib.import_module(cell.init.__module__).__doc__
+    numbers = [int(n) for n in re.findall(r"(?m)^ +\((\d+)\) ", text)]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert len(numbers) >= 2
+    assert re.search(r"\b(19|20)\d\d\b", text)

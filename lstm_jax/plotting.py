@@ -224,18 +224,26 @@ def gradient_flow(
         colour = shades(number / max(1, len(biases) - 1))
         back = np.arange(len(norms["c"]))
         # At the last step c reaches J through h alone: dc is 0 there.
-        memory.plot(back[1:], norms["c"][1:], color=colour, linewidth=1.8, label=bias)
+        memory.plot(back[1:], norms["c"][1:], color=colour, linewidth=1.8)
         memory.plot(back[1:], norms["h"][1:], color=colour, linewidth=0.9, ls=":")
+        end = np.flatnonzero(np.asarray(norms["c"]) > 3e-12)[-1]
+        memory.annotate(
+            f"bias {bias}",
+            (end, norms["c"][end]),
+            xytext=(6, 0),
+            textcoords="offset points",
+            color=colour,
+            va="center",
+        )
     memory.set_title(
-        "LSTM: ‖dc_t‖ (solid) and ‖dh_t‖ (dotted)", loc="left", fontsize=10
+        "LSTM by forget bias: ‖dc_t‖ (solid), ‖dh_t‖ (dotted)", loc="left", fontsize=10
     )
     memory.set_ylabel("share of the gradient that is left")
-    memory.legend(frameon=False, title="forget bias", loc="lower right")
     for number, (name, norms) in enumerate(cells.items()):
         total = np.sqrt(sum(np.square(values) for values in norms.values()))
         states.plot(
             np.arange(len(total)),
-            total,
+            np.where(total > 0, total, np.nan),
             color=OKABE_ITO[number % len(OKABE_ITO)],
             linestyle=("-", "--", "-.")[number // len(OKABE_ITO) % 3],
             linewidth=1.5,
@@ -250,6 +258,7 @@ def gradient_flow(
     for axes in figure.axes:
         axes.set_yscale("log")
         axes.set_ylim(1e-12, 20)
+        axes.margins(x=0.08)
         axes.set_xlabel("steps back from the last")
         axes.grid(alpha=0.2)
         _plain(axes)
@@ -273,10 +282,10 @@ def _difference_curves(axes: Axes, differences: dict[str, Sequence[float]]) -> N
             axes.annotate(
                 "∝ h" if power == 1 else "∝ h²",
                 (flank[middle], guide[middle]),
-                xytext=(-6, 5),
+                xytext=(-6, 5) if power == 1 else (7, -9),
                 textcoords="offset points",
                 color=colour,
-                ha="right",
+                ha="right" if power == 1 else "left",
             )
     left = h[h <= 1e-8]
     axes.loglog(left, 3 * np.finfo(float).eps / left, ":", color=GREY, linewidth=1)

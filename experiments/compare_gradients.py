@@ -211,10 +211,15 @@ def cost(cell: Cell, config: Config) -> dict[str, dict[str, float]]:
     return {
         gradient: {
             "milliseconds": 1e3 * min(times[gradient][1:]),
-            "temporary_mib": function.memory_analysis().temp_size_in_bytes / 2**20,
+            "temporary_mib": temporary_bytes(function) / 2**20,
         }
         for gradient, function in compiled.items()
     }
+
+
+def temporary_bytes(compiled: Any) -> int:
+    """The size of a compiled function's temporary memory."""
+    return compiled.memory_analysis().temp_size_in_bytes
 
 
 def _largest_error(found: Any, expected: Any) -> float:

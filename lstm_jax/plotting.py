@@ -4,7 +4,7 @@ Colours are Okabe & Ito's (2008), which the colour-blind tell apart.
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -206,8 +206,8 @@ def gradient_overview(path: Path, results: dict[str, dict[str, Any]]) -> None:
 
 def gradient_flow(
     path: Path,
-    biases: dict[str, dict[str, Sequence[float]]],
-    cells: dict[str, dict[str, Sequence[float]]],
+    biases: Mapping[str, Mapping[str, Sequence[float]]],
+    cells: Mapping[str, Mapping[str, Sequence[float]]],
 ) -> None:
     """Draws what is left of a gradient, step after step back through time.
 

@@ -210,7 +210,8 @@ def compare(
         **rest: further fields of the row.
     """
     manual = np.asarray(manual)
-    expected = oracles.automatic.get(target, oracles.graph.get(target))
+    known = oracles.automatic if target in oracles.automatic else oracles.graph
+    expected = known[target]
     if manual.shape != expected.shape:
         note = f"shape {manual.shape}, expected {expected.shape}"
         errors = {"automatic": float("inf")}
@@ -220,9 +221,9 @@ def compare(
 
     errors, passed = {}, True
     for oracle in ("automatic", "graph"):
-        known = getattr(oracles, oracle).get(target)
-        if known is not None:
-            errors[oracle] = relative_error(manual, known)
+        gradient = getattr(oracles, oracle).get(target)
+        if gradient is not None:
+            errors[oracle] = relative_error(manual, gradient)
             passed &= errors[oracle] <= tolerances.exact
     if target in oracles.numerical:
         error, within = _numerical_error(manual, oracles.numerical[target], tolerances)

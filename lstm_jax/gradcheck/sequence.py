@@ -17,9 +17,15 @@ from jax.ad_checkpoint import checkpoint_name
 from lstm_jax import bptt, graph
 from lstm_jax.cell import Cell
 from lstm_jax.gradcheck.oracles import Oracles, differentiate, once, order
-from lstm_jax.gradcheck.pairs import leaf_names
 from lstm_jax.gradcheck.report import Row, Tolerances, compare
-from lstm_jax.gradcheck.step import Point, Sizes, argument_names, draw, forward_only
+from lstm_jax.gradcheck.step import (
+    Point,
+    Sizes,
+    argument_names,
+    draw,
+    field_names,
+    forward_only,
+)
 
 VARIANTS = ("plain", "reverse", "lengths", "resets")
 
@@ -65,8 +71,9 @@ def state_gradients(
     """
     plain = Options(lengths=None, resets=None, reverse=False)
     found = _manual(cell, plain, "store", Point(params, xs, state, dys, dfinal))
-    names = [name for name in leaf_names(state, "") if name]
-    return {name: _in_time(found, f"d{name}_t", reverse=True) for name in names}
+    return {
+        name: _in_time(found, f"d{name}_t", reverse=True) for name in field_names(state)
+    }
 
 
 def check_sequence(
@@ -180,14 +187,14 @@ def _known(
     watched = partial(_run, observed(cell), options, "automatic", "store")
     by_graph = partial(graph.named_cotangents, watched)
     named = once(lambda args, ct: by_graph(*args, cotangent=ct))(args, cotangent)
-    fields = [f"{name}_t" for name in leaf_names(point.state, "")]
+    fields = [f"{name}_t" for name in field_names(point.state)]
     reverse = options.reverse
     return oracles, {name: _in_time(named, name, reverse=reverse) for name in fields}
 
 
 def _tagged(state: Any, prefix: str) -> Any:
     """The state with a name for every field: "h_t", or "dh_t" with the prefix "d"."""
-    names = [f"{prefix}{name}_t" for name in leaf_names(state, "")]
+    names = [f"{prefix}{name}_t" for name in field_names(state)]
     leaves = [
         checkpoint_name(s, n) for s, n in zip(tree.leaves(state), names, strict=True)
     ]

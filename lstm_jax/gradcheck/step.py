@@ -106,9 +106,8 @@ def check_step(
 
     backward = trace(reverse, *args)
     program, targets = _traced(forward, sizes)
-    labels = [
-        (f"d{label}", label) if label else None
-        for label in argument_names(params, x, state)
+    labels: list[Label] = [
+        (f"d{label}", label) for label in argument_names(params, x, state)
     ]
     labels += _pre_activations(backward.shapes[-1], targets)
     partial = partial_targets(program, targets, backward, labels)
@@ -116,10 +115,18 @@ def check_step(
     return judge(backward, args, labels, known, ONE_STEP, tolerances)
 
 
-def argument_names(params: Any, x: Any, state: Any) -> list[str | None]:
+def argument_names(params: Any, x: Any, state: Any) -> list[str]:
     """Names of the leaves: of parameters their field, of the old state "h_prev"."""
-    before = [name and f"{name}_prev" for name in leaf_names(state, "")]
-    return [*leaf_names(params, ""), *leaf_names(x, "x"), *before]
+    return [
+        *field_names(params),
+        "x",
+        *(f"{name}_prev" for name in field_names(state)),
+    ]
+
+
+def field_names(value: Any) -> list[str]:
+    """The names of the leaves of parameters or of a state, all of them floating."""
+    return [name for name in leaf_names(value, "") if name is not None]
 
 
 def _pre_activations(dz: Any, targets: dict[str, Target]) -> list[Label]:
@@ -150,7 +157,7 @@ def _known(cell: Cell, sizes: Sizes, *partial: tuple[str, Target]) -> Oracles:
         {**targets, **dict(partial)},
         args,
         tree.leaves(point.dstate),
-        inputs=tuple(label for label in argument_names(*args) if label),
+        inputs=tuple(argument_names(*args)),
         difference_step=sizes.difference_step,
         max_entries=sizes.max_entries,
         seed=sizes.seed,

@@ -496,13 +496,17 @@ class _Replace(ast.NodeTransformer):
 
 
 def one_step(cell: Cell) -> Callable[..., Any]:
-    """One step of a cell under its manual rule, not compiled, for `check_grads`."""
+    """One step of a cell under its manual rule, not compiled, for `check_grads`.
+
+    Arrays may come as NumPy's, of which the cells know nothing.
+    """
 
     @jax.custom_vjp
-    def run(params: Any, x: Array, state: Any) -> Any:
-        return cell.step(params, state, cell.project(params, x))[0]
+    def run(*arguments: Any) -> Any:
+        return forward(*arguments)[0]
 
-    def forward(params: Any, x: Array, state: Any) -> Any:
+    def forward(*arguments: Any) -> Any:
+        params, x, state = jax.tree.map(jnp.array, arguments)
         new, kept = cell.step(params, state, cell.project(params, x))
         return new, (params, x, state, new, kept)
 

@@ -1,12 +1,19 @@
-"""The cells, one file a variant, and `CELLS`, the table of them all by name."""
+"""The cells, one file a variant, and `CELLS`, the table of them by name."""
 
 from types import MappingProxyType
 
 from lstm_jax.cell import Cell
+from lstm_jax.cells.elman import RNN_RELU, RNN_TANH
+from lstm_jax.cells.gru import GRU
+from lstm_jax.cells.gru_before import GRU_BEFORE
 from lstm_jax.cells.lstm import LSTM, LSTMParams, LSTMState
+from lstm_jax.cells.projected import PROJECTED_LSTM
 
 CELLS: MappingProxyType[str, Cell] = MappingProxyType(
-    {cell.name: cell for cell in (LSTM,)}
+    {
+        cell.name: cell
+        for cell in (LSTM, PROJECTED_LSTM, GRU, GRU_BEFORE, RNN_TANH, RNN_RELU)
+    }
 )
 
 __all__ = ["CELLS", "LSTM", "LSTMParams", "LSTMState"]

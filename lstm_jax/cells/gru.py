@@ -118,8 +118,7 @@ def inner_bias(
 ) -> dict[str, Array]:
     """The gradient of bh at every step, (..., H)."""
     del params, state, new_state, gates, du
-    _, _, ds = jnp.split(dv, 3, axis=-1)
-    return {"bh": named(ds, "dbh", 2)}
+    return {"bh": named(jnp.split(dv, 3, axis=-1)[2], "dbh", 2)}
 
 
 GRU = gated(

@@ -121,8 +121,9 @@ def backward(
     dz_r = named(dr * r * (1 - r), "dz_r", 2)
     dz_z = named(dz * z * (1 - z), "dz_z", 2)
     # h_prev goes to (6), (3) and (1).
-    dh_prev = dnew.h * z + ds * r + concatenate(dz_r, dz_z) @ params.Wh.T
-    dh_prev = named(dh_prev, "dh_prev", 1)
+    dh_prev = named(
+        dnew.h * z + ds * r + concatenate(dz_r, dz_z) @ params.Wh.T, "dh_prev", 1
+    )
 
     return OutputState(h=dh_prev), concatenate(dz_r, dz_z, dz_n)
 

@@ -148,16 +148,16 @@ def test_gradients_of_each_example(cell):
 
 
 @EACH_CELL
-def test_weights_that_two_layers_share(cell):
+def test_weights_that_two_directions_share(cell):
     """The gradients of both uses of the parameters are summed."""
-    params, xs, _ = drawn_inputs(cell, STEPS, (BATCH,), input_size=2, hidden_size=2)
+    params, xs, _ = drawn_inputs(cell, STEPS, (BATCH,))
 
     @partial(jax.jit, static_argnums=1)
     def gradient(params, gradient):
         def run(params):
-            below, _ = lj.unroll(cell, params, xs, gradient=gradient)
-            above, _ = lj.unroll(cell, params, below, gradient=gradient, reverse=True)
-            return jnp.sum(jnp.sin(3 * above))
+            there, _ = lj.unroll(cell, params, xs, gradient=gradient)
+            back, _ = lj.unroll(cell, params, xs, gradient=gradient, reverse=True)
+            return jnp.sum(jnp.sin(3 * there + back**2))
 
         return jax.grad(run)(params)
 

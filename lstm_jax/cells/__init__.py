@@ -1,4 +1,9 @@
-"""The cells, one file a variant, and `CELLS`, the table of them by name."""
+"""The cells, one file a variant, and `CELLS`, the table of them by name.
+
+A cell in the table takes part in every table-driven test, check and benchmark. The
+files beside hold more cells, whose gradients `tests/test_family.py` compares; import
+one from its file, as in ``from lstm_jax.cells.peephole import PEEPHOLE_LSTM``.
+"""
 
 from types import MappingProxyType
 

@@ -392,5 +392,11 @@ def check_size(name: str, size: Any) -> None:
 glorot_uniform: Initializer = initializers.glorot_uniform()
 """Input weights: Glorot & Bengio (2010), equation 16."""
 
-orthogonal: Initializer = initializers.orthogonal()
-"""Recurrent weights: Saxe et al. (2014), section 3."""
+
+def orthogonal(key: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+    """Recurrent weights: Saxe et al. (2014), section 3.
+
+    Drawn in float32 at least, since a QR decomposition has no 16 bits.
+    """
+    draw = initializers.orthogonal()
+    return draw(key, shape, accumulator_dtype(dtype)).astype(dtype)

@@ -184,7 +184,8 @@ def gradient_overview(path: Path, results: dict[str, dict[str, Any]]) -> None:
     errors.set_xlim(3e-18, 1e-5)
     errors.set_yticks(places, list(results))
     errors.set_xlabel("worst relative error of the manual gradient (dotted: passes)")
-    errors.legend(frameon=False, title="against", loc="center right")
+    above = {"frameon": False, "loc": "lower left", "bbox_to_anchor": (0, 1)}
+    errors.legend(**above, ncols=3)
     for unit, label, colour, shift in (
         ("milliseconds", "time", BLUE, 0.17),
         ("temporary_mib", "temporary memory", ORANGE, -0.17),
@@ -196,7 +197,7 @@ def gradient_overview(path: Path, results: dict[str, dict[str, Any]]) -> None:
         costs.barh(places + shift, shares, height=0.3, color=colour, label=label)
     costs.axvline(1, color="black", linewidth=1)
     costs.set_xlabel("manual / automatic (less is better)")
-    costs.legend(frameon=False, loc="lower right")
+    costs.legend(**above, ncols=2)
     for axes in figure.axes:
         _plain(axes)
         axes.grid(axis="x", alpha=0.2)
@@ -304,7 +305,7 @@ def _length_curves(axes: Axes, lengths: dict[str, Any]) -> None:
     axes.axhline(1e-12, color=GREY, linestyle=":", linewidth=1)
     axes.annotate("passes below", (x[0], 1.3e-12), color=GREY, fontsize=9)
     axes.axhline(np.finfo(float).eps, color=GREY, linestyle=":", linewidth=1)
-    axes.annotate("float64 ε", (x[-1], 1.2e-16), color=GREY, fontsize=9, ha="right")
+    axes.annotate("float64 ε", (x[0], 2.6e-16), color=GREY, fontsize=9)
     axes.set_ylim(3e-18, 1e-11)
     axes.set_xticks(x, [str(v) for v in x])
     axes.minorticks_off()

@@ -1,4 +1,4 @@
-"""Data for the experiments: IMDB reviews as arrays, length buckets, synthetic tasks.
+"""Data for the experiments: IMDB reviews, length buckets, series, text, synthetic tasks.
 
 The way of a review, one function a step::
 
@@ -34,18 +34,27 @@ from lstm_jax.data.encoding import (
 )
 from lstm_jax.data.imdb import EncodedReviews, encoded_imdb, load_imdb
 from lstm_jax.data.reviews import Reviews, ReviewSplits
+from lstm_jax.data.series import (
+    Series,
+    digit_series,
+    pixel_permutation,
+    read_ts,
+    vowel_series,
+)
 from lstm_jax.data.synthetic import (
     adding_problem,
     adding_problem_baseline,
     copy_memory,
     copy_memory_baseline,
 )
+from lstm_jax.data.text import Characters, characters, reference_manual, streams
 
 __all__ = [
     "PADDING_ID",
     "UNKNOWN_ID",
     "BatchSchedule",
     "Bucket",
+    "Characters",
     "Encoded",
     "EncodedReviews",
     "EvaluationSegment",
@@ -53,18 +62,26 @@ __all__ = [
     "ReviewTokenizer",
     "Reviews",
     "Segment",
+    "Series",
     "adding_problem",
     "adding_problem_baseline",
     "bucket_boundaries",
+    "characters",
     "clean",
     "copy_memory",
     "copy_memory_baseline",
     "default_cache_dir",
+    "digit_series",
     "encoded_imdb",
     "evaluation_segments",
     "load_imdb",
     "make_buckets",
     "padding_fraction",
+    "pixel_permutation",
+    "read_ts",
+    "reference_manual",
+    "streams",
     "truncate",
+    "vowel_series",
     "write_whole",
 ]

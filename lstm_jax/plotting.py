@@ -145,6 +145,64 @@ def cost_curves(
     _save(figure, path)
 
 
+def seed_curves(
+    path: Path,
+    title: str,
+    measure: str,
+    curves: Mapping[str, Sequence[dict[str, Any]]],
+    references: Mapping[str, float],
+) -> None:
+    """Draws a measure over training: for each name the mean, and all seeds behind it.
+
+    Args:
+        path: the PNG to write.
+        title: above the picture.
+        measure: which value of a row is drawn; an error (its name says so) on a log
+            axis.
+        curves: by name, rows with `seed`, `step` and the measure, None where it was
+            not finite.
+        references: by label, values drawn as horizontal lines.
+    """
+    figure = _figure(8.2, 4.4)
+    axes = figure.subplots()
+    for number, (name, rows) in enumerate(curves.items()):
+        style: dict[str, Any] = {
+            "color": OKABE_ITO[number % len(OKABE_ITO)],
+            "linestyle": ("-", "--", ":")[number // len(OKABE_ITO) % 3],
+        }
+        seeds = sorted({row["seed"] for row in rows})
+        steps = sorted({row["step"] for row in rows})
+        values = np.full((len(seeds), len(steps)), np.nan)
+        for row in rows:
+            place = seeds.index(row["seed"]), steps.index(row["step"])
+            values[place] = np.nan if row[measure] is None else row[measure]
+        for own in values:
+            axes.plot(steps, own, linewidth=0.7, alpha=0.35, **style)
+        axes.plot(steps, values.mean(axis=0), linewidth=1.8, label=name, **style)
+    for label, value in references.items():
+        axes.axhline(value, color="black", linewidth=1, linestyle=":")
+        axes.annotate(
+            label,
+            (1.0, value),
+            xycoords=("axes fraction", "data"),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+        )
+    if "error" in measure or "entropy" in measure:
+        axes.set_yscale("log")
+    elif measure == "accuracy":
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.set_title(title.replace("_", " "), loc="left", fontsize=11)
+    axes.set_xlabel("training step")
+    axes.set_ylabel(measure.replace("_", " "))
+    axes.grid(alpha=0.2)
+    _plain(axes)
+    figure.legend(loc="outside right center", frameon=False)
+    _save(figure, path)
+
+
 def gradient_comparison(path: Path, name: str, result: dict[str, Any]) -> None:
     """Draws how well the gradients of a cell agree, and what they cost.
 

@@ -1,4 +1,4 @@
-"""Data for the experiments: IMDB reviews, length buckets, series, text, synthetic tasks.
+"""Data for the experiments: reviews, length buckets, series, text, synthetic tasks.
 
 The way of a review, one function a step::
 
@@ -35,6 +35,7 @@ from lstm_jax.data.encoding import (
 from lstm_jax.data.imdb import EncodedReviews, encoded_imdb, load_imdb
 from lstm_jax.data.reviews import Reviews, ReviewSplits
 from lstm_jax.data.series import (
+    Reading,
     Series,
     digit_series,
     pixel_permutation,
@@ -58,6 +59,7 @@ __all__ = [
     "Encoded",
     "EncodedReviews",
     "EvaluationSegment",
+    "Reading",
     "ReviewSplits",
     "ReviewTokenizer",
     "Reviews",

@@ -3,10 +3,7 @@
 import argparse
 import dataclasses
 import json
-import os
-import shutil
 import sys
-import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,14 +35,16 @@ from lstm_jax.data import (
 from lstm_jax.model import SequenceClassifier
 from lstm_jax.train import (
     Checkpoints,
-    Outcome,
+    Options,
     Records,
-    environment,
     fit,
     init_state,
+    launch,
     make_optimizer,
+    open_run,
     predict_rows,
     read_metrics,
+    replicate,
 )
 
 
@@ -147,6 +146,7 @@ class Arguments:
 
     Attributes:
         config: the run.
+        options: how it is carried out.
         preset: where the values not given come from.
         name: the run's folder under --runs; the preset's name if not given.
         runs: where runs are.
@@ -155,6 +155,7 @@ class Arguments:
     """
 
     config: Annotated[Config, tyro.conf.arg(name="")]
+    options: Annotated[Options, tyro.conf.arg(name="")]
     preset: Literal["quick", "default", "best"] = "default"
     name: str | None = None
     runs: Path = Path("runs/imdb")
@@ -265,46 +266,43 @@ def load(config: Config) -> Data:
     return Data(buckets, evaluated, encoded, counts)
 
 
-def train(config: Config, folder: Path, console: Console) -> dict[str, Any]:
+def train(
+    config: Config, folder: Path, options: Options, console: Console
+) -> dict[str, Any]:
     """Trains, and writes the run's folder; returns what stands in result.json."""
-    start = time.perf_counter()
     console.print("reading the reviews ...", highlight=False)
     data = load(config)
     plan = make_plan(config, data)
-    set_aside(folder)
-    records = Records(folder)
-    records.write("config", dataclasses.asdict(config))
+    run = open_run(folder, config, options, console)
     data.encoded.tokenizer.save(folder / "tokenizer.json")
 
     predict = partial(predict_logits, plan.model)
-    buckets = {k: jax.device_put(b) for k, (_, b) in data.evaluated.items()}
+    buckets = {k: replicate(b) for k, (_, b) in data.evaluated.items()}
 
     def evaluate(split: str, params: Any) -> dict[str, float]:
         logits = predict_rows(predict, params, buckets[split], 4 * config.batch_size)
         return measure(logits, data.evaluated[split][0].labels)
 
-    best = Checkpoints(folder / "best")
     outcome = fit(
+        run,
         init_state(init_params(plan.model, plan.key_params), plan.optimizer, plan.key),
         loss=partial(loss, plan.model, config.label_smoothing),
         optimizer=plan.optimizer,
-        buckets=data.train,
+        data=data.train,
         schedule=plan.schedule,
         epochs=config.epochs,
         evaluate=partial(evaluate, "validation"),
-        records=records,
-        best=best,
         average_decay=config.average_decay,
         console=console,
     )
-    params = best.restore(outcome.state.average)
-    result = summary(config, data, outcome, params)
-    if config.test:
-        result["test"] = evaluate("test", params)
-    result["seconds"] = time.perf_counter() - start
-    records.write("result", result)
+    result = {**outcome.result(), "split": "validation", "counts": data.counts}
+    result |= {name: getattr(config, name) for name in ("gradient", "dtype", "seed")}
+    if config.test and not outcome.interrupted:
+        result["test"] = evaluate("test", outcome.params)
+    result = run.finish(result)
     plotting.training_curves(folder / "curves.png", read_metrics(folder))
-    draw_trace(config, folder, plan.model, params, data)
+    if not outcome.interrupted:
+        draw_trace(config, folder, plan.model, outcome.params, data)
     return result
 
 
@@ -348,35 +346,6 @@ def make_plan(config: Config, data: Data) -> Plan:
     key_params, key = jax.random.split(jax.random.key(config.seed))
     jax.eval_shape(partial(init_params, model), key_params)
     return Plan(model, schedule, optimizer, key_params, key)
-
-
-def summary(
-    config: Config, data: Data, outcome: Outcome, params: Any
-) -> dict[str, Any]:
-    """What result.json says of a run, but for its time."""
-    return {
-        "accuracy": outcome.best["accuracy"],
-        "loss": outcome.best["loss"],
-        "split": "validation",
-        "epoch": outcome.best["epoch"],
-        "gradient": config.gradient,
-        "dtype": config.dtype,
-        "seed": config.seed,
-        "steps": int(outcome.state.step),
-        "steps_per_second": outcome.steps_per_second,
-        "interrupted": outcome.interrupted,
-        "parameters": sum(p.size for p in jax.tree.leaves(params)),
-        "counts": data.counts,
-        **environment(),
-    }
-
-
-def set_aside(folder: Path) -> None:
-    """Keeps an earlier run of the same name, one of them, as ``NAME.previous``."""
-    if folder.exists():
-        previous = folder.with_name(folder.name + ".previous")
-        shutil.rmtree(previous, ignore_errors=True)
-        os.replace(folder, previous)
 
 
 # --- the score after every word ---------------------------------------------------
@@ -505,7 +474,7 @@ def parse(arguments: Sequence[str] | None = None) -> Arguments:
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--preset", choices=tuple(PRESETS), default="default")
     known, _ = first.parse_known_args(arguments)
-    default = Arguments(config=PRESETS[known.preset], preset=known.preset)
+    default = Arguments(PRESETS[known.preset], Options(), known.preset)
     return tyro.cli(
         Arguments, default=default, args=arguments, prog="python -m experiments.imdb"
     )
@@ -521,25 +490,21 @@ def precision(dtype: str) -> Generator[None]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     given = parse(arguments)
-    console = Console(stderr=True)
-    try:
+
+    def command(console: Console) -> str | None:
         if given.predict is not None:
-            print_scores(given.folder, given.predict)
-            return 0
+            return print_scores(given.folder, given.predict)
         with precision(given.config.dtype):
-            result = train(given.config, given.folder, console)
-    except (OSError, ImportError, ValueError, FloatingPointError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        console.print(f"stopped; see {given.folder}", highlight=False)
-        return 130
-    console.print(
-        f"{result['split']} accuracy {result['accuracy']:.4f} after "
-        f"{result['seconds']:.0f} s; see {given.folder}",
-        highlight=False,
-    )
-    return {None: 0, "SIGINT": 130, "SIGTERM": 143}[result["interrupted"]]
+            result = train(given.config, given.folder, given.options, console)
+        console.print(_told(result, given.folder), highlight=False)
+        return result["interrupted"]
+
+    return launch(command, given.options)
+
+
+def _told(result: dict[str, Any], folder: Path) -> str:
+    found = f"{result['accuracy']:.4f}" if "accuracy" in result else "not yet known"
+    return f"validation accuracy {found} after {result['seconds']:.0f} s; see {folder}"
 
 
 if __name__ == "__main__":

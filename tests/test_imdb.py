@@ -76,7 +76,7 @@ def test_a_run_leaves_its_records(trained):
     found = {file.name for file in trained.iterdir()}
     assert found == {
         *("best", "config.json", "curves.png", "metrics.jsonl", "result.json"),
-        *("tokenizer.json", "trace.json", "trace.png"),
+        *("states", "tokenizer.json", "trace.json", "trace.png"),
     }
     result = json.loads((trained / "result.json").read_text())
     assert result["accuracy"] > 0.8
@@ -164,7 +164,7 @@ def test_an_interrupted_run_has_its_record(train, monkeypatch):
     result = json.loads((run / "result.json").read_text())
     assert result["interrupted"] == "SIGTERM"
     assert result["steps"] == 10
-    assert (run / "best").is_dir()
+    assert (run / "states" / "10").is_dir()
     assert (run / "curves.png").is_file()
 
 

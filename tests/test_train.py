@@ -9,6 +9,7 @@ import resource
 import signal
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -27,6 +28,7 @@ from lstm_jax.train import (
     fit,
     init_state,
     make_optimizer,
+    open_run,
     predict_rows,
     read_metrics,
     train_segment,
@@ -70,6 +72,11 @@ def equal(one, other):
     jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
+@dataclass(frozen=True)
+class Config:
+    seed: int = 0
+
+
 @pytest.fixture
 def run(tmp_path):
     """`fit` on the two buckets, with any argument replaced."""
@@ -78,17 +85,15 @@ def run(tmp_path):
         arguments = {
             "loss": noisy_loss,
             "optimizer": OPTIMIZER,
-            "buckets": buckets(),
+            "data": buckets(),
             "schedule": SCHEDULE,
             "epochs": 2,
             "evaluate": lambda _: {"accuracy": 0.5, "loss": 0.7},
-            "records": Records(tmp_path),
-            "best": Checkpoints(tmp_path / "best"),
             "average_decay": 0.5,
             "console": Console(quiet=True),
         }
-        (tmp_path / "metrics.jsonl").touch()
-        return fit(start(), **arguments | other)
+        opened = open_run(tmp_path, Config(), console=arguments["console"])
+        return fit(opened, start(), **arguments | other)
 
     return run
 
@@ -232,20 +237,22 @@ def test_the_best_epoch_is_kept(run, tmp_path, accuracies, best):
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_training_with_what_was_learned(run, tmp_path, kind):
-    class Interrupted(Records):
-        def append(self, rows):
-            super().append(rows)
-            if len(read_metrics(tmp_path)) == 2:
-                os.kill(os.getpid(), kind)
+def test_a_signal_ends_training_with_a_checkpoint(run, tmp_path, kind, monkeypatch):
+    append = Records.append
 
+    def interrupting(self, rows):
+        append(self, rows)
+        if len(read_metrics(tmp_path)) == 2:
+            os.kill(os.getpid(), kind)
+
+    monkeypatch.setattr(Records, "append", interrupting)
     before = signal.getsignal(kind)
-    outcome = run(records=Interrupted(tmp_path))
+    outcome = run()
     assert outcome.interrupted == kind.name
+    assert outcome.best is outcome.params is None
     assert int(outcome.state.step) == 2
-    kinds = [row["kind"] for row in read_metrics(tmp_path)]
-    assert kinds == ["step", "step", "evaluation"]
-    assert Checkpoints(tmp_path / "best").step == 2
+    assert [row["kind"] for row in read_metrics(tmp_path)] == ["step", "step"]
+    assert Checkpoints(tmp_path / "states").step == 2
     assert signal.getsignal(kind) == before
 
 

@@ -5,6 +5,8 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
+from lstm_jax.train.devices import any_process
+
 
 class Interrupts:
     """While it is entered, notes the first SIGINT or SIGTERM instead of dying of it.
@@ -37,6 +39,15 @@ class Interrupts:
         """Gives the signals back."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def anywhere(self) -> str | None:
+        """The signal that came to this process or to any other of the run.
+
+        All processes ask at once, so that all end after the same step.
+        """
+        if any_process(self.received is not None):
+            return self.received or "SIGTERM"
+        return None
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         del frame

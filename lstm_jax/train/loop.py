@@ -1,11 +1,13 @@
-"""`fit`: epochs of compiled segments, evaluation, the best checkpoint, progress."""
+"""`fit`: epochs of compiled segments, evaluation, checkpoints, progress."""
 
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from operator import itemgetter
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from rich.console import Console
@@ -18,101 +20,110 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from lstm_jax.data import BatchSchedule, Bucket
-from lstm_jax.train.checkpoints import Checkpoints
+from lstm_jax.data import BatchSchedule
+from lstm_jax.train.devices import place, replicate
 from lstm_jax.train.interrupts import Interrupts
-from lstm_jax.train.records import Records
+from lstm_jax.train.runs import Outcome, Run, Snapshot
 from lstm_jax.train.steps import Loss, TrainState, train_segment
 
 Evaluate = Callable[[Any], dict[str, float]]
-"""``params -> measures``; the measure "accuracy" decides which epoch is best."""
-
-
-class Outcome(NamedTuple):
-    """How a training run ended.
-
-    Attributes:
-        state: the state at the end.
-        best: the measures of the best evaluation, with its `step` and `epoch`.
-        interrupted: the signal that ended it early, or None.
-        steps_per_second: the training steps' own, without compilation, evaluation
-            and checkpoints; None where every segment was compiled anew.
-    """
-
-    state: TrainState
-    best: dict[str, Any]
-    interrupted: str | None
-    steps_per_second: float | None
+"""``params -> measures`` of averaged parameters."""
 
 
 def fit(
+    run: Run,
     state: TrainState,
     *,
     loss: Loss,
     optimizer: optax.GradientTransformation,
-    buckets: Sequence[Bucket],
+    data: Sequence[Any],
     schedule: BatchSchedule,
     epochs: int,
     evaluate: Evaluate,
-    records: Records,
-    best: Checkpoints,
+    score: Callable[[dict[str, float]], float] = itemgetter("accuracy"),
     average_decay: float = 0.0,
     console: Console | None = None,
 ) -> Outcome:
     """Trains for some epochs, evaluating after each, and keeps the best.
 
-    Every step is a line of metrics.jsonl, and so is every evaluation. SIGINT and
-    SIGTERM end training after the segment that runs: what was learned by then is
-    evaluated, recorded and kept if it is best.
+    Every step is a line of metrics.jsonl, and so is every evaluation. A run that was
+    ended early goes on from its newest checkpoint, and on a CPU comes to the same
+    bits as one that was not. SIGINT and SIGTERM end training after the segment that
+    runs, with a checkpoint.
 
     Args:
+        run: as from `open_run`.
         state: as from `init_state`; its memory is taken over.
         loss: what to minimise.
         optimizer: as from `make_optimizer`.
-        buckets: the training data; they are put on the device.
-        schedule: which of their rows form which batch.
+        data: what a segment's number picks, each a pytree of arrays with one row an
+            example; they are put on the device.
+        schedule: which rows form which batch.
         epochs: at least 1.
         evaluate: measures the averaged parameters.
-        records: where the lines go.
-        best: where the averaged parameters of the best evaluation go.
+        score: of its measures, higher for better ones.
         average_decay: see `train_segment`.
         console: where progress is shown; standard error if None.
 
     Raises:
-        FloatingPointError: the loss is no longer finite; the best checkpoint is kept.
-        OSError: a record or checkpoint could not be written.
+        FloatingPointError: the loss is no longer finite; the last checkpoint is kept.
+        OSError: a record or checkpoint could not be written; likewise.
+        ValueError: the checkpoints cannot be read, or are of another config.
     """
     console = console or Console(stderr=True)
-    data = jax.device_put(tuple(buckets))
-    speed = _Speed()
-    measures: dict[str, Any] = {}
-    with (
-        Interrupts() as interrupts,
-        _progress(console, schedule.total_steps(epochs)) as show,
-    ):
-        for epoch in range(epochs):
-            for bucket, indices in schedule.epoch(epoch):
-                with speed.measured(bucket, len(indices)):
+    data, state = replicate(tuple(data)), place(state)
+    now = run.restore(Snapshot(state, _copy(state.average)))
+    speed, ended = _Speed(), None
+    total = schedule.total_steps(epochs)
+    with Interrupts() as interrupts, _progress(console, total) as show:
+        for epoch in range(now.progress.epoch, epochs):
+            for part, indices in schedule.epoch(epoch)[now.progress.segment :]:
+                with speed.measured(part, len(indices)):
                     state, found = train_segment(
-                        loss, optimizer, average_decay, state, data[bucket], indices
+                        loss, optimizer, average_decay, now.state, data[part], indices
                     )
+                    # Blocks: steps that queue up on several devices of a CPU time out.
                     found = jax.device_get(found)
-                rows = _rows(found, int(state.step), epoch)
+                now = now.trained(state, len(indices))
+                rows = _rows(found, now.progress.step, epoch)
                 _check_finite(rows)
-                records.append(rows)
+                run.append(rows)
                 show(rows[-1]["step"], float(np.mean(found["loss"])), speed.value)
-                if interrupts.received:
+                if ended := interrupts.anywhere():
                     break
-            measured = evaluate(state.average)
-            now = {"epoch": epoch + 1, "step": int(state.step), **measured}
-            records.append([{"kind": "evaluation", **now}])
-            console.print(_line(now, interrupts.received), highlight=False)
-            if not measures or now["accuracy"] > measures["accuracy"]:
-                measures = now
-                best.save(now["step"], state.average)
-            if interrupts.received:
+                run.save_when_due(now, len(indices))
+            if not ended:
+                now = _evaluated(run, now, evaluate, score, console)
+                ended = interrupts.anywhere() if epoch + 1 < epochs else None
+            run.save(now)
+            if ended:
                 break
-    return Outcome(state, measures, interrupts.received, speed.value)
+    best = now.progress.best
+    return Outcome(now.state, now.best if best else None, best, ended, speed.value)
+
+
+def _evaluated(
+    run: Run,
+    now: Snapshot,
+    evaluate: Evaluate,
+    score: Callable[[dict[str, Any]], float],
+    console: Console,
+) -> Snapshot:
+    """Measures the averaged parameters; records them, and keeps them if best."""
+    epoch, step = now.progress.epoch + 1, now.progress.step
+    measures = {"epoch": epoch, "step": step, **evaluate(now.state.average)}
+    run.append([{"kind": "evaluation", **measures}])
+    console.print(_line(measures), highlight=False)
+    progress = now.progress._replace(epoch=epoch, segment=0)
+    if progress.best and score(measures) <= score(progress.best):
+        return now._replace(progress=progress)
+    run.best.save(step, now.state.average)
+    best = _copy(now.state.average)  # the state's own memory is given away
+    return Snapshot(now.state, best, progress._replace(best=measures))
+
+
+def _copy(tree: Any) -> Any:
+    return jax.tree.map(jnp.copy, tree)
 
 
 class _Speed:
@@ -183,7 +194,6 @@ def _check_finite(rows: list[dict[str, Any]]) -> None:
             )
 
 
-def _line(now: dict[str, Any], interrupted: str | None) -> str:
+def _line(now: dict[str, Any]) -> str:
     measures = (f"{k} {v:.4f}" for k, v in now.items() if k not in ("epoch", "step"))
-    ended = f"  (ended by {interrupted})" if interrupted else ""
-    return f"epoch {now['epoch']}, step {now['step']}: {', '.join(measures)}{ended}"
+    return f"epoch {now['epoch']}, step {now['step']}: {', '.join(measures)}"

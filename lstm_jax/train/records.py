@@ -1,22 +1,27 @@
 """A run's folder: config.json, metrics.jsonl and result.json, and what ran where."""
 
 import importlib.metadata
+import io
 import json
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from lstm_jax.data import write_whole
+from lstm_jax.train.devices import is_first
 
 _PACKAGES = ("flax", "jax", "jaxlib", "numpy", "optax", "orbax-checkpoint")
 
 
 class Records:
     """The records of one run, in a folder of its own.
+
+    Of several processes the first writes them; in the others nothing happens.
 
     Attributes:
         folder: where they are, an absolute path.
@@ -32,8 +37,14 @@ class Records:
         Raises:
             OSError: it could not be written; the message names the file.
         """
-        text = json.dumps(content, indent=2) + "\n"
-        write_whole(self.folder / f"{name}.json", text.encode())
+        if is_first():
+            text = json.dumps(content, indent=2) + "\n"
+            write_whole(self.folder / f"{name}.json", text.encode())
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        """What ``name.json`` says; None where there is no such file."""
+        file = self.folder / f"{name}.json"
+        return json.loads(file.read_text("utf-8")) if file.is_file() else None
 
     def append(self, rows: Iterable[dict[str, Any]]) -> None:
         """Adds lines to metrics.jsonl, all of them or none.
@@ -42,29 +53,57 @@ class Records:
             OSError: they could not be written; the message names the file.
         """
         content = "".join(json.dumps(row) + "\n" for row in rows).encode()
+        with self._opened() as file:
+            before = file.seek(0, os.SEEK_END)
+            try:
+                written = file.write(content)
+                while written < len(content):
+                    written += file.write(content[written:])
+            except OSError:
+                file.truncate(before)
+                raise
+
+    def size(self) -> int:
+        """The bytes of metrics.jsonl, all of which are on the disk from here on."""
+        with self._opened() as file:
+            os.fsync(file.fileno())
+            return file.seek(0, os.SEEK_END)
+
+    def cut(self, size: int) -> None:
+        """Takes away all lines of metrics.jsonl after so many bytes.
+
+        Raises:
+            ValueError: there are fewer.
+        """
+        with self._opened() as file:
+            if file.seek(0, os.SEEK_END) < size:
+                raise ValueError(
+                    f"{self._metrics}: expected at least {size} bytes, "
+                    f"got {file.tell()}: lines were lost"
+                )
+            file.truncate(size)
+
+    @contextmanager
+    def _opened(self) -> Generator[io.FileIO]:
+        """metrics.jsonl for reading and writing, made if need be."""
+        path = self._metrics if is_first() else os.devnull
         try:
-            with open(self._metrics, "ab", buffering=0) as file:
-                before = file.tell()
-                try:
-                    written = file.write(content)
-                    while written < len(content):
-                        written += file.write(content[written:])
-                except OSError:
-                    os.ftruncate(file.fileno(), before)
-                    raise
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            with io.FileIO(descriptor, "r+") as file:
+                yield file
         except OSError as error:
             message = f"could not write {self._metrics}: {error.strerror or error}"
             raise OSError(error.errno, message) from error
 
 
 def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics.jsonl.
+    """The lines of a run's metrics.jsonl; one that was cut off by a kill is left out.
 
     Raises:
         FileNotFoundError: the folder has none.
     """
     text = (Path(folder) / "metrics.jsonl").read_text("utf-8")
-    return [json.loads(line) for line in text.splitlines()]
+    return [json.loads(line) for line in text.split("\n")[:-1]]
 
 
 def environment() -> dict[str, Any]:

@@ -11,6 +11,7 @@ import optax
 from jax import Array, lax
 
 from lstm_jax.data import Bucket, evaluation_segments
+from lstm_jax.train.devices import split_columns, split_rows
 
 Loss = Callable[[Any, Array, Any], tuple[Array, dict[str, Array]]]
 """``(params, key, batch) -> (loss, measures)``, both means over the batch."""
@@ -119,7 +120,7 @@ def train_segment(
     """
 
     def step(state: TrainState, rows: Array) -> tuple[TrainState, dict[str, Array]]:
-        batch = jax.tree.map(lambda a: a[rows], data)
+        batch = split_rows(jax.tree.map(lambda a: a[rows], data))
         key = jax.random.fold_in(state.key, state.step)
         (value, measures), gradients = jax.value_and_grad(loss, has_aux=True)(
             state.params, key, batch
@@ -127,7 +128,8 @@ def train_segment(
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params: Any = optax.apply_updates(state.params, updates)
         average = _averaged(state, params, average_decay)
-        new = TrainState(params, average, opt_state, state.step + 1, state.key)
+        learned = split_columns((params, average, opt_state))
+        new = TrainState(*learned, state.step + 1, state.key)
         norm = optax.tree.norm(gradients)
         return new, {"loss": value, "gradient_norm": norm, **measures}
 
@@ -168,7 +170,8 @@ def _predict_segment(
     predict: Callable[[Any, Any], Array], params: Any, data: Any, indices: Array
 ) -> Array:
     return lax.map(
-        lambda rows: predict(params, jax.tree.map(lambda a: a[rows], data)), indices
+        lambda rows: predict(params, split_rows(jax.tree.map(lambda a: a[rows], data))),
+        indices,
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from oracles import EACH_CELL, EACH_GRADIENT, assert_close, drawn_inputs
+from oracles import EACH_GRADIENT, EACH_KIND, EACH_MEMORY, assert_close, drawn_inputs
 
 import lstm_jax as lj
 
@@ -54,7 +54,7 @@ def test_there_are_four_devices():
     assert jax.device_count() == DEVICES
 
 
-@EACH_CELL
+@EACH_KIND
 @EACH_GRADIENT
 def test_shard_map_with_its_check_of_replication(cell, gradient):
     """Weights that all devices share get the gradient of the whole batch."""
@@ -74,7 +74,7 @@ def test_shard_map_with_its_check_of_replication(cell, gradient):
 
 
 @EACH_GRADIENT
-@pytest.mark.parametrize("memory", ["store", "states", "recompute"])
+@EACH_MEMORY
 @pytest.mark.parametrize("check", [True, False])
 def test_gradients_of_a_shard_map(gradient, memory, check):
     arguments = drawn(lj.LSTM)
@@ -114,7 +114,7 @@ def test_a_step_under_shard_map(gradient):
     assert_close(jax.jit(run)(params, xs[0]), jax.grad(total)(params, xs[0]))
 
 
-@EACH_CELL
+@EACH_KIND
 @EACH_GRADIENT
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
 def test_jit_over_a_mesh(cell, gradient, kind):

@@ -12,6 +12,7 @@ from jax import tree
 from oracles import EACH_CELL, assert_close, drawn_inputs
 
 import lstm_jax as lj
+from lstm_jax.cells import PROJECTED_LSTM
 
 KEY = jax.random.key(0)
 INPUT_SIZE, HIDDEN_SIZE = 3, 4
@@ -94,6 +95,12 @@ def test_options_of_init_are_used(cell):
 
 
 @EACH_CELL
+def test_a_dtype_that_is_not_floating(cell):
+    with pytest.raises(TypeError, match="dtype must be floating; got int32"):
+        init_of(cell, dtype=jnp.int32)
+
+
+@EACH_CELL
 @pytest.mark.parametrize("sizes", [(0, 4), (3, 0), (-1, 4), (2.0, 4), ("3", 4)])
 def test_wrong_sizes(cell, sizes):
     with pytest.raises((TypeError, ValueError), match=r"input_size|hidden_size"):
@@ -112,15 +119,13 @@ def test_the_initial_state(cell, batch_shape):
 
 
 @EACH_CELL
-@pytest.mark.parametrize("batch_shape", [(), (2,), (2, 3)])
-def test_a_step_takes_any_leading_axes(cell, batch_shape):
+def test_a_step_takes_any_leading_axes(cell):
     """And each example is a problem of its own."""
-    params, xs, state = drawn_inputs(cell, 1, batch_shape)
+    params, xs, state = drawn_inputs(cell, 1, (2, 3))
     new = lj.step(cell, params, state, xs[0])
     assert tree.map(jnp.shape, new) == tree.map(jnp.shape, state)
-    last = (-1,) * len(batch_shape)
-    alone = lj.step(cell, params, tree.map(lambda s: s[last], state), xs[0][last])
-    assert_close(tree.map(lambda s: s[last], new), alone)
+    alone = lj.step(cell, params, tree.map(lambda s: s[1, 2], state), xs[0, 1, 2])
+    assert_close(tree.map(lambda s: s[1, 2], new), alone)
 
 
 @EACH_CELL
@@ -131,3 +136,27 @@ def test_its_docstring_has_numbered_equations(cell):
     assert numbers == list(range(1, len(numbers) + 1))
     assert len(numbers) >= 2
     assert re.search(r"\b(19|20)\d\d\b", text)
+
+
+# --- options of some cells -----------------------------------------------------------
+
+
+def test_heads_must_divide_the_hidden_size():
+    with pytest.raises(ValueError, match="heads must divide hidden_size = 4; got"):
+        init_of(lj.LSTM, heads=3)
+
+
+def test_heads_are_drawn_orthogonal():
+    Wh = init_of(lj.LSTM, heads=2, dtype=jnp.float64).Wh
+    assert Wh.shape == (4, 2, HIDDEN_SIZE // 2, HIDDEN_SIZE // 2)
+    found = Wh.swapaxes(-1, -2) @ Wh
+    assert_close(found, jnp.broadcast_to(jnp.eye(HIDDEN_SIZE // 2), Wh.shape))
+
+
+def test_the_size_of_a_projection():
+    params = init_of(PROJECTED_LSTM, projection_size=1)
+    assert PROJECTED_LSTM.sizes(params)["projection_size"] == 1
+    state = PROJECTED_LSTM.initial_state(params, (2,))
+    assert (state.h.shape, state.c.shape) == ((2, 1), (2, HIDDEN_SIZE))
+    with pytest.raises(ValueError, match="projection_size must be at least 1"):
+        init_of(PROJECTED_LSTM, projection_size=0)

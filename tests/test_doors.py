@@ -16,7 +16,7 @@ import lstm_jax as lj
 unroll = inspect.unwrap(lj.unroll)
 step = inspect.unwrap(lj.step)
 
-PARAMS, XS, STATE = drawn_inputs(lj.LSTM, 5, (4,))
+PARAMS, XS, STATE = drawn_inputs(lj.LSTM, 5, (4,), hidden_size=2)
 STATE_OF_ONE = tree.map(lambda a: a[:1], STATE)
 
 

@@ -8,38 +8,69 @@ from jax import tree
 from oracles import (
     EACH_CELL,
     EACH_GRADIENT,
+    EACH_KIND,
     assert_close,
     drawn_inputs,
     drawn_like,
+    plain_pulled,
     pulled,
     results_like,
 )
 
 import lstm_jax as lj
 
+MASKS = {
+    "lengths": np.array([0, 1, 5, 3]),
+    "resets": np.arange(20).reshape(5, 4) == 9,
+}
 # The machine's epsilon, times what a few steps make of it.
 TOLERANCES = {"bfloat16": 0.1, "float16": 0.01, "float32": 1e-5}
 
 
-@EACH_CELL
-@pytest.mark.parametrize("dtype", TOLERANCES)
-def test_every_dtype_is_kept_and_close_to_float64(cell, dtype):
-    arguments = drawn_inputs(cell, 5, (4,), dtype=jnp.dtype(dtype))
+def in_64_bits(values):
+    return tree.map(lambda a: a.astype(jnp.float64), values)
+
+
+def assert_kept_and_close(cell, dtype):
+    """Everything has the dtype asked for, and the values of 64 bits.
+
+    Of eight units, so that each array has some large gradients: those of a layer
+    that is normalized over a few features are small, and all rounding.
+    """
+    arguments = drawn_inputs(cell, 5, (4,), hidden_size=8, dtype=jnp.dtype(dtype))
     dout = results_like(*arguments)
-    masks = {
-        "lengths": np.array([0, 1, 5, 3]),
-        "resets": np.arange(20).reshape(5, 4) == 9,
-    }
-    found = pulled(cell, *arguments, dout, **masks)
-    results, gradients = found
-    assert tree.map(jnp.result_type, results) == tree.map(jnp.result_type, dout)
-    assert tree.map(jnp.result_type, gradients) == tree.map(jnp.result_type, arguments)
-
-    def in_64_bits(values):
-        return tree.map(lambda a: a.astype(jnp.float64), values)
-
-    expected = pulled(cell, *in_64_bits(arguments), in_64_bits(dout), **masks)
+    found = pulled(cell, *arguments, dout, **MASKS)
+    assert {a.dtype for a in tree.leaves(found)} == {jnp.dtype(dtype)}
+    arguments, dout = in_64_bits((arguments, dout))
+    expected = plain_pulled(cell, *arguments, dout, reverse=False, **MASKS)
     assert_close(in_64_bits(found), expected, TOLERANCES[dtype])
+
+
+@EACH_CELL
+def test_bfloat16_is_kept_and_close_to_float64(cell):
+    assert_kept_and_close(cell, "bfloat16")
+
+
+@EACH_KIND
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_every_dtype_is_kept_and_close_to_float64(cell, dtype):
+    assert_kept_and_close(cell, dtype)
+
+
+@EACH_CELL
+def test_sums_over_time_and_batch_are_at_least_float32(cell):
+    """Where a cell takes them: in the gradients of its parameters."""
+
+    def gradients(x):
+        params = cell.init(jax.random.key(0), 3, 2, dtype=x.dtype)
+        state = cell.initial_state(params, x.shape[:-1])
+        new, kept = cell.step(params, state, cell.project(params, x))
+        _, dz = cell.backward(params, state, new, kept, new)
+        return cell.gradients(params, x, state, new, kept, dz)
+
+    dparams, dx = jax.eval_shape(gradients, jnp.ones((4, 3), jnp.bfloat16))
+    assert {d.dtype for d in tree.leaves(dparams)} == {jnp.dtype(jnp.float32)}
+    assert dx.dtype == jnp.bfloat16
 
 
 @EACH_GRADIENT
@@ -53,7 +84,7 @@ def test_bfloat16_under_every_policy(gradient, memory):
     assert all(d.dtype == jnp.bfloat16 for d in tree.leaves(gradients))
 
 
-@EACH_CELL
+@EACH_KIND
 def test_a_step_keeps_the_dtype(cell):
     params, xs, state = drawn_inputs(cell, 1, (4,), dtype=jnp.bfloat16)
 
@@ -66,7 +97,7 @@ def test_a_step_keeps_the_dtype(cell):
     assert all(d.dtype == jnp.bfloat16 for d in tree.leaves((new, gradients)))
 
 
-@EACH_CELL
+@EACH_KIND
 @pytest.mark.parametrize("memory", ["store", "recompute"])
 def test_long_sums_do_not_stall_in_bfloat16(cell, memory):
     """10,000 steps with much the same gradient: in 8 bits a sum ends at 256 of them."""

@@ -21,6 +21,7 @@ from graph_support import (
 from jax import lax, tree
 from jax.ad_checkpoint import checkpoint_name
 from jax.extend.core import Primitive
+from oracles import EACH_KIND
 
 from lstm_jax import graph
 from lstm_jax.cells import CELLS
@@ -262,10 +263,9 @@ def test_other_calls_are_looked_through():
     assert_close(graph.grad(with_vmap)(0.5), jnp.exp(0.5))
 
 
-@pytest.mark.parametrize("name", CELLS)
+@EACH_KIND
 @pytest.mark.parametrize("loop", ["scanned", "unrolled"])
-def test_every_cell(name, loop):
-    cell = CELLS[name]
+def test_a_cell_over_time(cell, loop):
     params = cell.init(KEY, 3, 4, dtype=jnp.dtype("float64"))
     params = tree.map(lambda p: p + 0.1 * jnp.asarray(normal(*p.shape)), params)
     state = cell.initial_state(params, (2,))

@@ -5,10 +5,11 @@ from functools import partial
 import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from jax import tree
-from oracles import EACH_CELL, assert_close, differences, drawn_inputs, drawn_like
+from oracles import EACH_KIND, assert_close, differences, drawn_inputs, drawn_like
 
 import lstm_jax as lj
 
@@ -31,7 +32,7 @@ def plain_step(cell, params, state, x):
     return new
 
 
-@EACH_CELL
+@EACH_KIND
 def test_manual_automatic_and_undecorated_gradients_agree(cell):
     *arguments, dnew = drawn(cell, (4,))
     new, pull = jax.vjp(partial(plain_step, cell), *arguments)
@@ -56,7 +57,7 @@ def test_any_shape(data):
     )
 
 
-@EACH_CELL
+@EACH_KIND
 def test_differences_agree(cell):
     *arguments, dnew = drawn(cell, (4,))
 
@@ -68,7 +69,7 @@ def test_differences_agree(cell):
     assert_close(tuple(found), tuple(differences(objective, arguments)), 1e-6)
 
 
-@EACH_CELL
+@EACH_KIND
 def test_a_step_is_a_sequence_of_one(cell):
     params, state, x, _ = drawn(cell, (4,))
     ys, final = lj.unroll(cell, params, x[None], state)
@@ -77,11 +78,33 @@ def test_a_step_is_a_sequence_of_one(cell):
     assert_close(new[0], ys[0])
 
 
-@EACH_CELL
+@EACH_KIND
 def test_the_state_left_out_is_the_initial_one(cell):
     params, _, x, _ = drawn(cell, (4,))
     initial = cell.initial_state(params, (4,))
     assert_close(lj.step(cell, params, None, x), lj.step(cell, params, initial, x))
+
+
+@pytest.mark.parametrize("name", ["gru", "slstm"])
+def test_heads_are_a_block_diagonal_recurrence(name):
+    """K heads equal one head whose recurrent matrices have zeros between heads."""
+    cell = lj.CELLS[name]
+    params, state, x, dnew = drawn(cell, (4,))
+    gates, heads, size = params.b.size // 4, 2, 2
+    blocks = drawn_like(np.empty((gates, heads, size, size)), 5)
+    parts = [slice(k * size, (k + 1) * size) for k in range(heads)]
+
+    def by_head(Wh):
+        Wh = Wh.reshape(heads * size, gates, heads * size)
+        return jnp.stack([Wh[p, :, p].swapaxes(0, 1) for p in parts], axis=1)
+
+    _, dense = jax.vjp(by_head, params.Wh)  # by_head is linear: this is its transpose
+    one_head = params._replace(Wh=dense(blocks)[0])
+    several = params._replace(Wh=blocks)
+    assert cell.sizes(several)["heads"] == heads
+    new, (dparams, *others) = pulled_step(cell, one_head, state, x, dnew)
+    expected = new, (dparams._replace(Wh=by_head(dparams.Wh)), *others)
+    assert_close(pulled_step(cell, several, state, x, dnew), expected)
 
 
 def test_lstm_step_is_the_step_of_the_lstm():

@@ -11,7 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import tree
-from oracles import EACH_CELL, EACH_GRADIENT, assert_close, drawn_inputs, drawn_like
+from oracles import (
+    EACH_GRADIENT,
+    EACH_KIND,
+    EACH_MEMORY,
+    assert_close,
+    drawn_inputs,
+    drawn_like,
+)
 
 import lstm_jax as lj
 
@@ -113,7 +120,7 @@ def test_forward_mode_is_for_automatic_gradients(name, target):
         transform(partial(run, gradient="manual"), ARGUMENTS)
 
 
-# --- every cell ----------------------------------------------------------------------
+# --- each kind of cell --------------------------------------------------------------
 
 
 @partial(jax.jit, static_argnums=0, static_argnames=("gradient", "memory"))
@@ -122,8 +129,8 @@ def unrolled_hessian_product(cell, arguments, **options):
     return hessian_product(run, arguments, drawn_like(arguments, 7))
 
 
-@EACH_CELL
-@pytest.mark.parametrize("memory", ["store", "states", "recompute"])
+@EACH_KIND
+@EACH_MEMORY
 def test_the_hessian_of_every_cell(cell, memory):
     """The reverse differentiated again, for every policy: products with one vector."""
     arguments = drawn_inputs(cell, STEPS, (BATCH,))
@@ -132,7 +139,7 @@ def test_the_hessian_of_every_cell(cell, memory):
     assert_close(manual, automatic)
 
 
-@EACH_CELL
+@EACH_KIND
 def test_gradients_of_each_example(cell):
     """vmap over a batch says what single sequences say, and sums to the batch's."""
     params, xs, state = drawn_inputs(cell, STEPS, (BATCH,))
@@ -147,7 +154,7 @@ def test_gradients_of_each_example(cell):
     assert_close(tree.map(lambda d: jnp.sum(d, 0), each), whole)
 
 
-@EACH_CELL
+@EACH_KIND
 def test_weights_that_two_directions_share(cell):
     """The gradients of both uses of the parameters are summed."""
     params, xs, _ = drawn_inputs(cell, STEPS, (BATCH,))
@@ -164,7 +171,7 @@ def test_weights_that_two_directions_share(cell):
     assert_close(gradient(params, "manual"), gradient(params, "automatic"))
 
 
-@EACH_CELL
+@EACH_KIND
 @EACH_GRADIENT
 def test_no_nan_is_ever_computed(cell, gradient):
     """jax_debug_nans looks at every result: padding and saturation are no excuse."""
@@ -197,21 +204,23 @@ def test_calls_alike_are_traced_once():
 # --- several devices -----------------------------------------------------------------
 
 
-def test_on_several_devices():
+@pytest.mark.timeout(900)
+def test_on_several_devices(pytestconfig):
     """The tests of several_devices.py, in a program that has four."""
+    slow = ["--slow"] if pytestconfig.getoption("--slow") else []
     folder = Path(__file__).parent
     flags = os.environ.get("XLA_FLAGS", "")
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
-            *("-p", "no:xdist", folder / "several_devices.py"),
+            *("-p", "no:xdist", folder / "several_devices.py", *slow),
         ],
         cwd=folder.parent,
         env=os.environ
         | {"XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count=4"},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=880,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]

@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from oracles import EACH_CELL, EACH_GRADIENT, assert_close, drawn_like
+from oracles import EACH_GRADIENT, EACH_KIND, assert_close, drawn_like
 
 import lstm_jax as lj
 from lstm_jax.cell import not_derived
@@ -42,7 +42,7 @@ def gradients_of_unroll(cell, params):
     return jax.jit(jax.grad(lambda p: square(unrolled(cell, p)[0])))(params)
 
 
-@EACH_CELL
+@EACH_KIND
 def test_any_cell_in_nnx_rnn(cell):
     module = made(cell)
     rnn = nnx.RNN(module, return_carry=True)

@@ -17,17 +17,10 @@ import tyro
 import lstm_jax as lj
 from benchmarks.measure import REFERENCE, Result, Settings, measure
 from benchmarks.peers import PEERS, missing
-from benchmarks.problem import Row
+from benchmarks.problem import ROWS, Row
 from benchmarks.processes import WorkerError
 from benchmarks.report import write_report
 
-ROWS = (
-    Row(T=100, B=32, D=128, H=128),
-    Row(T=200, B=64, D=128, H=256),
-    Row(T=400, B=32, D=64, H=64),
-    Row(T=1000, B=1, D=64, H=128),
-    Row(T=256, B=8, D=256, H=512),
-)
 SWEPT = Row(T=128, B=16, D=64, H=128)
 """The row of which a sweep varies one field."""
 

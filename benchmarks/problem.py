@@ -41,6 +41,16 @@ class Row(NamedTuple):
         return 2 * self.T * self.B * 4 * self.H * (self.D + self.H)
 
 
+ROWS = (
+    Row(T=100, B=32, D=128, H=128),
+    Row(T=200, B=64, D=128, H=256),
+    Row(T=400, B=32, D=64, H=64),
+    Row(T=1000, B=1, D=64, H=128),
+    Row(T=256, B=8, D=256, H=512),
+)
+"""The rows of every table that compares libraries or settings."""
+
+
 class Outcome(NamedTuple):
     """What every library must agree on: outputs and gradients of ``J = ½ Σ ys²``.
 

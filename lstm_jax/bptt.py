@@ -229,17 +229,25 @@ def _forward(
             states=new if save and settings.memory != "recompute" else None,
             kept=kept if save and settings.memory == "store" else None,
         )
-        return final, (new[0], saved)
+        # The outputs are the first field of the states: where those are kept, once.
+        return final, (new[0] if saved.states is None else None, saved)
 
     final, (ys, saved) = scan_chunks(
         settings.checkpoint(chunk, "recompute"),
         initial,
         inputs,
         None,
-        chunk_length(inputs.x.shape[0], settings.memory),
+        _chunk_length(settings, params, inputs),
         reverse=settings.reverse,
     )
+    ys = ys if saved.states is None else saved.states[0]
     return _masked(inputs.valid, ys), final, saved
+
+
+def _chunk_length(settings: Settings, params: Any, inputs: Inputs) -> int:
+    u = jax.eval_shape(settings.cell.project, params, inputs.x[0])
+    step_bytes = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(u))
+    return chunk_length(inputs.x.shape[0], step_bytes, settings.memory)
 
 
 # --- its reverse ------------------------------------------------------------------
@@ -305,7 +313,7 @@ def _backward(
         ),
         (dys, saved.states, saved.kept, inputs),
         saved.entries,
-        chunk_length(inputs.x.shape[0], settings.memory),
+        _chunk_length(settings, params, inputs),
         reverse=not settings.reverse,
     )
     dinitial = dstate if no_resets else _add(dstate, dinitial)

@@ -186,12 +186,15 @@ def gated(
         if _recurrent(params):
             dh = dstate[0] + _recurrent_input_backward(dv, params.Wh)
             dstate = dstate._replace(**{dstate._fields[0]: dh})
-        return dstate, (du, dv)
+        # Where z = u + v, both have the same gradient: it is kept once.
+        return dstate, (du, None if dv is du else dv)
 
     def gradients(
         params: Any, x: Array, state: Any, new_state: Any, kept: Any, dz: Any
     ) -> tuple[Any, Array]:
         du, dv = dz
+        if dv is None and _recurrent(params):
+            dv = du
         dweights, dx = input_gradients(params, x, du)
         if _recurrent(params):
             dweights["Wh"] = _recurrent_gradient(dv, state[0], params.Wh)

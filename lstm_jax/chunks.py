@@ -13,28 +13,39 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-PREFERRED_STEPS = 25
-"""Chunks of 25 to 32 steps were the fastest on CPUs, 10 and 50 slower."""
+CHUNK_BYTES = 5 * 2**18
+"""What a chunk's pre-activations may take: 1.25 MiB, about a core's cache on CPUs."""
+
+SHORTEST, LONGEST = 8, 100
+"""Steps of a chunk: fewer cost more in launches, more gained nothing anywhere."""
 
 
-def chunk_length(steps: int, memory: str) -> int:
+def chunk_length(steps: int, step_bytes: int, memory: str) -> int:
     """The number of steps in a chunk.
+
+    A chunk's temporaries exist beside what is kept of all steps, so a chunk is also
+    at most a tenth of the sequence. `python -m benchmarks.chunk_lengths` measures
+    the alternatives.
 
     Args:
         steps: T, the length of the sequences, at least 1.
+        step_bytes: the size of one step's pre-activations, in bytes.
         memory: the memory policy of `lstm_jax.unroll`. "recompute" keeps one state a
             chunk and one chunk of everything else, least together at chunks of √T.
 
     Returns:
-        A length from 1 to `steps`; one that divides `steps` if a good one does, since
-        a shorter last chunk is compiled by itself.
+        A length from 1 to `steps`; one that divides `steps` if one does that is not
+        too far off, since a shorter last chunk is compiled by itself.
     """
-    preferred = math.isqrt(steps) if memory == "recompute" else PREFERRED_STEPS
-    preferred = min(preferred, steps)
-    for length in range(preferred, 2 * preferred):
-        if steps % length == 0:
-            return length
-    return preferred
+    if memory == "recompute":
+        wanted = math.isqrt(steps)
+    else:
+        fitting = CHUNK_BYTES // max(step_bytes, 1)
+        wanted = max(SHORTEST, min(fitting, LONGEST, steps // 10))
+    wanted = min(wanted, steps)
+    near = range((wanted + 1) // 2, min(2 * wanted, steps) + 1)
+    whole = [length for length in near if steps % length == 0]
+    return min(whole, key=lambda length: abs(length - wanted), default=wanted)
 
 
 def scan_chunks(

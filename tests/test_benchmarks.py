@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.__main__ import ROWS, SWEEPS, Config, run
+from benchmarks import chunk_lengths
+from benchmarks.__main__ import SWEEPS, Config, run
 from benchmarks.measure import (
     Result,
     Settings,
@@ -21,7 +22,7 @@ from benchmarks.measure import (
     ratios,
 )
 from benchmarks.peers import PEERS, load, missing
-from benchmarks.problem import Outcome, Row, make_problem, reorder
+from benchmarks.problem import ROWS, Outcome, Row, make_problem, reorder
 from benchmarks.processes import WorkerError, WorkerProcess, environment_of
 from benchmarks.report import costs, render, write_report
 
@@ -261,3 +262,12 @@ def test_help_lists_the_options():
     ).stdout
     for option in ("--sweep", "--device", "--quick", "--allocators"):
         assert option in told
+
+
+def test_chunk_lengths_are_compared(monkeypatch, capsys):
+    monkeypatch.setattr(chunk_lengths, "ROWS", (Row(T=20, B=2, D=3, H=4),))
+    monkeypatch.setattr(chunk_lengths, "ROUNDS", 1)
+    chunk_lengths.main()
+    lines = capsys.readouterr().out.splitlines()
+    names = [line.split("|")[1].strip() for line in lines if line.startswith("|")]
+    assert names[2:] == ["chosen", "5", "10", "20"]

@@ -10,23 +10,52 @@ import pytest
 from hypothesis import example, given
 from jax import lax
 
-from lstm_jax.chunks import PREFERRED_STEPS, chunk_length, scan_chunks
+from lstm_jax.chunks import (
+    CHUNK_BYTES,
+    LONGEST,
+    SHORTEST,
+    chunk_length,
+    scan_chunks,
+)
 
-MEMORIES = st.sampled_from(["store", "states", "recompute"])
 
-
-@given(steps=st.integers(1, 5000), memory=MEMORIES)
-@example(steps=1, memory="recompute")
-@example(steps=PREFERRED_STEPS, memory="store")
-@example(steps=2 * PREFERRED_STEPS + 3, memory="store")
-def test_the_length_of_a_chunk(steps, memory):
-    preferred = math.isqrt(steps) if memory == "recompute" else PREFERRED_STEPS
-    length = chunk_length(steps, memory)
+@given(
+    steps=st.integers(1, 5000),
+    step_bytes=st.integers(0, 10**7),
+    memory=st.sampled_from(["store", "states", "recompute"]),
+)
+@example(steps=1, step_bytes=4, memory="recompute")
+@example(steps=2, step_bytes=4, memory="store")
+@example(steps=97, step_bytes=2**16, memory="store")
+def test_the_length_of_a_chunk(steps, step_bytes, memory):
+    length = chunk_length(steps, step_bytes, memory)
     assert 1 <= length <= steps
-    assert min(preferred, steps) <= length < 2 * preferred
-    candidates = range(min(preferred, steps), min(2 * preferred, steps + 1))
-    if any(steps % candidate == 0 for candidate in candidates):
-        assert steps % length == 0
+    if memory == "recompute":
+        wanted = math.isqrt(steps)
+    else:
+        wanted = min(CHUNK_BYTES // max(step_bytes, 1), steps // 10, LONGEST)
+        wanted = min(max(wanted, SHORTEST), steps)
+    assert wanted / 2 <= length <= 2 * wanted
+    distance = abs(length - wanted)
+    for other in range(1, steps + 1):
+        if steps % other == 0 and wanted / 2 <= other <= 2 * wanted:
+            assert steps % length == 0
+            assert distance <= abs(other - wanted)
+
+
+@pytest.mark.parametrize(
+    ("steps", "step_bytes", "expected"),
+    [
+        (100, 2**16, 10),  # a tenth of the sequence
+        (200, 2**18, 8),  # more would not stay in the cache, fewer is too few
+        (400, 2**15, 40),
+        (1000, 2**11, 100),
+        (101, 2**16, 10),  # a prime number of steps: a rest of 1
+        (5, 2**11, 5),
+    ],
+)
+def test_known_lengths(steps, step_bytes, expected):
+    assert chunk_length(steps, step_bytes, "store") == expected
 
 
 LENGTHS = [  # steps, chunk

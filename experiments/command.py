@@ -9,15 +9,14 @@ curves.png.
 import argparse
 import dataclasses
 import json
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 
 import jax
-import numpy as np
 import tyro
 from rich.console import Console
 from rich.progress import (
@@ -35,9 +34,12 @@ from lstm_jax import plotting
 from lstm_jax.cell import Cell
 from lstm_jax.cells import CELLS
 from lstm_jax.data import write_whole
-from lstm_jax.train import Records, environment, read_metrics
+from lstm_jax.train import Options, Records, launch, open_run, read_metrics
 
-C = TypeVar("C", bound=Training)
+C = TypeVar("C")
+
+CHECKPOINT_EVERY = 500
+"""Steps: what a kill may cost is some seconds."""
 
 KNOWN_CELLS: dict[str, Cell] = {**CELLS, **ABLATIONS}
 """All cells that an experiment can be run with, by name."""
@@ -75,12 +77,14 @@ class Arguments(Generic[C]):
         preset: where the values not given come from.
         name: the run's folder; the preset's name if not given.
         runs: where runs are.
+        resume: keep what is done, and continue what was interrupted.
     """
 
     config: Annotated[C, tyro.conf.arg(name="")]
     preset: str = "default"
     name: str | None = None
     runs: Path = Path("runs")
+    resume: bool = True
 
 
 def find_cell(name: str) -> Cell:
@@ -99,42 +103,61 @@ def find_cell(name: str) -> Cell:
 
 
 def run(
-    experiment: Experiment, config: Training, folder: Path, console: Console
+    experiment: Experiment,
+    config: Training,
+    folder: Path,
+    options: Options,
+    console: Console,
 ) -> str | None:
     """Trains every cell with every seed; the folder then holds the whole record.
+
+    Cells that are done already are kept, if options.resume says so.
 
     Returns:
         The signal that ended it early, or None.
 
     Raises:
-        ValueError: the config cannot be run.
+        ValueError: the config cannot be run, or an unfinished run is of another.
         OSError: a record could not be written.
     """
-    cells = [find_cell(name) for name in config.cells]
-    data = experiment.load(config)
-    interrupted = None
-    for cell in cells:
-        records = Records(folder / cell.name)
-        (records.folder / "metrics.jsonl").unlink(missing_ok=True)
-        records.write("config", dataclasses.asdict(config))
-        task = experiment.make_task(config, cell, data)
-        label = f"{experiment.name}, {cell.name}"
-        with progress(console, label, config) as show:
-            trained = train_seeds(task, data, config, records, show)
-        records.write("result", result_of(experiment, cell, config, trained))
-        experiment.finish(config, cell, data, trained, records.folder)
+    todo = []
+    for cell in map(find_cell, config.cells):
+        own = dataclasses.replace(config, cells=(cell.name,))
+        if options.resume and is_done(folder / cell.name, own):
+            told = f"{experiment.name}, {cell.name}: done; --no-resume trains anew"
+            console.print(told, highlight=False)
+        else:
+            todo.append((cell, own))
+    data, interrupted = experiment.load(config), None
+    for cell, own in todo:
+        task = experiment.make_task(own, cell, data)
+        opened = open_run(folder / cell.name, own, options, console)
+        with progress(console, f"{experiment.name}, {cell.name}", own.steps) as show:
+            trained = train_seeds(task, data, own, opened, show)
+        experiment.finish(own, cell, data, trained, opened.folder)
+        opened.finish(result_of(experiment, cell, own, trained))
         if interrupted := trained.interrupted:
             break
     compare(experiment, config, folder)
     return interrupted
 
 
+def is_done(folder: Path, config: Training) -> bool:
+    """Whether the folder holds a finished run of this config."""
+    records = Records(folder)
+    result = records.read("result")
+    wanted = json.loads(json.dumps(dataclasses.asdict(config)))
+    finished = result is not None and result["interrupted"] is None
+    return finished and records.read("config") == wanted
+
+
 def result_of(
     experiment: Experiment, cell: Cell, config: Training, trained: Trained
 ) -> dict[str, Any]:
-    """What result.json says of a cell."""
-    first = jax.tree.map(lambda p: p[0], trained.params)
-    measures = {name: summary(values) for name, values in trained.test.items()}
+    """What result.json says of a cell, beside what every run's does."""
+    measures: dict[str, Any] = {}
+    for name, values in trained.test.items():
+        measures |= summary(name, values)
     return {
         "experiment": experiment.name,
         "cell": cell.name,
@@ -143,17 +166,15 @@ def result_of(
         **measures,
         "seeds": config.seeds,
         "steps": trained.steps,
-        "seconds": trained.seconds,
-        "steps_per_second": trained.steps * config.seeds / trained.seconds,
-        "parameters": sum(np.size(p) for p in jax.tree.leaves(first)),
+        "steps_per_second": trained.steps_per_second,
+        "parameters": sum(p[0].size for p in jax.tree.leaves(trained.params)),
         "interrupted": trained.interrupted,
-        **environment(),
     }
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:
-    """What is in the result.json of every cell's folder, in no order."""
-    files = folder.glob("*/result.json")
+    """The result.json of every cell's folder, in no order."""
+    files = [f for f in folder.glob("*/result.json") if f.parent.suffix != ".previous"]
     return [json.loads(file.read_text("utf-8")) for file in files]
 
 
@@ -189,7 +210,7 @@ def table(results: Sequence[dict[str, Any]], references: Mapping[str, float]) ->
         (
             result["cell"],
             f"{result['parameters']:,}",
-            shown(result[measure]),
+            shown(result),
             str(result["seeds"]),
             f"{result['steps']:,}",
             f"{result['seconds']:.0f} s",
@@ -202,13 +223,15 @@ def table(results: Sequence[dict[str, Any]], references: Mapping[str, float]) ->
     return markdown(head, rows)
 
 
-def shown(found: dict[str, Any]) -> str:
+def shown(result: dict[str, Any]) -> str:
     """Mean ± standard deviation over seeds, and how many of them diverged."""
-    if found["mean"] is None:
+    name = result["measure"]
+    mean, std = result[name], result[f"{name}_std"]
+    lost = sum(value is None for value in result[f"{name}_of_seeds"])
+    if mean is None:
         return "diverged"
-    spread = "" if found["std"] is None else f" ± {found['std']:.4f}"
-    lost = f" ({found['diverged']} diverged)" if found["diverged"] else ""
-    return f"{found['mean']:.4f}{spread}{lost}"
+    spread = "" if std is None else f" ± {std:.4f}"
+    return f"{mean:.4f}{spread}" + (f" ({lost} diverged)" if lost else "")
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -230,42 +253,66 @@ def command(
     experiment: Experiment, description: str, arguments: Sequence[str] | None = None
 ) -> int:
     """Runs an experiment's command line; returns the exit status."""
-    given = parse(experiment, description, arguments)
-    folder = given.runs / experiment.name / (given.name or given.preset)
-    console = Console(stderr=True)
-    try:
-        interrupted = run(experiment, given.config, folder, console)
-    except (OSError, ImportError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        interrupted = "SIGINT"
-    if (written := folder / "results.md").is_file():
-        print(written.read_text("utf-8"), end="", flush=True)
-    console.print(f"see {folder}", highlight=False)
-    return {None: 0, "SIGINT": 130, "SIGTERM": 143}[interrupted]
+    program = Program(experiment.name, experiment.presets, partial(run, experiment))
+    return execute(program, description, arguments)
+
+
+class Program(NamedTuple):
+    """A command line with presets.
+
+    Attributes:
+        name: the module's, and the folder's under runs/.
+        presets: configs by name, "default" among them.
+        run: ``(config, folder, options, console) -> signal or None``; it writes
+            results.md.
+    """
+
+    name: str
+    presets: Mapping[str, Any]
+    run: Callable[[Any, Path, Options, Console], str | None]
+
+
+def execute(
+    program: Program, description: str, arguments: Sequence[str] | None = None
+) -> int:
+    """Runs a command line, prints the results; returns the exit status."""
+    given = parse(program, description, arguments)
+    folder = given.runs / program.name / (given.name or given.preset)
+    options = Options(resume=given.resume, checkpoint_every=CHECKPOINT_EVERY)
+
+    def work(console: Console) -> str | None:
+        interrupted = program.run(given.config, folder, options, console)
+        if (written := folder / "results.md").is_file():
+            print(written.read_text("utf-8"), end="", flush=True)
+        console.print(f"see {folder}", highlight=False)
+        return interrupted
+
+    return launch(work)
 
 
 def parse(
-    experiment: Experiment, description: str, arguments: Sequence[str] | None = None
+    program: Program, description: str, arguments: Sequence[str] | None = None
 ) -> Arguments[Any]:
     """Reads the command line: a preset, and what is given beside it."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--preset", choices=tuple(experiment.presets), default="default")
+    first.add_argument("--preset", choices=tuple(program.presets), default="default")
     known, _ = first.parse_known_args(arguments)
-    config = experiment.presets[known.preset]
-    presets = ", ".join(experiment.presets)
+    config = program.presets[known.preset]
+    presets = ", ".join(program.presets)
+    form: Any = Arguments[type(config)]  # ty: ignore[invalid-type-form]
     return tyro.cli(
-        Arguments[type(config)],
+        form,
         default=Arguments(config=config, preset=known.preset),
         args=arguments,
-        prog=f"python -m experiments.{experiment.name}",
+        prog=f"python -m experiments.{program.name}",
         description=f"{description}\n\nPresets: {presets}.",
     )
 
 
 @contextmanager
-def progress(console: Console, label: str, config: Training) -> Any:
+def progress(
+    console: Console, label: str, steps: int
+) -> Generator[Callable[[int], None]]:
     """A bar with steps a second and time left; gives the function to move it."""
     columns = (
         TextColumn("{task.description}"),
@@ -276,7 +323,7 @@ def progress(console: Console, label: str, config: Training) -> Any:
         TextColumn("left"),
     )
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task(label, total=config.steps, speed="compiling")
+        task = bar.add_task(label, total=steps, speed="compiling")
 
         def show(step: int) -> None:
             bar.update(task, completed=step)

@@ -33,9 +33,9 @@ class Config(Training):
     """
 
     cells: tuple[str, ...] = ("lstm", "gru", "rnn_tanh")
-    steps: int = 3000
+    steps: int = 6000
     evaluations: int = 30
-    hidden_size: int = 64
+    hidden_size: int = 128
     learning_rate: float = 1e-2
     delay: int = 10
     held_out: int = 500
@@ -46,8 +46,8 @@ HELD_OUT_KEY = 2**31
 
 PRESETS = {
     "default": Config(),
-    "short": Config(delay=1, steps=1000, evaluations=10),
-    "long": Config(delay=50, steps=10_000, evaluations=50, hidden_size=128),
+    "short": Config(delay=1, steps=3000),
+    "long": Config(delay=50, steps=20_000, evaluations=50),
 }
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import optax
 from jax import Array, lax
 
-from lstm_jax.train import Interrupts, Records, make_optimizer
+from lstm_jax.train import Interrupts, Run, Snapshot, make_optimizer
 
 
 @dataclass(frozen=True)
@@ -96,14 +96,15 @@ class Trained(NamedTuple):
         params: with a leading axis of seeds.
         test: by measure, one number a seed.
         steps: those done.
-        seconds: of all seeds together, compilation left out.
+        steps_per_second: of all seeds together, compilation left out; None where no
+            step was left to do.
         interrupted: the signal that ended it early, or None.
     """
 
     params: Any
     test: dict[str, list[float]]
     steps: int
-    seconds: float
+    steps_per_second: float | None
     interrupted: str | None
 
 
@@ -111,10 +112,10 @@ def train_seeds(
     task: Task,
     data: Data,
     config: Training,
-    records: Records,
+    run: Run,
     show: Callable[[int], None] = lambda steps: None,
 ) -> Trained:
-    """Trains with the seeds 0 to `config.seeds` - 1.
+    """Trains with the seeds 0 to `config.seeds` - 1, or goes on doing so.
 
     Every evaluation of every seed is a line of metrics.jsonl. SIGINT and SIGTERM end
     training after the evaluation under way, and what was learned by then is measured.
@@ -123,10 +124,11 @@ def train_seeds(
         task: what is trained.
         data: what it is trained on and measured by.
         config: how.
-        records: where the lines go.
+        run: where lines and checkpoints go.
         show: told the number of steps done, of each seed, after each evaluation.
 
     Raises:
+        OSError: a record or checkpoint could not be written.
         ValueError: a number of the config is out of range.
     """
     check(config)
@@ -137,34 +139,37 @@ def train_seeds(
         weight_decay=config.weight_decay,
         clip_norm=config.clip_norm,
     )
-    keys = jax.vmap(jax.random.key)(jnp.arange(config.seeds))
-    states = jax.jit(partial(over_seeds, partial(initial, task, optimizer)))(keys)
     many = config.steps // config.evaluations
-    segment = jax.jit(
-        lambda states, data: over_seeds(
-            lambda state: train_segment(task, optimizer, many, state, data), states
-        ),
-        donate_argnums=0,
-    )
-    during = data.train, data.validation
-    compiled = segment.lower(states, during).compile()
-    test = jax.jit(
-        lambda params, split: over_seeds(lambda p: task.evaluate(p, split), params)
-    )
-    step, start = 0, time.perf_counter()
+    begin = over_seeds(partial(initial, task, optimizer))
+    train = over_seeds(partial(train_segment, task, optimizer, many), donate=True)
+    evaluate = over_seeds(task.evaluate)
+
+    states = begin(jax.vmap(jax.random.key)(jnp.arange(config.seeds)))
+    now = run.restore(Snapshot(states, best=()))
+    before, seconds = now.progress.step, 0.0
     with Interrupts() as interrupts:
-        while step < config.steps and not interrupts.received:
-            states, losses, measures = compiled(states, during)
-            step += many
-            records.append(_rows(step, jax.device_get(losses), measures))
-            show(step)
-        seconds = time.perf_counter() - start
-        final = jax.device_get(test(states.params, data.test))
+        while (step := now.progress.step) < config.steps:
+            start = time.perf_counter()
+            states, losses = train(now.state, data.train)
+            losses = jax.device_get(losses)
+            if step > before:  # the first one compiles
+                seconds += time.perf_counter() - start
+            measures = jax.device_get(evaluate(states.params, data.validation))
+            now = now.trained(states, many)
+            run.append(_rows(step + many, {"training_loss": losses, **measures}))
+            show(step + many)
+            if interrupts.received:
+                run.save(now)
+                break
+            run.save_when_due(now, many)
+        params = now.state.params
+        test = jax.device_get(evaluate(params, data.test))
+    timed = config.seeds * (now.progress.step - before - many)
     return Trained(
-        params=states.params,
-        test={name: values.tolist() for name, values in final.items()},
-        steps=step,
-        seconds=seconds,
+        params=params,
+        test={name: values.tolist() for name, values in test.items()},
+        steps=now.progress.step,
+        steps_per_second=timed / seconds if seconds else None,
         interrupted=interrupts.received,
     )
 
@@ -181,15 +186,27 @@ def check(config: Training) -> None:
         )
 
 
-def over_seeds(function: Callable[[Any], Any], states: Any) -> Any:
-    """`function` of each seed's state, in one program.
+def over_seeds(function: Callable[..., Any], *, donate: bool = False) -> Any:
+    """`function` compiled once, of each seed's first argument; others are shared.
 
     On a CPU seeds run one after another, which takes less time there than batched
     products of small matrices; elsewhere side by side.
+
+    Args:
+        function: of one seed.
+        donate: whether the memory of the first argument is taken over.
     """
-    if jax.default_backend() == "cpu":
-        return lax.map(function, states)
-    return jax.vmap(function)(states)
+
+    @partial(jax.jit, donate_argnums=0 if donate else ())
+    def every(own: Any, *shared: Any) -> Any:
+        def one(own: Any) -> Any:
+            return function(own, *shared)
+
+        if jax.default_backend() == "cpu":
+            return lax.map(one, own)
+        return jax.vmap(one)(own)
+
+    return every
 
 
 def initial(
@@ -207,10 +224,9 @@ def train_segment(
     optimizer: optax.GradientTransformation,
     steps: int,
     state: SeedState,
-    data: tuple[Any, Any],
-) -> tuple[SeedState, Array, dict[str, Array]]:
-    """Some steps of one seed: the state after, the mean loss, and measures."""
-    train, validation = data
+    train: Any,
+) -> tuple[SeedState, Array]:
+    """Some steps of one seed: the state after, and the mean loss."""
 
     def step(state: SeedState, _: None) -> tuple[SeedState, Array]:
         key = jax.random.fold_in(state.key, state.step)
@@ -222,27 +238,24 @@ def train_segment(
         return SeedState(params, opt_state, carry, state.step + 1, state.key), loss
 
     state, losses = lax.scan(step, state, length=steps)
-    return state, losses.mean(), task.evaluate(state.params, validation)
+    return state, losses.mean()
 
 
-def summary(values: list[float]) -> dict[str, Any]:
-    """Mean and sample standard deviation over seeds, ready for JSON.
+def summary(name: str, values: list[float]) -> dict[str, Any]:
+    """A measure over seeds, ready for JSON: mean, sample standard deviation, each.
 
-    A seed whose value is not finite has diverged; the others make mean and spread.
+    A seed whose value is not finite has diverged; the others make mean and deviation,
+    which are None where there are too few of them.
     """
     finite = [value for value in values if np.isfinite(value)]
     return {
-        "mean": float(np.mean(finite)) if finite else None,
-        "std": float(np.std(finite, ddof=1)) if len(finite) > 1 else None,
-        "seeds": [value if np.isfinite(value) else None for value in values],
-        "diverged": len(values) - len(finite),
+        name: float(np.mean(finite)) if finite else None,
+        f"{name}_std": float(np.std(finite, ddof=1)) if len(finite) > 1 else None,
+        f"{name}_of_seeds": [v if np.isfinite(v) else None for v in values],
     }
 
 
-def _rows(
-    step: int, losses: np.ndarray, measures: dict[str, Any]
-) -> list[dict[str, Any]]:
-    columns = {"training_loss": losses, **jax.device_get(measures)}
+def _rows(step: int, found: dict[str, np.ndarray]) -> list[dict[str, Any]]:
     return [
         {
             "kind": "evaluation",
@@ -250,8 +263,8 @@ def _rows(
             "step": step,
             **{
                 name: float(values[seed]) if np.isfinite(values[seed]) else None
-                for name, values in columns.items()
+                for name, values in found.items()
             },
         }
-        for seed in range(len(losses))
+        for seed in range(len(found["training_loss"]))
     ]

@@ -203,6 +203,49 @@ def seed_curves(
     _save(figure, path)
 
 
+def interval_chart(
+    path: Path,
+    names: Sequence[str],
+    base: str,
+    found: Mapping[str, Mapping[str, Mapping[str, Any]]],
+) -> None:
+    """Draws the confidence interval of every cell, a panel a task, beside a base's.
+
+    Args:
+        path: the PNG to write.
+        names: cells, from top to bottom.
+        base: the one whose interval is drawn over the whole panel.
+        found: by task and cell, `mean`, `half` the interval's width, and `better`: 1
+            where more is better, -1 where less is.
+    """
+    figure = _figure(1.6 + 2.1 * len(found), 1.3 + 0.24 * len(names))
+    grid = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
+    places = {name: -number for number, name in enumerate(names)}
+    for axes, (task, cells) in zip(grid, found.items(), strict=True):
+        known = {name: own for name, own in cells.items() if own["mean"] is not None}
+        for name, own in known.items():
+            axes.errorbar(
+                own["mean"],
+                places[name],
+                xerr=own["half"],
+                fmt="o",
+                markersize=4,
+                capsize=2,
+                color=BLUE if name == base else "black",
+            )
+        if base in known:
+            mean, half = known[base]["mean"], known[base]["half"] or 0.0
+            axes.axvspan(mean - half, mean + half, color=BLUE, alpha=0.15, linewidth=0)
+        more = next(iter(cells.values()))["better"] > 0
+        axes.set_title(task.replace("_", " "), loc="left", fontsize=10)
+        axes.set_xlabel("more is better" if more else "less is better", fontsize=9)
+        axes.grid(alpha=0.2)
+        axes.tick_params(labelsize=8)
+        _plain(axes)
+    grid[0].set_yticks(list(places.values()), list(places))
+    _save(figure, path)
+
+
 def gradient_comparison(path: Path, name: str, result: dict[str, Any]) -> None:
     """Draws how well the gradients of a cell agree, and what they cost.
 

@@ -47,7 +47,8 @@ def main() -> None:
             assert analysis is not None
             print(
                 f"| {name} | {1e3 * statistics.median(times[name]):.1f} "
-                f"| {statistics.median(ratios):.2f} | {analysis.temp_size_in_bytes / 1e6:.1f} |",
+                f"| {statistics.median(ratios):.2f} "
+                f"| {analysis.temp_size_in_bytes / 1e6:.1f} |",
                 flush=True,
             )
 

@@ -61,7 +61,8 @@ def init_layers(
         cell: a cell of `lstm_jax.CELLS`, or one like them.
         key: a PRNG key.
         input_size: D, the size of the first layer's input.
-        hidden_size: H, the size of each direction's output.
+        hidden_size: H, the size of each direction, and of its output unless the cell
+            projects that.
         layers: how many, at least 1. Each reads the outputs of the one before.
         bidirectional: whether each layer reads in both directions.
         dtype: a floating dtype.
@@ -82,7 +83,8 @@ def init_layers(
     for own in keys:
         drawn = [cell.init(k, input_size, hidden_size, dtype=dtype) for k in own]
         stack.append(Layer(*drawn))
-        input_size = directions * hidden_size
+        output, *_ = cell.initial_state(drawn[0], ())
+        input_size = directions * output.size
     return tuple(stack)
 
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from oracles import EACH_CELL
 
 from lstm_jax.bptt import unroll
 from lstm_jax.cells import LSTM
@@ -68,6 +69,18 @@ def test_a_stack_is_its_rows_one_by_one(xs, layers, bidirectional):
             finals,
             expected_finals,
         )
+
+
+@EACH_CELL
+def test_every_cell_stacks(cell):
+    """Whatever the size of its output."""
+
+    def run(key, xs):
+        options = {"layers": 3, "bidirectional": True, "dtype": xs.dtype}
+        return unroll_layers(cell, init_layers(cell, key, D, H, **options), xs)
+
+    ys, (*_, last) = jax.eval_shape(run, jax.random.key(0), jnp.ones((T, B, D)))
+    assert ys.shape == (T, B, 2 * last.forward[0].shape[-1])
 
 
 def test_manual_and_automatic_gradients_agree(xs):

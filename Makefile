@@ -36,11 +36,8 @@ venv: $(installed) ## Make the virtual environment (the other targets do so them
 train: $(installed) ## Train the IMDB sentiment classifier
 	$(bin)/python -m experiments.imdb $(ARGS)
 
-experiments: $(installed) ## List the experiments
-	@for file in experiments/[a-z]*.py; do \
-		name=$$(basename "$$file" .py); \
-		printf '  python -m experiments.%-16s %s\n' "$$name" "$$(head -n 1 "$$file" | tr -d '"')"; \
-	done
+experiments: $(installed) ## Run all experiments (20 minutes) and print their results
+	$(bin)/python -m experiments.everything $(ARGS)
 
 bench: $(installed) ## Measure against other libraries
 	$(bin)/python -m benchmarks $(ARGS)
@@ -69,7 +66,7 @@ check: lint types test ## Lint, types and tests
 
 lock: $(locked) ## Write requirements.txt from pyproject.toml (ARGS=--upgrade: newest)
 	$(bin)/uv pip compile pyproject.toml --output-file requirements.txt --quiet \
-		--extra imdb --extra tfds --extra bench --extra dev \
+		--extra imdb --extra tfds --extra experiments --extra bench --extra dev \
 		--universal --python-version 3.11 --generate-hashes \
 		--no-config --no-header --no-emit-index-url --no-emit-find-links $(ARGS)
 
@@ -84,7 +81,7 @@ ifeq ($(version),)
 endif
 	@test ! -e $(VENV) || test -e $(VENV)/pyvenv.cfg || \
 		{ echo "VENV=$(VENV) exists and is no virtual environment: not touched." >&2; exit 1; }
-	@echo 'Making $(VENV) for Python $(version) from requirements.txt: minutes, 1.4 GB.'
+	@echo 'Making $(VENV) for Python $(version) from requirements.txt: minutes, 1.5 GB.'
 	$(PYTHON) -m venv --clear $(VENV)
 	$(bin)/python -m pip install --disable-pip-version-check -qq \
 		--require-hashes --requirement requirements.txt

@@ -47,13 +47,17 @@ TASKS: MappingProxyType[str, tuple[Experiment, Training]] = MappingProxyType(
         "digits": (
             digits.EXPERIMENT,
             digits.Config(
-                reading="permuted", steps=1000, evaluations=10, hidden_size=32
+                reading="permuted",
+                steps=1000,
+                evaluations=10,
+                hidden_size=32,
+                learning_rate=1e-2,
             ),
         ),
-        "vowels": (vowels.EXPERIMENT, vowels.Config(hidden_size=32)),
+        "vowels": (vowels.EXPERIMENT, vowels.Config(hidden_size=32, steps=400, evaluations=8)),
         "characters": (
             characters.EXPERIMENT,
-            characters.Config(steps=500, evaluations=5, hidden_size=64, sample=100),
+            characters.Config(steps=300, evaluations=3, hidden_size=64, sample=100),
         ),
         "reviews": (reviews.EXPERIMENT, reviews.Config()),
     }

@@ -63,6 +63,13 @@ def test_parameters_are_finite_and_drawn_from_the_key(cell):
 
 
 @EACH_CELL
+def test_no_two_parameters_are_one_array(cell):
+    """A training step that takes its arguments over cannot take one over twice."""
+    leaves = tree.leaves(init_of(cell))
+    assert len({leaf.unsafe_buffer_pointer() for leaf in leaves}) == len(leaves)
+
+
+@EACH_CELL
 def test_recurrent_weights_are_orthogonal_gate_by_gate(cell):
     params = init_of(cell, dtype=jnp.float64)
     Wh = getattr(params, "Wh", None)

@@ -1,6 +1,6 @@
 """The LSTM with coupled input and forget gates: what is not written is kept.
 
-Source: the variant CIFG of Greff et al. (2017), "LSTM: a search space odyssey", where
+Source: the variant CIFG of Greff et al. (2017), "LSTM: a search space odyssey", with
 ``f = 1 - i``. Theirs has peepholes as well; this one has none, like
 `lstm_jax.cells.lstm`::
 

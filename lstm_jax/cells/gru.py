@@ -1,10 +1,11 @@
 """The gated recurrent unit that resets after the recurrent product.
 
 Source: Cho et al. (2014), "Learning phrase representations using RNN
-encoder-decoder", equations 5 to 8, in the form of cuDNN, torch and Keras'
-``reset_after=True``: the reset gate multiplies the candidate's product ``h_prev Wh``,
-which takes one product a step. The published form is `lstm_jax.cells.gru_before`.
-As in Cho et al. (and unlike Chung et al., 2014), z = 1 keeps the old state::
+encoder-decoder", in the form of its first preprint (arXiv 1406.1078v1), which is that
+of cuDNN, torch and Keras' ``reset_after=True``: the reset gate multiplies the
+candidate's product ``h_prev Wh``, which takes one product a step. The form that was
+printed is `lstm_jax.cells.gru_before`. As in Cho et al. (and unlike Chung et al.,
+2014), z = 1 keeps the old state::
 
     (1)  z_r, z_z = the gates' blocks of  x Wx + b + h_prev Wh
     (2)  s        = the candidate's block of  h_prev Wh,  plus  bh

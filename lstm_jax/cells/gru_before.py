@@ -1,9 +1,10 @@
-"""The gated recurrent unit as it was published: it resets before the product.
+"""The gated recurrent unit as it was printed: it resets before the product.
 
 Source: Cho et al. (2014), "Learning phrase representations using RNN
-encoder-decoder", equations 5 to 8; Keras' ``reset_after=False``. The reset gate
-multiplies h_prev, so that the candidate needs a second product after the gates'
-(`lstm_jax.cells.gru` is the form with one). As there, z = 1 keeps the old state::
+encoder-decoder", section 2.3, in the form of its last preprint (arXiv 1406.1078v3)
+and of Keras' ``reset_after=False``. The reset gate multiplies h_prev, so that the
+candidate needs a second product after the gates' (`lstm_jax.cells.gru` is the form
+with one). As there, z = 1 keeps the old state::
 
     (1)  z_r, z_z = the gates' blocks of  x Wx + b,  plus  h_prev Wh
     (2)  r, z     = σ(z_r), σ(z_z)

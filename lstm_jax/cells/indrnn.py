@@ -1,7 +1,8 @@
 """The independently recurrent cell: every unit sees its own past alone.
 
-Source: Li et al. (2018), "Independently recurrent neural network (IndRNN)", equation
-2, with rectified linear units as in their experiments::
+Source: Li et al. (2018), "Independently recurrent neural network (IndRNN): building a
+longer and deeper RNN", section 3, with rectified linear units as in their experiments.
+Units of a layer do not see each other: it takes a second layer to mix them::
 
     (1)  z = x Wx + b + w * h_prev
     (2)  h = max(z, 0)

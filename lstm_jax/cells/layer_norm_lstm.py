@@ -1,9 +1,9 @@
 """The LSTM with layer normalization of both products and of the memory cell.
 
-Source: Ba et al. (2016), "Layer normalization", equations 20 to 22 of the supplement.
-As there, each product is normalized over all four gates together; their two biases
-inside the sums are one here, and ε is added to the variance. N(q) is q less its mean
-over the features, divided by its standard deviation √(var + ε)::
+Source: Ba et al. (2016), "Layer normalization", equations 20 to 22, in the supplement.
+As there, each product is normalized over all four gates together; the three biases of
+their sum are one here, and ε is added to the variance. N(q) is q less its mean over
+the features, divided by its standard deviation √(var + ε)::
 
     (1)  s             = N(h_prev Wh)
     (2)  z_i, z_f, z_o = the gates' blocks of  s * α_h + N(x Wx) * α_x + b
@@ -69,15 +69,9 @@ class LayerNormParams(NamedTuple):
 
 
 class LayerNormKept(NamedTuple):
-    """What the reverse needs beside the states.
+    """What the reverse needs beside the states: (4) and (5), each (..., H), and (1).
 
-    Attributes:
-        i: the input gate (4), (..., H); so f, o and the candidate g (5).
-        f: see i.
-        o: see i.
-        g: see i.
-        s: the normalized product (1), (..., 4H).
-        s_rate: one over its standard deviation, (..., 1).
+    s is (..., 4H), and one over the standard deviation of its product (..., 1).
     """
 
     i: Array
@@ -107,20 +101,21 @@ def init(
     recurrent_init: Initializer = orthogonal,
 ) -> LayerNormParams:
     """Draws parameters, gains of 1; see `lstm_jax.cells.lstm.init`."""
+    weights = init_weights(
+        key,
+        input_size,
+        hidden_size,
+        (0.0, forget_bias, 0.0, 0.0),
+        dtype,
+        input_init=input_init,
+        recurrent_init=recurrent_init,
+    )
     return LayerNormParams(
-        **init_weights(
-            key,
-            input_size,
-            hidden_size,
-            (0.0, forget_bias, 0.0, 0.0),
-            dtype,
-            input_init=input_init,
-            recurrent_init=recurrent_init,
-        ),
-        gain_x=jnp.ones((4 * hidden_size,), dtype),
-        gain_h=jnp.ones((4 * hidden_size,), dtype),
-        gain_c=jnp.ones((hidden_size,), dtype),
-        bias_c=jnp.zeros((hidden_size,), dtype),
+        **weights,
+        gain_x=jnp.ones(4 * hidden_size, dtype),
+        gain_h=jnp.ones(4 * hidden_size, dtype),
+        gain_c=jnp.ones(hidden_size, dtype),
+        bias_c=jnp.zeros(hidden_size, dtype),
     )
 
 

@@ -76,7 +76,7 @@ def init(
 ) -> MGUParams:
     """Draws parameters; arguments and errors as in `lstm_jax.cell.init_weights`.
 
-    `forget_bias` is the gate's bias, large in Zhou et al.; the candidate's is 0.
+    `forget_bias` is the gate's bias; the candidate's is 0.
     """
     key_x, key_h, key_g = jax.random.split(key, 3)
     biases = (forget_bias, 0.0)
@@ -119,8 +119,7 @@ def backward(
     df = named(dnew.h * (g - state.h) + ds * state.h, "df", 3)
     dz_f = named(df * f * (1 - f), "dz_f", 2)
     # h_prev goes to (6), (3) and (1).
-    dh_prev = dnew.h * (1 - f) + ds * f + dz_f @ params.Wh.T
-    dh_prev = named(dh_prev, "dh_prev", 1)
+    dh_prev = named(dnew.h * (1 - f) + ds * f + dz_f @ params.Wh.T, "dh_prev", 1)
 
     return OutputState(h=dh_prev), concatenate(dz_f, dz_g)
 

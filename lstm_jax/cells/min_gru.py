@@ -1,9 +1,8 @@
 """The minGRU: a GRU whose gate and candidate see the input alone.
 
 Source: Feng et al. (2024), "Were RNNs all we needed?", section 3.1. This is the plain
-form of its main text, with a linear candidate, not the log-space form of its
-appendix, whose candidate is positive. Here z = 1 takes the candidate, unlike in
-`lstm_jax.cells.gru`::
+form, with a linear candidate, not the one that scans in log-space, whose candidate is
+positive. Here z = 1 takes the candidate, unlike in `lstm_jax.cells.gru`::
 
     (1)  z_z, n = the blocks of  x Wx + b
     (2)  z      = σ(z_z)

@@ -1,10 +1,11 @@
 """The minLSTM: an LSTM whose gates and candidate see the input alone.
 
 Source: Feng et al. (2024), "Were RNNs all we needed?", section 3.2, with the two
-gates normalized to add up to 1, and the candidate linear. They divide σ(z_f) and
-σ(z_i) by their sum; the same quotient is written here as a logistic function of the
-difference of their logarithms, as in the paper's appendix, which is finite where both
-gates are closed. ``softplus(q) = log(1 + exp(q)) = -log σ(-q)``::
+gates normalized to add up to 1 (an option of the authors' code), and the candidate
+linear. They divide σ(z_f) and σ(z_i) by their sum; the same quotient is written here
+as a logistic function of the difference of their logarithms, as in their scan in
+log-space, which is finite where both gates are closed.
+``softplus(q) = log(1 + exp(q)) = -log σ(-q)``::
 
     (1)  z_f, z_i, n = the blocks of  x Wx + b
     (2)  e           = softplus(-z_i) - softplus(-z_f)

@@ -1,9 +1,9 @@
 """The multiplicative LSTM: the input chooses the recurrent transition.
 
 Source: Krause et al. (2016), "Multiplicative LSTM for sequence modelling". An
-intermediate state m, the product of a view of the input and a view of h_prev, takes
-the place of h_prev in the gates; m has the size of h, and h is ``o * tanh(c)`` as in
-`lstm_jax.cells.lstm`. Two products a step, one after the other::
+intermediate state m, the product of a view of the input and a view of h_prev, neither
+with a bias, takes the place of h_prev in the gates; m has the size of h. Two products
+a step, one after the other::
 
     (1)  q             = h_prev Wmh
     (2)  m             = (x Wmx) * q

@@ -1,8 +1,8 @@
 """The LSTM with peepholes: the gates see the memory cell, element by element.
 
 Source: Gers & Schmidhuber (2000), "Recurrent nets that time and count". As there, the
-input and forget gates see the old memory and the output gate the new one. h squashes
-the memory by tanh, as in `lstm_jax.cells.lstm`; theirs passes it on as it is::
+input and forget gates see the old memory and the output gate the new one. They leave
+out the tanh of (8); with it, this is the "vanilla LSTM" of Greff et al. (2017)::
 
     (1)  z_i, z_f = the blocks of  x Wx + b + h_prev Wh,  plus  c_prev * p_i, p_f
     (2)  z_g      = the candidate's block of the same, without a peephole
@@ -58,8 +58,8 @@ def init(
     """Draws parameters, peepholes of 0; see `lstm_jax.cells.lstm.init`."""
     biases = (0.0, forget_bias, 0.0, 0.0)
     weights = init_weights(key, input_size, hidden_size, biases, dtype, **options)
-    closed = jnp.zeros((hidden_size,), dtype)
-    return PeepholeParams(**weights, p_i=closed, p_f=closed, p_o=closed)
+    p_i, p_f, p_o = jnp.zeros((3, hidden_size), dtype)
+    return PeepholeParams(**weights, p_i=p_i, p_f=p_f, p_o=p_o)
 
 
 def equations(
@@ -96,8 +96,7 @@ def backward(
     do = named(dnew.h * a, "do", 9)
     dz_o = named(do * o * (1 - o), "dz_o", 7)
     # c goes to (8), to (6), and to the next step: the fan-out rule sums the three.
-    dc = dnew.c + da * (1 - a**2) + dz_o * params.p_o
-    dc = named(dc, "dc", 6)
+    dc = named(dnew.c + da * (1 - a**2) + dz_o * params.p_o, "dc", 6)
     di = named(dc * g, "di", 5)
     dg = named(dc * i, "dg", 5)
     df = named(dc * state.c, "df", 5)

@@ -1,8 +1,9 @@
 """The LSTM with a recurrent projection: a small output before a large memory.
 
-Source: Sak et al. (2014), "Long short-term memory based recurrent neural network
-architectures for large scale acoustic modeling". Theirs has peepholes and may add a
-second, non-recurrent projection; this one has neither, like torch's ``proj_size``::
+Source: Sak et al. (2014), "Long short-term memory recurrent neural network
+architectures for large scale acoustic modeling", the architecture LSTMP. Theirs has
+peepholes and may add a second, non-recurrent projection; this one has neither, like
+torch's ``proj_size``::
 
     (1)  z_i, z_f, z_o = the gates' blocks of  x Wx + b + h_prev Wh
     (2)  z_g           = the candidate's block of the same

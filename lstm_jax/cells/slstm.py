@@ -1,9 +1,10 @@
 """The sLSTM of xLSTM: exponential gates, a normalizer and a stabilizer.
 
 Source: Beck et al. (2024), "xLSTM: extended long short-term memory", section 2.2, with
-the logistic one of its two forget gates. With K heads the recurrence is block
-diagonal. c and n are the paper's divided by exp(m), which leaves c / n as it is and
-keeps the exponentials at 1 and below. The paper's candidate z is `g` here::
+the logistic one of its two forget gates, as in the authors' own code. With K heads
+the recurrence is block diagonal. c and n are the paper's divided by exp(m), which
+leaves c / n as it is and keeps the exponentials at 1 and below. The paper's candidate
+z is `g` here::
 
     (1)   z_i, z_f, z_o = the gates' blocks of  x Wx + b + h_prev Wh
     (2)   z_g           = the candidate's block of the same
@@ -18,7 +19,8 @@ keeps the exponentials at 1 and below. The paper's candidate z is `g` here::
     (11)  h             = o * a
 
 All states start at 0, so n is positive after a step, unless i is less than the
-smallest number in the first steps: then c and n are 0, and so is a.
+smallest number in the first steps: then c and n are 0, and so is a. (The authors'
+code has m = z_i at a first step instead, and so i = 1.)
 """
 
 from typing import Any, NamedTuple

@@ -1,6 +1,9 @@
 """The guide's cell and the skeleton: built from their own text, and checked."""
 
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -10,12 +13,24 @@ import pytest
 import lstm_jax as lj
 from lstm_jax.gradcheck import check_gradients
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+# The tests that go through the table and say most of a single cell.
+TABLE_DRIVEN = (
+    "test_cells.py",
+    "test_unroll.py",
+    "test_gradcheck.py",
+    "test_mutations.py",
+)
+
+
+def _guide_blocks(kind):
+    text = (DOCS / "adding_a_cell.md").read_text(encoding="utf-8")
+    return re.findall(rf"```{kind}\n(.*?)```", text, flags=re.DOTALL)
 
 
 def _guide_code():
-    text = (DOCS / "adding_a_cell.md").read_text(encoding="utf-8")
-    return "\n".join(re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL))
+    return "\n".join(_guide_blocks("python"))
 
 
 def _run(code):
@@ -52,6 +67,36 @@ def test_a_wrong_line_is_named():
     report = check_gradients(_run(code)["UGRNN"], steps=0)
     assert not report.ok
     assert "(3)" in str(report.first_wrong)
+
+
+def test_nothing_outside_the_folder_of_cells_changes(tmp_path):
+    """In a copy where the guide's cell is in the table, all its tests are there too."""
+    for folder in ("lstm_jax", "tests"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    equations = re.sub("(?m)^", "    ", _guide_blocks("text")[0])
+    docstring = f'"""The UGRNN of Collins et al. (2017)::\n\n{equations}\n"""\n\n'
+    cells = tmp_path / "lstm_jax" / "cells"
+    (cells / "ugrnn.py").write_text(docstring + _guide_code(), encoding="utf-8")
+    table = (cells / "__init__.py").read_text(encoding="utf-8")
+    table = table.replace("for cell in (", "for cell in (UGRNN,", 1)
+    imports = "from lstm_jax.cells.ugrnn import UGRNN\n\nCELLS:"
+    table = table.replace("\nCELLS:", imports, 1)
+    (cells / "__init__.py").write_text(table, encoding="utf-8")
+
+    options = ("-q", "-k", "ugrnn", "-p", "no:cacheprovider", "-p", "no:xdist")
+    tests = [tmp_path / "tests" / name for name in TABLE_DRIVEN]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *tests],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+    passed = re.search(r"(\d+) passed", done.stdout)
+    assert int(passed[1]) >= 20, done.stdout
 
 
 def test_the_guide_is_short():

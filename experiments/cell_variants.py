@@ -54,7 +54,10 @@ TASKS: MappingProxyType[str, tuple[Experiment, Training]] = MappingProxyType(
                 learning_rate=1e-2,
             ),
         ),
-        "vowels": (vowels.EXPERIMENT, vowels.Config(hidden_size=32, steps=400, evaluations=8)),
+        "vowels": (
+            vowels.EXPERIMENT,
+            vowels.Config(hidden_size=32, steps=400, evaluations=8),
+        ),
         "characters": (
             characters.EXPERIMENT,
             characters.Config(steps=300, evaluations=3, hidden_size=64, sample=100),

@@ -253,8 +253,12 @@ def command(
     experiment: Experiment, description: str, arguments: Sequence[str] | None = None
 ) -> int:
     """Runs an experiment's command line; returns the exit status."""
-    program = Program(experiment.name, experiment.presets, partial(run, experiment))
-    return execute(program, description, arguments)
+    return execute(program(experiment), description, arguments)
+
+
+def program(experiment: Experiment) -> "Program":
+    """The command line of an experiment."""
+    return Program(experiment.name, experiment.presets, partial(run, experiment))
 
 
 class Program(NamedTuple):

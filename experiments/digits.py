@@ -33,9 +33,7 @@ class Config(Training):
 
 PRESETS = {
     "default": Config(),
-    "pixels": Config(
-        reading="pixels", steps=2000, evaluations=20, learning_rate=1e-2
-    ),
+    "pixels": Config(reading="pixels", steps=2000, evaluations=20, learning_rate=1e-2),
     "permuted": Config(
         reading="permuted", steps=2000, evaluations=20, learning_rate=1e-2
     ),

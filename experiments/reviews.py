@@ -28,7 +28,7 @@ from lstm_jax.data import (
     make_buckets,
     truncate,
 )
-from lstm_jax.layers import variational_dropout
+from lstm_jax.layers import Layer, variational_dropout
 from lstm_jax.model import mean_over_steps
 
 
@@ -111,7 +111,7 @@ def make_task(config: Config, cell: Cell, data: Data) -> Task:
 
     def logits(model: Model, xs: Array, batch: Bucket) -> Array:
         outputs, final = read(cell, model.network, xs, lengths=batch.lengths)
-        pooled = mean_over_steps(outputs, jnp.asarray(batch.lengths), final)
+        pooled = mean_over_steps(outputs, jnp.asarray(batch.lengths), Layer(final))
         return answer(model.network, pooled)[:, 0]
 
     def loss(model: Model, carry: None, key: Array, train: Bucket) -> Any:

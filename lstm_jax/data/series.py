@@ -34,7 +34,7 @@ class Series(NamedTuple):
 # --- digits -----------------------------------------------------------------------
 
 
-def digit_series(reading: Reading) -> dict[str, Series]:
+def digit_series(reading: str) -> dict[str, Series]:
     """The 1797 handwritten digits of scikit-learn, 8 by 8 pixels, read in some order.
 
     They are the test part of Alpaydin & Kaynak's "Optical Recognition of Handwritten

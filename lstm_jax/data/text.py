@@ -76,7 +76,8 @@ def characters(text: str, *, held_out: float = 0.05) -> Characters:
     paragraphs = [paragraph + "\n\n" for paragraph in text.split("\n\n")]
     at_least(3, paragraphs=len(paragraphs))
     ends = np.cumsum([len(paragraph) for paragraph in paragraphs])
-    cuts = np.searchsorted(ends, ends[-1] * np.array([1 - 2 * held_out, 1 - held_out]))
+    targets = ends[-1] * np.array([1 - 2 * held_out, 1 - held_out])
+    cuts = np.searchsorted(ends, targets, side="right")
     alphabet = "".join(sorted(set(text) | {"\n"}))
     place = {character: number for number, character in enumerate(alphabet)}
     parts = [

@@ -150,7 +150,7 @@ def test_measures_by_hand():
     assert found == {"accuracy": 0.5, "loss": pytest.approx(expected)}
 
 
-def test_an_interrupted_run_has_its_record(train, monkeypatch):
+def test_an_interrupted_run_has_its_record_and_goes_on(train, trained, monkeypatch):
     append = Records.append
 
     def interrupting(self, rows):
@@ -166,6 +166,11 @@ def test_an_interrupted_run_has_its_record(train, monkeypatch):
     assert result["steps"] == 10
     assert (run / "states" / "10").is_dir()
     assert (run / "curves.png").is_file()
+    monkeypatch.setattr(Records, "append", append)
+    status, run = train("interrupted")
+    assert status == 0
+    assert read_metrics(run) == read_metrics(trained)
+    assert (run / "trace.png").is_file()
 
 
 def test_a_full_disk_is_told_and_the_earlier_run_is_kept(train, trained, capsys):

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import resource
+import shutil
 import signal
 import time
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 from rich.console import Console
 
@@ -23,7 +25,9 @@ from lstm_jax.data import BatchSchedule, Bucket
 from lstm_jax.train import (
     Checkpoints,
     Interrupts,
+    Options,
     Records,
+    Run,
     environment,
     fit,
     init_state,
@@ -33,6 +37,7 @@ from lstm_jax.train import (
     read_metrics,
     train_segment,
 )
+from lstm_jax.train.checkpoints import fingerprint
 
 pytestmark = pytest.mark.jax_defaults
 
@@ -81,7 +86,7 @@ class Config:
 def run(tmp_path):
     """`fit` on the two buckets, with any argument replaced."""
 
-    def run(**other):
+    def run(name="", config=Config(), options=None, **other):
         arguments = {
             "loss": noisy_loss,
             "optimizer": OPTIMIZER,
@@ -92,7 +97,8 @@ def run(tmp_path):
             "average_decay": 0.5,
             "console": Console(quiet=True),
         }
-        opened = open_run(tmp_path, Config(), console=arguments["console"])
+        quiet = arguments["console"]
+        opened = open_run(tmp_path / name, config, options, quiet)
         return fit(opened, start(), **arguments | other)
 
     return run
@@ -277,6 +283,182 @@ def test_a_loss_that_is_not_finite_ends_training(run, tmp_path):
     assert [row["step"] for row in read_metrics(tmp_path)] == [1, 2]
 
 
+# --- resuming ---------------------------------------------------------------------
+
+
+OFTEN = Options(checkpoint_every=2)
+
+
+@pytest.fixture
+def stop_after(monkeypatch):
+    """Sends SIGTERM once after so many lines."""
+
+    def stop_after(lines):
+        append = Records.append
+
+        def interrupting(self, rows):
+            append(self, rows)
+            if len(read_metrics(self.folder)) == lines:
+                monkeypatch.setattr(Records, "append", append)
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        monkeypatch.setattr(Records, "append", interrupting)
+
+    return stop_after
+
+
+@pytest.fixture
+def begun(run, tmp_path, stop_after):
+    """An interrupted run, with checkpoints of the steps 4 and 6."""
+    stop_after(6)
+    assert run("begun", options=OFTEN).interrupted == "SIGTERM"
+    folder = tmp_path / "begun"
+    assert Checkpoints(folder / "states").steps == [6, 4]
+    return folder
+
+
+@pytest.fixture
+def goes_on(run, tmp_path):
+    """Runs again and compares with a run that was never interrupted."""
+
+    def goes_on():
+        found, whole = run("begun"), run("whole")
+        key = jax.random.key_data
+        equal(
+            found.state._replace(key=key(found.state.key)),
+            whole.state._replace(key=key(whole.state.key)),
+        )
+        equal(found.params, whole.params)
+        assert found.best == whole.best
+        one, other = (tmp_path / n / "metrics.jsonl" for n in ("begun", "whole"))
+        assert one.read_bytes() == other.read_bytes()
+
+    return goes_on
+
+
+def flipped(folder):
+    """One bit in the middle of the largest file, where the numbers are."""
+    file = max(folder.rglob("*"), key=lambda f: f.is_file() and f.stat().st_size)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def halved(folder):
+    """Every file of the arrays as a full disk or a power cut may leave it."""
+    for file in (folder / "tree").rglob("*"):
+        if file.is_file():
+            os.truncate(file, file.stat().st_size // 2)
+
+
+def emptied(folder):
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def without_note(folder):
+    next((folder / "note").glob("metadata")).write_text("{")
+
+
+@pytest.mark.parametrize("damage", [flipped, halved, emptied, without_note])
+def test_a_damaged_checkpoint_is_passed_over(begun, goes_on, damage):
+    damage(begun / "states" / "6")
+    with pytest.warns(UserWarning, match=r"passed over: .*begun.*step 6"):
+        goes_on()
+    assert (begun / "states" / "damaged-6").is_dir()
+
+
+def test_a_checkpoint_half_written_by_a_kill_is_no_matter(begun, goes_on):
+    states = begun / "states"
+    shutil.copytree(states / "6", states / "8.orbax-checkpoint-tmp")
+    goes_on()
+
+
+def test_no_sound_checkpoint_at_all(begun, run):
+    for step in (4, 6):
+        flipped(begun / "states" / str(step))
+    with pytest.raises(ValueError, match="no checkpoint can be read; --no-resume"):
+        run("begun")
+    assert int(run("begun", options=Options(resume=False)).state.step) > 6
+    assert (begun.parent / "begun.previous" / "states" / "6").is_dir()
+
+
+def test_another_config_is_refused_and_its_fields_are_named(begun, run):
+    differs = r"another config: seed \(0 there, 1 now\)\. --no-resume"
+    with pytest.raises(ValueError, match=differs):
+        run("begun", Config(seed=1))
+    # Nor is it continued where config.json was edited to agree.
+    (begun / "config.json").write_text('{"seed": 1}')
+    with pytest.raises(ValueError, match=differs):
+        run("begun", Config(seed=1))
+
+
+def test_a_finished_run_is_kept_beside_the_next(run, tmp_path):
+    run("twice")
+    Records(tmp_path / "twice").write("result", {"interrupted": None})
+    run("twice", Config(seed=1))
+    assert json.loads((tmp_path / "twice" / "config.json").read_text()) == {"seed": 1}
+    previous = tmp_path / "twice.previous"
+    assert json.loads((previous / "config.json").read_text()) == {"seed": 0}
+
+
+def test_a_full_disk_is_told_and_the_run_goes_on_later(
+    run, goes_on, tmp_path, monkeypatch
+):
+    save = ocp.CheckpointManager.save
+
+    def full(self, step, **arguments):
+        if "states" in str(self.directory) and step == 6:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return save(self, step, **arguments)
+
+    monkeypatch.setattr(ocp.CheckpointManager, "save", full)
+    with pytest.raises(OSError, match=r"No space left.*Step 4 is kept") as caught:
+        run("begun", options=OFTEN)
+    assert caught.value.errno == errno.ENOSPC
+    monkeypatch.setattr(ocp.CheckpointManager, "save", save)
+    goes_on()
+
+
+def test_lines_that_were_lost_are_an_error(begun, run):
+    os.truncate(begun / "metrics.jsonl", 10)
+    with pytest.raises(ValueError, match="lines were lost"):
+        run("begun")
+
+
+def test_a_best_that_is_yet_to_come_is_taken_back(run, tmp_path, monkeypatch, goes_on):
+    """A kill between the two: the best of epoch 1 is kept, and the state is older."""
+    save = Run.save
+
+    def killed(self, snapshot):
+        if snapshot.progress.best:
+            raise KeyboardInterrupt
+        save(self, snapshot)
+
+    monkeypatch.setattr(Run, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run("begun", options=Options(checkpoint_every=4))
+    monkeypatch.setattr(Run, "save", save)
+    best = Checkpoints(tmp_path / "begun" / "best")
+    first = SCHEDULE.total_steps(1)
+    assert best.step == first > Checkpoints(tmp_path / "begun" / "states").step
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "append", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run("begun")
+    assert best.step is None
+    monkeypatch.undo()
+    goes_on()
+
+
+def test_an_interval_that_cannot_be(run):
+    with pytest.raises(ValueError, match="checkpoint_every must be at least 1; got 0"):
+        run(options=Options(checkpoint_every=0))
+
+
 # --- records and checkpoints ------------------------------------------------------
 
 
@@ -353,6 +535,40 @@ def test_no_checkpoint_and_one_of_another_tree(tmp_path):
         with pytest.raises(ValueError, match="cannot restore step 1"):
             checkpoints.restore(other)
     gc.collect()
+
+
+@pytest.mark.parametrize(
+    "leaf",
+    [
+        np.arange(6, dtype=np.float32).reshape(2, 3),
+        np.arange(6, dtype=jnp.bfloat16),
+        np.arange(5, dtype=np.int8),
+        np.float32(3),
+        np.asarray([True, False]),
+    ],
+    ids=lambda leaf: str(leaf.dtype),
+)
+def test_a_fingerprint_changes_with_every_bit(leaf):
+    before = fingerprint({"a": leaf})
+    words = np.frombuffer(leaf.tobytes(), np.uint8)
+    bits = [0] if leaf.dtype == bool else range(8)
+    for place, bit in itertools.product(range(words.size), bits):
+        other = words.copy()
+        other[place] ^= 1 << bit
+        changed = np.frombuffer(other.tobytes(), leaf.dtype).reshape(leaf.shape)
+        assert fingerprint({"a": changed}) != before, (place, bit)
+
+
+def test_a_step_that_is_not_later_is_refused(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "best", keep=2)
+    checkpoints.save(2, TREE)
+    with pytest.raises(ValueError, match="step 1 is not after 2"):
+        checkpoints.save(1, TREE)
+
+
+def test_a_line_cut_off_by_a_kill_is_left_out(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"st')
+    assert read_metrics(tmp_path) == [{"step": 1}]
 
 
 def test_the_environment_is_ready_for_json():

@@ -13,7 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax import Array, lax
 
-from lstm_jax.train.devices import is_first, wait_for_all
+from lstm_jax.train.devices import is_first, wait_for_all, whole
 
 _WORDS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32, 8: jnp.uint32}
 
@@ -62,7 +62,7 @@ class Checkpoints:
         """
         arguments = ocp.args.Composite(
             tree=ocp.args.StandardSave(tree),
-            note=ocp.args.JsonSave({"note": note, "fingerprint": _fingerprint(tree)}),
+            note=ocp.args.JsonSave({"note": note, "fingerprint": fingerprint(tree)}),
         )
         try:
             with self._manager() as manager:
@@ -94,7 +94,7 @@ class Checkpoints:
             with self._manager() as manager:
                 items = ocp.args.Composite(tree=ocp.args.StandardRestore(like))
                 tree = manager.restore(step, args=items)["tree"]
-            if _fingerprint(tree) != self._json(step)["fingerprint"]:
+            if fingerprint(tree) != self._json(step)["fingerprint"]:
                 raise ValueError("the numbers are not those that were written")
         except Exception as error:
             raise ValueError(
@@ -138,14 +138,14 @@ class Checkpoints:
         return ocp.CheckpointManager(self.folder, options=options)
 
 
-def _fingerprint(tree: Any) -> list[int]:
+def fingerprint(tree: Any) -> list[int]:
     """A number for each array, which changes with any single bit of it."""
     return np.asarray(_weighted_sums(jax.tree.leaves(tree))).tolist()
 
 
 @jax.jit
 def _weighted_sums(leaves: list[Any]) -> Array:
-    return jnp.stack([_weighted_sum(leaf) for leaf in leaves])
+    return whole(jnp.stack([_weighted_sum(leaf) for leaf in leaves]))
 
 
 def _weighted_sum(leaf: Any) -> Array:

@@ -1,6 +1,8 @@
 """What every training command does: devices, errors in a line, the exit status."""
 
+import os
 import sys
+import traceback
 from collections.abc import Callable
 
 import jax
@@ -8,6 +10,12 @@ from rich.console import Console
 
 from lstm_jax.train.devices import is_first, on_devices
 from lstm_jax.train.runs import Options
+
+_TOLD = (
+    *(OSError, ImportError, ValueError, FloatingPointError),
+    jax.errors.JaxRuntimeError,
+)
+"""Errors that a user can do something about."""
 
 
 def launch(
@@ -32,17 +40,30 @@ def launch(
             coordinator=options.coordinator,
         ):
             console = Console(stderr=True, quiet=not is_first())
-            interrupted = command(console)
-            if interrupted:
+            if interrupted := command(console):
                 told = f"ended by {interrupted}; the same command goes on from here"
                 console.print(told, highlight=False)
-    except (
-        *(OSError, ImportError, ValueError, FloatingPointError),
-        jax.errors.JaxRuntimeError,
-    ) as error:
+    except _TOLD as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return _leave(1, options)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
-        return 130
+        return _leave(130, options)
+    except Exception:
+        if options.processes == 1:
+            raise
+        traceback.print_exc()
+        return _leave(1, options)
     return {None: 0, "SIGINT": 130, "SIGTERM": 143}[interrupted]
+
+
+def _leave(status: int, options: Options) -> int:
+    """The status; of several processes, one that failed ends here and now.
+
+    The others wait for it, and learn of its end at once: an orderly one would first
+    wait for them.
+    """
+    if options.processes > 1:
+        sys.stderr.flush()
+        os._exit(status)
+    return status

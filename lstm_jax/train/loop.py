@@ -122,6 +122,7 @@ def _evaluated(
     return Snapshot(now.state, best, progress._replace(best=measures))
 
 
+@jax.jit
 def _copy(tree: Any) -> Any:
     return jax.tree.map(jnp.copy, tree)
 

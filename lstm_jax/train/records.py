@@ -52,6 +52,8 @@ class Records:
         Raises:
             OSError: they could not be written; the message names the file.
         """
+        if not is_first():
+            return
         content = "".join(json.dumps(row) + "\n" for row in rows).encode()
         with self._opened() as file:
             before = file.seek(0, os.SEEK_END)
@@ -64,7 +66,12 @@ class Records:
                 raise
 
     def size(self) -> int:
-        """The bytes of metrics.jsonl, all of which are on the disk from here on."""
+        """The bytes of metrics.jsonl, all of which are on the disk from here on.
+
+        In processes other than the first, 0.
+        """
+        if not is_first():
+            return 0
         with self._opened() as file:
             os.fsync(file.fileno())
             return file.seek(0, os.SEEK_END)
@@ -75,6 +82,8 @@ class Records:
         Raises:
             ValueError: there are fewer.
         """
+        if not is_first():
+            return
         with self._opened() as file:
             if file.seek(0, os.SEEK_END) < size:
                 raise ValueError(
@@ -86,9 +95,8 @@ class Records:
     @contextmanager
     def _opened(self) -> Generator[io.FileIO]:
         """metrics.jsonl for reading and writing, made if need be."""
-        path = self._metrics if is_first() else os.devnull
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            descriptor = os.open(self._metrics, os.O_RDWR | os.O_CREAT, 0o666)
             with io.FileIO(descriptor, "r+") as file:
                 yield file
         except OSError as error:

@@ -11,7 +11,7 @@ import optax
 from jax import Array, lax
 
 from lstm_jax.data import Bucket, evaluation_segments
-from lstm_jax.train.devices import split_columns, split_rows
+from lstm_jax.train.devices import split_columns, split_rows, whole
 
 Loss = Callable[[Any, Array, Any], tuple[Array, dict[str, Array]]]
 """``(params, key, batch) -> (loss, measures)``, both means over the batch."""
@@ -133,7 +133,8 @@ def train_segment(
         norm = optax.tree.norm(gradients)
         return new, {"loss": value, "gradient_norm": norm, **measures}
 
-    return lax.scan(step, state, indices)
+    state, found = lax.scan(step, state, indices)
+    return state, whole(found)
 
 
 def predict_rows(
@@ -169,10 +170,10 @@ def predict_rows(
 def _predict_segment(
     predict: Callable[[Any, Any], Array], params: Any, data: Any, indices: Array
 ) -> Array:
-    return lax.map(
-        lambda rows: predict(params, split_rows(jax.tree.map(lambda a: a[rows], data))),
-        indices,
-    )
+    def one(rows: Array) -> Array:
+        return predict(params, split_rows(jax.tree.map(lambda a: a[rows], data)))
+
+    return whole(lax.map(one, indices))
 
 
 def _decayed(params: Any) -> Any:

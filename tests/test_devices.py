@@ -1,0 +1,88 @@
+"""The same training on four devices, in one process and in two, to rounding."""
+
+import json
+import socket
+import time
+
+import numpy as np
+import pytest
+from tiny_run import Config, compilation_cache, final, programs
+
+from lstm_jax.train import Options, on_devices, read_metrics
+
+__all__ = ["compilation_cache", "programs"]  # fixtures
+
+
+SHORT = Config(epochs=1)
+
+
+def assert_close_runs(one, other):
+    """The same lines and the same last state, to rounding."""
+    for mine, theirs in zip(read_metrics(one), read_metrics(other), strict=True):
+        assert mine.pop("kind") == theirs.pop("kind")
+        assert mine == pytest.approx(theirs, rel=1e-4, abs=1e-6)
+    for mine, theirs in zip(final(one), final(other), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-6)
+
+
+def test_four_devices_of_a_process(programs):
+    many = programs.run("many", Options(mesh="data=4"), SHORT, devices=4)
+    assert json.loads((many / "result.json").read_text())["mesh"] == "data=4"
+    assert_close_runs(many, programs.run("single", config=SHORT))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["data"], r"mesh must be like data=4 .* got 'data'"),
+        (["model=2"], "got 'model=2'"),
+        (["data=2,data=2"], "got 'data=2,data=2'"),
+        (["data=0"], "got 'data=0'"),
+        (["data=-1"], "got 'data=-1'"),
+        (["data=512"], r"mesh \{'data': 512\} is of 512 devices, and there are \d+"),
+        (["data=1", 0], "processes must be at least 1; got 0"),
+    ],
+)
+def test_a_mesh_that_cannot_be(arguments, message):
+    processes = arguments[1:] or [1]
+    with (
+        pytest.raises(ValueError, match=message),
+        on_devices(arguments[0], processes=processes[0]),
+    ):
+        pytest.fail("it was entered")
+
+
+def test_a_batch_that_cannot_be_split(programs):
+    program = programs.start("odd", Options(mesh="data=3"), SHORT, devices=4)
+    assert programs.end(program) == 1
+    said = "error: a batch of 4 rows cannot be split evenly over 3 devices"
+    assert said in programs.said("odd")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
+
+
+def start_two(programs, checkpoint_every):
+    """Two processes of two devices, on this machine."""
+    given = {"coordinator": f"localhost:{free_port()}", "processes": 2}
+    given |= {"mesh": "data=2,hidden=2", "checkpoint_every": checkpoint_every}
+    options = [Options(process_id=n, **given) for n in (0, 1)]
+    return [programs.start("two", o, SHORT, devices=2) for o in options]
+
+
+def test_two_processes(programs):
+    """One dies and the other ends with an error; together they go on from there."""
+    pair = start_two(programs, 4)
+    while not (programs.home / "two" / "states" / "4").is_dir():
+        assert [p.exitcode for p in pair] == [None, None], programs.said("two")
+        time.sleep(0.01)
+    pair[1].kill()
+    assert programs.end(pair[0]) not in (0, None)
+    assert not (programs.home / "two" / "result.json").exists()
+    pair = start_two(programs, 100)
+    assert [programs.end(p) for p in pair] == [0, 0], programs.said("two")
+    assert "continuing the run" in programs.said("two")
+    assert_close_runs(programs.home / "two", programs.run("single", config=SHORT))

@@ -160,7 +160,7 @@ def measure(
     environment = environment_of(
         row.dtype, settings.threads, settings.allocator, settings.device
     )
-    with ExitStack() as stack, _processors(settings.threads):
+    with ExitStack() as stack, processors(settings.threads):
         workers = {
             name: stack.enter_context(WorkerProcess(environment)) for name in names
         }
@@ -215,7 +215,7 @@ def _rounds(
 
 
 @contextmanager
-def _processors(count: int) -> Generator[None]:
+def processors(count: int) -> Generator[None]:
     """New processes get the first few processors of this one.
 
     XLA sizes its thread pool by them and has no other switch for it. Where the system

@@ -27,10 +27,12 @@ class WorkerError(RuntimeError):
 class WorkerProcess:
     """One worker; a context that ends its process."""
 
-    def __init__(self, environment: dict[str, str]) -> None:
+    def __init__(
+        self, environment: dict[str, str], module: str = "benchmarks.worker"
+    ) -> None:
         self.said = tempfile.TemporaryFile()  # noqa: SIM115 (closed by __exit__)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.worker"],
+            [sys.executable, "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.said,

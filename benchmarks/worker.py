@@ -105,13 +105,12 @@ def _status(field: str) -> int:
     raise RuntimeError(f"no {field} in /proc/self/status")
 
 
-def main() -> None:
-    """Answers requests until there are no more."""
+def serve(worker: Any) -> None:
+    """Answers requests, names of methods of `worker`, until there are no more."""
     # What a library prints must not get between the answers.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     requests = sys.stdin.buffer
-    worker = Worker()
     while True:
         try:
             method, arguments = pickle.load(requests)
@@ -126,4 +125,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve(Worker())

@@ -66,7 +66,8 @@ check: lint types test ## Lint, types and tests
 
 lock: $(locked) ## Write requirements.txt from pyproject.toml (ARGS=--upgrade: newest)
 	$(bin)/uv pip compile pyproject.toml --output-file requirements.txt --quiet \
-		--extra imdb --extra tfds --extra experiments --extra bench --extra dev \
+		--extra imdb --extra tfds --extra experiments --extra tensorboard \
+		--extra bench --extra dev \
 		--universal --python-version 3.11 --generate-hashes \
 		--no-config --no-header --no-emit-index-url --no-emit-find-links $(ARGS)
 

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 LOCK = (ROOT / "requirements.txt").read_text("utf-8")
 PYTHONS = ("3.11", "3.12", "3.13")
-LOCKED_EXTRAS = ("imdb", "tfds", "experiments", "bench", "dev")
+LOCKED_EXTRAS = ("imdb", "tfds", "experiments", "tensorboard", "bench", "dev")
 
 # Every module's imports lead only to the left.
 CHAIN = ("identities", "cell", "cells", "bptt", "layers", "model", "train")

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
 from lstm_jax.data import write_whole
@@ -145,6 +146,41 @@ def cost_curves(
     _save(figure, path)
 
 
+def run_curves(
+    path: Path, panels: Mapping[str, Mapping[str, tuple[Sequence[int], Any]]]
+) -> None:
+    """Draws what runs measured on their way, a panel a measure, a line a run.
+
+    Args:
+        path: the PNG to write.
+        panels: by measure and run, steps and values.
+    """
+    names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = _figure(4.6 * columns + 2.2, 3.4 * rows)
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, (measure, curves) in zip(grid, panels.items(), strict=False):
+        for name, (steps, values) in curves.items():
+            number = names.index(name)
+            axes.plot(
+                steps,
+                values,
+                **_style(number),
+                marker="o",
+                markersize=3,
+            )
+        axes.set_title(measure.replace("_", " "), loc="left", fontsize=10)
+        axes.set_xlabel("training step")
+        axes.grid(alpha=0.2)
+        _plain(axes)
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
+    keys = [Line2D([], [], **_style(number)) for number in range(len(names))]
+    figure.legend(keys, names, loc="outside right center", frameon=False)
+    _save(figure, path)
+
+
 def seed_curves(
     path: Path,
     title: str,
@@ -166,10 +202,7 @@ def seed_curves(
     figure = _figure(8.2, 4.4)
     axes = figure.subplots()
     for number, (name, rows) in enumerate(curves.items()):
-        style: dict[str, Any] = {
-            "color": OKABE_ITO[number % len(OKABE_ITO)],
-            "linestyle": ("-", "--", ":")[number // len(OKABE_ITO) % 3],
-        }
+        style = _style(number)
         seeds = sorted({row["seed"] for row in rows})
         steps = sorted({row["step"] for row in rows})
         values = np.full((len(seeds), len(steps)), np.nan)
@@ -529,6 +562,14 @@ def _figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def _style(number: int) -> dict[str, Any]:
+    """Colour and dashes of curve `number`, 24 of them told apart."""
+    return {
+        "color": OKABE_ITO[number % len(OKABE_ITO)],
+        "linestyle": ("-", "--", ":")[number // len(OKABE_ITO) % 3],
+    }
 
 
 def _plain(axes: Axes) -> None:

@@ -55,9 +55,13 @@ def drawn_like(like: Any, seed: int = 0, scale: float = 0.5) -> Any:
 def drawn_params(
     cell: lj.Cell, input_size: int = 3, hidden_size: int = 4, dtype: Any = jnp.float64
 ) -> Any:
-    """Parameters of which none is 0, 1 or orthogonal."""
+    """Parameters of which none is 0, 1 or orthogonal.
+
+    Biases are about 1: most rectified units are alive, and so have gradients.
+    """
     init = partial(cell.init, jax.random.key(0), input_size, hidden_size, dtype=dtype)
-    return drawn_like(jax.eval_shape(init))
+    params = drawn_like(jax.eval_shape(init))
+    return params._replace(b=params.b + 1)
 
 
 @cache

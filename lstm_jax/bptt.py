@@ -4,7 +4,8 @@ Forward, the equations of a cell are scanned over time. Backward, each step's
 ``cell.backward`` is scanned the other way; what it leaves behind, the gradients of
 the pre-activations, gives the gradients of weights and inputs as products over many
 steps at once, outside of that scan. Both directions go through time in chunks
-(`lstm_jax.chunks`), which bounds the memory of everything that is not kept.
+(`lstm_jax.chunks`), which bounds the memory of everything that is not kept. The scans
+of a cell that is linear in its state are parallel ones (`lstm_jax.linear`).
 
 The reverse needs, of every step, the state before and after it and whatever the cell
 keeps. How it gets them is the memory policy:
@@ -26,7 +27,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from lstm_jax import doors
+from lstm_jax import doors, linear, trees
 from lstm_jax.cell import Cell
 from lstm_jax.cells.lstm import LSTM, LSTMParams, LSTMState
 from lstm_jax.chunks import chunk_length, scan_chunks
@@ -195,15 +196,19 @@ def _scan_steps(
 ) -> tuple[Any, tuple[Any, Any]]:
     """The steps of a chunk from the state `entry`: the last state, and (new, kept)."""
     cell = settings.cell
+    u = _project(cell, params, inputs)
+    if cell.linear:
+        run = partial(linear.steps, cell, reverse=settings.reverse)
+        run = settings.checkpoint(run, "states")
+        return run(params, initial, entry, u, inputs.valid, inputs.carried)
 
     def step(state: Any, inputs: Any) -> tuple[Any, tuple[Any, Any]]:
         u, valid, carried = inputs
-        old = _select(carried, state, initial)
+        old = trees.select(carried, state, initial)
         new, kept = cell.step(params, old, u)
-        new = _select(valid, new, state)
+        new = trees.select(valid, new, state)
         return new, (new, kept)
 
-    u = _project(cell, params, inputs)
     return lax.scan(
         settings.checkpoint(step, "states"),
         entry,
@@ -213,7 +218,7 @@ def _scan_steps(
 
 
 def _project(cell: Cell, params: Any, inputs: Inputs) -> Any:
-    return cell.project(params, _masked(inputs.valid, inputs.x))
+    return cell.project(params, trees.masked(inputs.valid, inputs.x))
 
 
 def _forward(
@@ -225,7 +230,7 @@ def _forward(
         inputs, _ = chunk_inputs
         final, (new, kept) = _scan_steps(settings, params, initial, entry, inputs)
         saved = Saved(
-            entries=_lead(entry) if save else None,
+            entries=trees.lead(entry) if save else None,
             states=new if save and settings.memory != "recompute" else None,
             kept=kept if save and settings.memory == "store" else None,
         )
@@ -241,7 +246,7 @@ def _forward(
         reverse=settings.reverse,
     )
     ys = ys if saved.states is None else saved.states[0]
-    return _masked(inputs.valid, ys), final, saved
+    return trees.masked(inputs.valid, ys), final, saved
 
 
 def _chunk_length(settings: Settings, params: Any, inputs: Inputs) -> int:
@@ -261,12 +266,60 @@ def _recall(
     entry, new, kept = saved
     if settings.memory == "recompute":
         _, (new, kept) = _scan_steps(settings, params, initial, entry, inputs)
-    old = jax.tree.map(partial(_shift, reverse=settings.reverse), entry, new)
-    old = _select(inputs.carried, old, _broadcast_time(initial, old))
+    old = trees.shift(entry, new, reverse=settings.reverse)
+    old = trees.select(inputs.carried, old, trees.broadcast_time(initial, old))
     if settings.memory == "states":
         u = _project(cell, params, inputs)
         _, kept = jax.vmap(partial(cell.step, params))(old, u)
     return old, new, kept
+
+
+def _reverse_steps(
+    settings: Settings,
+    params: Any,
+    steps: tuple[Any, Any, Any],
+    inputs: Inputs,
+    dy: Array,
+    dstate: Any,
+    dinitial: Any,
+) -> tuple[tuple[Any, Any], Any]:
+    """The reverse of `_scan_steps`, from the gradient `dstate` of the last state.
+
+    Args:
+        settings: of the unrolling.
+        params: the parameters.
+        steps: what `_recall` gives.
+        inputs: of the chunk.
+        dy: the gradients of the outputs, 0 beyond a length.
+        dstate: the gradient of the state after the chunk, but for its output.
+        dinitial: the gradient of the initial state through resets so far; None
+            without resets.
+
+    Returns:
+        The gradients of the state before the chunk and, through resets, of the
+        initial state; and those of the pre-activations of all steps.
+    """
+    cell = settings.cell
+    if cell.linear:
+        run = partial(linear.reverse_steps, cell, reverse=settings.reverse)
+        return run(params, steps, inputs.valid, inputs.carried, dy, dstate, dinitial)
+
+    def step(carry: Any, step_inputs: Any) -> tuple[Any, Any]:
+        dstate, dinitial = carry
+        dy, (old, new, kept), valid, carried = step_inputs
+        dnew = trees.add_output(dstate, dy)
+        dold, dz = cell.backward(params, old, new, kept, trees.masked(valid, dnew))
+        if carried is not None:
+            dinitial = trees.add(dinitial, trees.masked(~carried, dold))
+            dold = trees.masked(carried, dold)
+        return (trees.select(valid, dold, dnew), dinitial), dz
+
+    return lax.scan(
+        step,
+        (dstate, dinitial),
+        (dy, steps, inputs.valid, inputs.carried),
+        reverse=not settings.reverse,
+    )
 
 
 def _backward(
@@ -283,25 +336,13 @@ def _backward(
         saved = Saved(entry, states, kept)
         old, new, kept = _recall(settings, params, initial, saved, inputs)
 
-        def step(carry: Any, step_inputs: Any) -> tuple[Any, Any]:
-            dstate, dinitial = carry
-            dy, old, new, kept, valid, carried = step_inputs
-            dnew = _add_output(dstate, dy)
-            dold, dz = cell.backward(params, old, new, kept, _masked(valid, dnew))
-            if carried is not None:
-                dinitial = _add(dinitial, _masked(~carried, dold))
-                dold = _masked(carried, dold)
-            return (_select(valid, dold, dnew), dinitial), dz
-
-        (dstate, dinitial), dz = lax.scan(
-            step,
-            (dstate, dinitial),
-            (_masked(inputs.valid, dy), old, new, kept, inputs.valid, inputs.carried),
-            reverse=not settings.reverse,
+        dy = trees.masked(inputs.valid, dy)
+        (dstate, dinitial), dz = _reverse_steps(
+            settings, params, (old, new, kept), inputs, dy, dstate, dinitial
         )
-        x = _masked(inputs.valid, inputs.x)
+        x = trees.masked(inputs.valid, inputs.x)
         more, dx = cell.gradients(params, x, old, new, kept, dz)
-        return (dstate, dinitial, _add(dparams, more)), dx
+        return (dstate, dinitial, trees.add(dparams, more)), dx
 
     no_resets = inputs.carried is None
     (dstate, dinitial, dparams), dxs = scan_chunks(
@@ -316,8 +357,8 @@ def _backward(
         _chunk_length(settings, params, inputs),
         reverse=not settings.reverse,
     )
-    dinitial = dstate if no_resets else _add(dstate, dinitial)
-    return _like(dparams, params), dinitial, Inputs(dxs, None, None)
+    dinitial = dstate if no_resets else trees.add(dstate, dinitial)
+    return trees.like(dparams, params), dinitial, Inputs(dxs, None, None)
 
 
 def _unroll_automatic(
@@ -377,7 +418,7 @@ def _step_rule_backward(cell: Cell, residuals: Any, dnew: Any) -> Any:
     params, x, state, new, kept = residuals
     dstate, dz = cell.backward(params, state, new, kept, dnew)
     dparams, dx = cell.gradients(params, x, state, new, kept, dz)
-    return _like(dparams, params), dstate, dx
+    return trees.like(dparams, params), dstate, dx
 
 
 _step_rule.defvjp(_step_rule_forward, _step_rule_backward)
@@ -406,53 +447,6 @@ def _within(lengths: Array, steps: int) -> Array:
     return times < lengths.astype(times.dtype)
 
 
-def _broadcast_time(tree: Any, like: Any) -> Any:
-    return jax.tree.map(lambda a, b: jnp.broadcast_to(a, b.shape), tree, like)
-
-
-def _select(mask: Array | None, chosen: Any, other: Any) -> Any:
-    """`chosen` where the mask over the leading axes is true, `other` elsewhere."""
-    if mask is None:
-        return chosen
-    return jax.tree.map(lambda a, b: jnp.where(_widen(mask, a), a, b), chosen, other)
-
-
-def _masked(mask: Array | None, tree: Any) -> Any:
-    """`tree` where the mask over the leading axes is true, 0 elsewhere."""
-    return _select(mask, tree, jax.tree.map(jnp.zeros_like, tree))
-
-
-def _widen(mask: Array, like: Array) -> Array:
-    return mask.reshape(*mask.shape, *(1,) * (like.ndim - mask.ndim))
-
-
-def _add(a: Any, b: Any) -> Any:
-    """The sum over fan-out, in the dtype of `a`."""
-    return jax.tree.map(lambda x, y: x + y.astype(x.dtype), a, b)
-
-
-def _add_output(dstate: Any, dy: Array) -> Any:
-    """The output is the state's first field: it goes to the next step and to y."""
-    first, *rest = dstate
-    return type(dstate)(first + dy, *rest)
-
-
-def _lead(tree: Any) -> Any:
-    return jax.tree.map(lambda a: a[None], tree)
-
-
-def _shift(entry: Array, new: Array, *, reverse: bool) -> Array:
-    """The values before each step, from the one before all and those after each."""
-    if reverse:
-        return jnp.concatenate([new[1:], entry[None]])
-    return jnp.concatenate([entry[None], new[:-1]])
-
-
 def _accumulator(parameter: Array) -> Array:
     """Zeros to sum gradients in: 16-bit parameters accumulate in float32."""
     return jnp.zeros_like(parameter, dtype=accumulator_dtype(parameter.dtype))
-
-
-def _like(gradients: Any, primals: Any) -> Any:
-    """Cotangents in the dtype of their primals."""
-    return jax.tree.map(lambda g, p: g.astype(p.dtype), gradients, primals)

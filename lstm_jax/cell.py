@@ -82,6 +82,10 @@ class Cell(NamedTuple):
             pre-activations (any pytree). No weight gradient is computed here.
         gradients: ``(params, x, state, new_state, kept, dz) -> (dparams, dx)``, for
             all steps of a stretch of time at once, summed over time and batch.
+        linear: whether ``step`` is linear in the state, element by element: every
+            number of the new state is ``a * h_prev + b`` of the same number of the
+            old one, with a and b of ``u`` alone. `lstm_jax.unroll` then takes all
+            steps at once; see `lstm_jax.linear`.
     """
 
     name: str
@@ -94,6 +98,7 @@ class Cell(NamedTuple):
     gradients: Callable[[Any, Array, Any, Any, Any, Any], tuple[Any, Array]] = (
         not_derived
     )
+    linear: bool = False
 
 
 def named(value: Array, quantity: str, equation: int) -> Array:
@@ -146,6 +151,7 @@ def gated(
     backward: Callable[..., tuple[Any, Array, Any]] = not_derived,
     elementwise: Callable[..., dict[str, Array]] = no_elementwise,
     sizes: Callable[[Any], dict[str, int]] = weight_sizes,
+    linear: bool = False,
 ) -> Cell:
     """A cell with one product ``u = x Wx + b`` and at most one ``v = h Wh`` a step.
 
@@ -170,6 +176,7 @@ def gated(
             runs for many steps at once, outside the sequential part, and the sum over
             time and batch is taken here.
         sizes: as in `Cell`; `block_sizes` where there is no Wh.
+        linear: as in `Cell`.
 
     Returns:
         The cell, with the weighted-input rule around its equations.
@@ -211,6 +218,7 @@ def gated(
         step=step,
         backward=not_derived if backward is not_derived else step_backward,
         gradients=not_derived if backward is not_derived else gradients,
+        linear=linear,
     )
 
 

@@ -2,7 +2,7 @@
 
 A mutant is a cell whose reverse differs in one expression, made by rewriting the
 syntax tree of a function. `mutants` goes through all functions behind a cell's
-`backward` and `gradients`, `engine_mutants` through the reverse in `lstm_jax.bptt`.
+`backward` and `gradients`, `engine_mutants` through the reverse of the engine.
 """
 
 import ast
@@ -18,7 +18,7 @@ import numpy as np
 from jax import Array
 from jax.test_util import check_grads
 
-from lstm_jax import bptt
+from lstm_jax import bptt, linear, trees
 from lstm_jax.cell import Cell
 from lstm_jax.gradcheck.step import Sizes, draw, forward_only
 
@@ -425,11 +425,16 @@ def _same(first: Any, second: Any) -> bool:
 
 # --- the mutants of the engine -----------------------------------------------------
 
-ENGINE = ("_recall", "_backward", "_add_output", "_shift")
+# The functions of the reverse, by module.
+ENGINE = {
+    bptt: ("_recall", "_reverse_steps", "_backward"),
+    trees: ("add_output", "shift"),
+    linear: ("reverse_steps",),
+}
 
 
 class EngineMutant(NamedTuple):
-    """A copy of `lstm_jax.bptt` with one expression of its reverse changed."""
+    """A copy of `lstm_jax.bptt` with one expression of the reverse changed."""
 
     module: types.ModuleType
     kind: str
@@ -443,24 +448,39 @@ class EngineMutant(NamedTuple):
 
 def engine_mutants() -> Iterator[EngineMutant]:
     """Backpropagation through time with a mistake: masks, the order of time, sums."""
-    text = inspect.getsource(bptt)
-    count = len(list(_engine_changes(ast.parse(text))))
-    for index in range(count):
-        tree = ast.parse(text)
-        function, node, kind, new = list(_engine_changes(tree))[index]
-        before, after = ast.unparse(node), ast.unparse(new)
-        _Replace(node, new).visit(tree)
-        module = types.ModuleType(f"bptt_mutant_{index}")
-        module.__file__ = bptt.__file__
-        code = compile(ast.fix_missing_locations(tree), bptt.__file__, "exec")
-        exec(code, vars(module))
-        where = f"bptt.py:{node.lineno} ({function})"
-        yield EngineMutant(module, kind, where, before, after)
+    for part, functions in ENGINE.items():
+        name = part.__name__.rpartition(".")[2]
+        count = len(list(_engine_changes(_parsed(part), functions)))
+        for index in range(count):
+            tree = _parsed(part)
+            function, node, kind, new = list(_engine_changes(tree, functions))[index]
+            before, after = ast.unparse(node), ast.unparse(new)
+            _Replace(node, new).visit(tree)
+            changed = _executed(part, tree)
+            engine = changed if part is bptt else _executed(bptt, _parsed(bptt))
+            if part is not bptt:
+                setattr(engine, name, changed)
+            where = f"{name}.py:{node.lineno} ({function})"
+            yield EngineMutant(engine, kind, where, before, after)
 
 
-def _engine_changes(tree: ast.Module) -> Iterator[tuple[str, ast.AST, str, ast.AST]]:
+def _parsed(module: types.ModuleType) -> ast.Module:
+    return ast.parse(inspect.getsource(module))
+
+
+def _executed(original: types.ModuleType, tree: ast.Module) -> types.ModuleType:
+    module = types.ModuleType(f"{original.__name__}_mutant")
+    module.__file__ = original.__file__
+    ast.fix_missing_locations(tree)
+    exec(compile(tree, str(original.__file__), "exec"), vars(module))
+    return module
+
+
+def _engine_changes(
+    tree: ast.Module, functions: tuple[str, ...]
+) -> Iterator[tuple[str, ast.AST, str, ast.AST]]:
     for function in tree.body:
-        if isinstance(function, ast.FunctionDef) and function.name in ENGINE:
+        if isinstance(function, ast.FunctionDef) and function.name in functions:
             for node in ast.walk(function):
                 for kind, new in _engine_change(node, function.name):
                     yield function.name, node, kind, new
@@ -469,13 +489,13 @@ def _engine_changes(tree: ast.Module) -> Iterator[tuple[str, ast.AST, str, ast.A
 def _engine_change(node: ast.AST, function: str) -> Iterator[tuple[str, ast.AST]]:
     if isinstance(node, ast.Call):
         name = _called(node)
-        if name in ("_masked", "_select"):
+        if name in ("masked", "select"):
             yield "mask ignored", node.args[1]
-        elif name in ("_add", "_add_output"):
+        elif name in ("add", "add_output"):
             yield "term dropped", node.args[0]
-            if name == "_add":
+            if name == "add":
                 yield "term dropped", node.args[1]
-        elif name == "concatenate" and function == "_shift":
+        elif name == "concatenate" and function == "shift":
             yield "off by one", _name("new")
     elif isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.Not, ast.Invert)):
         yield "time or mask reversed", node.operand

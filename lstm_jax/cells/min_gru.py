@@ -98,4 +98,5 @@ MIN_GRU = gated(
     equations=equations,
     backward=backward,
     sizes=sizes,
+    linear=True,
 )

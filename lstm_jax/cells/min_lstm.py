@@ -114,4 +114,5 @@ MIN_LSTM = gated(
     equations=equations,
     backward=backward,
     sizes=sizes,
+    linear=True,
 )

@@ -169,4 +169,5 @@ RG_LRU = Cell(
     step=step,
     backward=backward,
     gradients=gradients,
+    linear=True,
 )

@@ -18,7 +18,7 @@ import numpy as np
 from jax import Array
 from jax.test_util import check_grads
 
-from lstm_jax import bptt, linear, trees
+from lstm_jax import bptt, trees
 from lstm_jax.cell import Cell
 from lstm_jax.gradcheck.step import Sizes, draw, forward_only
 
@@ -429,7 +429,6 @@ def _same(first: Any, second: Any) -> bool:
 ENGINE = {
     bptt: ("_recall", "_reverse_steps", "_backward"),
     trees: ("add_output", "shift"),
-    linear: ("reverse_steps",),
 }
 
 

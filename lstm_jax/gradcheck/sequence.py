@@ -40,7 +40,11 @@ class Options(NamedTuple):
 
 @lru_cache(maxsize=64)
 def observed(cell: Cell) -> Cell:
-    """The cell with names for its new state, "c_t", and for what reaches it, "dc_t"."""
+    """The cell with names for its new state, "c_t", and for what reaches it, "dc_t".
+
+    It takes one step after another even if it is linear in its state, since names are
+    read step by step.
+    """
 
     def step(params: Any, state: Any, u: Any) -> tuple[Any, Any]:
         new, kept = cell.step(params, state, u)
@@ -49,7 +53,7 @@ def observed(cell: Cell) -> Cell:
     def backward(params: Any, state: Any, new: Any, kept: Any, dnew: Any) -> Any:
         return cell.backward(params, state, new, kept, _tagged(dnew, "d"))
 
-    return cell._replace(step=step, backward=backward)
+    return cell._replace(step=step, backward=backward, linear=False)
 
 
 def state_gradients(
@@ -80,7 +84,8 @@ def check_sequence(
     cell: Cell, sizes: Sizes, variant: str, memory: str, tolerances: Tolerances
 ) -> tuple[list[Row], float]:
     """The rows of a sequence, and the order of its remainder."""
-    forward, options = forward_only(cell), _options(sizes, variant)
+    forward = forward_only(cell)._replace(linear=False)
+    options = _options(sizes, variant)
     point = _point(forward, sizes, variant)
     oracles, dstates = _known(forward, sizes, variant)
     found = _manual(cell, options, memory, point)

@@ -8,6 +8,7 @@ import os
 import resource
 import shutil
 import signal
+import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -102,6 +103,24 @@ def run(tmp_path):
         return fit(opened, start(), **arguments | other)
 
     return run
+
+
+@pytest.fixture
+def stop_after(monkeypatch):
+    """Sends SIGTERM once after so many lines."""
+
+    def stop_after(lines):
+        append = Records.append
+
+        def interrupting(self, rows):
+            append(self, rows)
+            if len(read_metrics(self.folder)) == lines:
+                monkeypatch.setattr(Records, "append", append)
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        monkeypatch.setattr(Records, "append", interrupting)
+
+    return stop_after
 
 
 # --- steps ------------------------------------------------------------------------
@@ -283,28 +302,59 @@ def test_a_loss_that_is_not_finite_ends_training(run, tmp_path):
     assert [row["step"] for row in read_metrics(tmp_path)] == [1, 2]
 
 
+# --- TensorBoard ------------------------------------------------------------------
+
+
+def scalars(folder):
+    """What event files tell: (name, step, value), as TensorBoard shows them."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    found = []
+    for file in sorted(folder.iterdir()):
+        content, place = file.read_bytes(), 0
+        while place < len(content):
+            size = int.from_bytes(content[place : place + 8], "little")
+            event = Event.FromString(content[place + 12 : place + 12 + size])
+            place += size + 16
+            if event.session_log.status == event.session_log.START:
+                found = [row for row in found if row[1] < event.step]
+            found += [(v.tag, event.step, v.simple_value) for v in event.summary.value]
+    return found
+
+
+def test_event_files_say_what_the_lines_say(run, tmp_path, stop_after):
+    pytest.importorskip("tensorboardX")
+    options = Options(tensorboard=True, checkpoint_every=4)
+    stop_after(6)
+    run("begun", options=options)
+    run("begun", options=options)
+    rows = read_metrics(tmp_path / "begun")
+    expected = {
+        (f"{row['kind']}/{name}", row["step"], np.float32(value))
+        for row in rows
+        for name, value in row.items()
+        if name not in ("kind", "epoch", "step")
+    }
+    found = scalars(tmp_path / "begun" / "tensorboard")
+    assert len(found) == len(expected)
+    assert set(found) == expected
+
+
+def test_without_the_package_it_is_said_before_anything_is_done(
+    run, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(
+        ModuleNotFoundError, match=r"tensorboardX.*lstm_jax\[tensorboard"
+    ):
+        run("none", options=Options(tensorboard=True))
+    assert not (tmp_path / "none").exists()
+
+
 # --- resuming ---------------------------------------------------------------------
 
 
 OFTEN = Options(checkpoint_every=2)
-
-
-@pytest.fixture
-def stop_after(monkeypatch):
-    """Sends SIGTERM once after so many lines."""
-
-    def stop_after(lines):
-        append = Records.append
-
-        def interrupting(self, rows):
-            append(self, rows)
-            if len(read_metrics(self.folder)) == lines:
-                monkeypatch.setattr(Records, "append", append)
-                os.kill(os.getpid(), signal.SIGTERM)
-
-        monkeypatch.setattr(Records, "append", interrupting)
-
-    return stop_after
 
 
 @pytest.fixture

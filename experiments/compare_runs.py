@@ -1,0 +1,197 @@
+"""Any set of runs side by side: a table in Markdown, and a picture of their curves."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+import tyro
+from rich.console import Console
+
+from experiments.command import markdown
+from lstm_jax import plotting
+from lstm_jax.data import write_whole
+from lstm_jax.train import Records, launch, read_metrics
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What to compare.
+
+    Attributes:
+        runs: folders of runs, finished or not, and folders of such folders.
+        out: the table and the picture go there.
+    """
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    out: Path = Path("runs/compared")
+
+
+class RunRecord(NamedTuple):
+    """What a run's folder tells.
+
+    Attributes:
+        name: the folder's, told apart from all others.
+        config: what the run follows from.
+        evaluations: the rows of metrics.jsonl that measure.
+        result: what result.json says; empty before the end.
+    """
+
+    name: str
+    config: dict[str, Any]
+    evaluations: list[dict[str, Any]]
+    result: dict[str, Any]
+
+    @property
+    def state(self) -> str:
+        """Whether it came to its end."""
+        if not self.result:
+            return "unfinished"
+        return self.result.get("interrupted") or "finished"
+
+
+def read_runs(folders: Sequence[Path]) -> list[RunRecord]:
+    """The runs in these folders, and in folders inside of them.
+
+    Raises:
+        FileNotFoundError: there is none in one of them.
+    """
+    found = []
+    for folder in folders:
+        inside = sorted(file.parent for file in folder.rglob("metrics.jsonl"))
+        if not inside:
+            raise FileNotFoundError(f"{folder}: there is no run here")
+        found += inside
+    found = list(dict.fromkeys(path.resolve() for path in found))
+    shared = _shared_parts(found)
+    return [_read(path, "/".join(path.parts[shared:])) for path in found]
+
+
+def _shared_parts(folders: Sequence[Path]) -> int:
+    """How many parts of their paths all folders have in common, the last kept."""
+    parents = [folder.parent.parts for folder in folders]
+    columns = zip(*parents, strict=False)
+    same = [len(set(column)) == 1 for column in columns]
+    return (*same, False).index(False)
+
+
+def _read(folder: Path, name: str) -> RunRecord:
+    records = Records(folder)
+    rows = [row for row in read_metrics(folder) if row["kind"] == "evaluation"]
+    config, result = records.read("config") or {}, records.read("result") or {}
+    return RunRecord(name, config, rows, result)
+
+
+# --- the table --------------------------------------------------------------------
+
+
+def measures_of(runs: Sequence[RunRecord]) -> list[str]:
+    """The names of all measures, in the order they come in."""
+    names = dict.fromkeys(
+        name for run in runs for row in run.evaluations for name in row
+    )
+    return [name for name in names if name not in ("kind", "epoch", "step", "seed")]
+
+
+def table(runs: Sequence[RunRecord]) -> str:
+    """A row for each run: where its config differs, its measures, its cost.
+
+    A measure is that of result.json, or else of the last evaluation.
+    """
+    measures = measures_of(runs)
+    fields = [
+        field
+        for field in dict.fromkeys(field for run in runs for field in run.config)
+        if field != "steps"
+        and len({json.dumps(run.config.get(field)) for run in runs}) > 1
+    ]
+    head = ("run", *fields, *measures, "steps", "time", "state")
+    rows = [
+        (
+            run.name,
+            *(_setting(run.config.get(field)) for field in fields),
+            *(_measure(run, name) for name in measures),
+            str(run.result.get("steps", _last_step(run))),
+            f"{run.result['seconds']:.0f} s" if "seconds" in run.result else "",
+            run.state,
+        )
+        for run in runs
+    ]
+    return markdown([name.replace("_", " ") for name in head], rows)
+
+
+def _setting(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _measure(run: RunRecord, name: str) -> str:
+    """The value; the mean ± standard deviation where there are several seeds."""
+    value = run.result.get(name)
+    if isinstance(value, dict):
+        mean, spread = value["mean"], value["std"]
+    else:
+        last = [row for row in run.evaluations if row["step"] == _last_step(run)]
+        found = [value] if value is not None else [row.get(name) for row in last]
+        values = [v for v in found if v is not None]
+        mean = float(np.mean(values)) if values else None
+        spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    if mean is None:
+        return ""
+    return f"{mean:.4f}" if spread is None else f"{mean:.4f} ± {spread:.4f}"
+
+
+def _last_step(run: RunRecord) -> int:
+    return max((row["step"] for row in run.evaluations), default=0)
+
+
+# --- the picture ------------------------------------------------------------------
+
+
+def curves(
+    runs: Sequence[RunRecord], measure: str
+) -> dict[str, tuple[list[int], list[float]]]:
+    """For each run that has the measure: steps, and the mean over seeds at each."""
+    found = {}
+    for run in runs:
+        values: dict[int, list[float]] = {}
+        for row in run.evaluations:
+            if row.get(measure) is not None:
+                values.setdefault(row["step"], []).append(row[measure])
+        if values:
+            steps = sorted(values)
+            found[run.name] = steps, [float(np.mean(values[step])) for step in steps]
+    return found
+
+
+def compare(given: Arguments) -> None:
+    """Prints the table, and writes it and the picture."""
+    runs = read_runs(given.runs)
+    text = table(runs)
+    print(text, end="")
+    write_whole(given.out / "table.md", text.encode())
+    panels = {name: curves(runs, name) for name in measures_of(runs)}
+    if panels:
+        plotting.run_curves(given.out / "curves.png", panels)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    given = tyro.cli(
+        Arguments,
+        args=arguments,
+        prog="python -m experiments.compare_runs",
+        description=__doc__,
+    )
+
+    def command(console: Console) -> None:
+        compare(given)
+        console.print(f"see {given.out}", highlight=False)
+
+    return launch(command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""Runs side by side: what the table says of finished, interrupted, unfinished ones."""
+
+import json
+
+import pytest
+
+from experiments import compare_runs
+
+
+def write(folder, config, rows, result=None):
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    lines = [json.dumps({"kind": "evaluation", **row}) + "\n" for row in rows]
+    (folder / "metrics.jsonl").write_text(
+        '{"kind": "step", "loss": 1}\n' + "".join(lines)
+    )
+    if result:
+        (folder / "result.json").write_text(json.dumps(result))
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Three runs: one finished, one of two seeds and interrupted, one killed."""
+    rows = [{"step": 10, "accuracy": 0.5}, {"step": 20, "accuracy": 0.75}]
+    done = {"accuracy": 0.75, "steps": 20, "seconds": 3.4, "interrupted": None}
+    write(tmp_path / "a" / "one", {"seed": 0, "size": 4}, rows, done)
+    seeds = [
+        {"step": 10, "seed": seed, "loss": loss} for seed, loss in ((0, 1.0), (1, 3.0))
+    ]
+    stopped = {"steps": 10, "seconds": 1.0, "interrupted": "SIGINT"}
+    write(tmp_path / "b" / "one", {"seed": 0, "size": [4, 5]}, seeds, stopped)
+    write(tmp_path / "b" / "two", {"seed": 0}, rows[:1])
+    return tmp_path
+
+
+def test_the_table(runs, capsys):
+    out = runs / "out"
+    given = [str(runs / "a"), str(runs / "b"), str(runs / "b" / "two")]
+    assert compare_runs.main([*given, "--out", str(out)]) == 0
+    text = (out / "table.md").read_text()
+    assert capsys.readouterr().out == text
+    head, _, *rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()
+    ]
+    assert head == ["run", "size", "accuracy", "loss", "steps", "time", "state"]
+    assert rows == [
+        ["a/one", "4", "0.7500", "", "20", "3 s", "finished"],
+        ["b/one", "4 5", "", "2.0000 ± 1.4142", "10", "1 s", "SIGINT"],
+        ["b/two", "None", "0.5000", "", "10", "", "unfinished"],
+    ]
+    assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_curves_are_means_over_seeds(runs):
+    found = compare_runs.read_runs([runs])
+    assert compare_runs.curves(found, "loss") == {"b/one": ([10], [2.0])}
+    assert compare_runs.curves(found, "accuracy") == {
+        "a/one": ([10, 20], [0.5, 0.75]),
+        "b/two": ([10], [0.5]),
+    }
+
+
+def test_a_single_run_has_its_folders_name(runs):
+    (found,) = compare_runs.read_runs([runs / "a" / "one"])
+    assert found.name == "one"
+
+
+def test_a_folder_without_runs(runs, capsys):
+    (runs / "empty").mkdir()
+    assert compare_runs.main([str(runs / "a"), str(runs / "empty")]) == 1
+    assert "empty: there is no run here" in capsys.readouterr().err

@@ -27,7 +27,9 @@ class EventFiles:
 
     def __init__(self, folder: Path, step: int) -> None:
         writer = require_writer().SummaryWriter
-        self._writer = writer(str(folder), purge_step=step + 1)
+        # The name of a file is of its second alone, and a run may have two lives in one.
+        suffix = f".after-{step}"
+        self._writer = writer(str(folder), purge_step=step + 1, filename_suffix=suffix)
 
     def append(self, rows: Sequence[dict[str, Any]]) -> None:
         """Adds the numbers of some lines, under ``KIND/NAME``."""

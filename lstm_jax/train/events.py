@@ -1,5 +1,6 @@
 """Event files for TensorBoard, through the optional package tensorboardX."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,17 +20,16 @@ def require_writer() -> Any:
 class EventFiles:
     """Writes the lines of metrics.jsonl as event files too: a number, a curve.
 
+    What was in their folder before goes: a run that continues writes all its lines
+    again, since a kill may have taken some that were not on the disk yet.
+
     Args:
         folder: where the files go.
-        step: the last step of an earlier life of the run; TensorBoard leaves out what
-            that one wrote of later ones.
     """
 
-    def __init__(self, folder: Path, step: int) -> None:
-        writer = require_writer().SummaryWriter
-        # The name of a file is of its second alone, and a run may have two lives in one.
-        suffix = f".after-{step}"
-        self._writer = writer(str(folder), purge_step=step + 1, filename_suffix=suffix)
+    def __init__(self, folder: Path) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        self._writer = require_writer().SummaryWriter(str(folder), flush_secs=10)
 
     def append(self, rows: Sequence[dict[str, Any]]) -> None:
         """Adds the numbers of some lines, under ``KIND/NAME``."""
@@ -37,7 +37,6 @@ class EventFiles:
             for name, value in row.items():
                 if name not in ("kind", "step", "epoch"):
                     self._writer.add_scalar(f"{row['kind']}/{name}", value, row["step"])
-        self._writer.flush()
 
     def close(self) -> None:
         """Ends the files."""

@@ -16,7 +16,7 @@ from rich.console import Console
 from lstm_jax.train.checkpoints import Checkpoints
 from lstm_jax.train.devices import is_first, wait_for_all
 from lstm_jax.train.events import EventFiles, require_writer
-from lstm_jax.train.records import Records, environment
+from lstm_jax.train.records import Records, environment, read_metrics
 from lstm_jax.train.steps import TrainState
 
 KEPT = 2
@@ -157,13 +157,13 @@ class Run:
         self._start = time.perf_counter() - found.progress.seconds
         self.records.cut(found.progress.metrics)
         self._take_back_best(found)
-        step = found.progress.step
         if self.options.tensorboard and is_first():
-            self._events = EventFiles(self.folder / "tensorboard", step)
+            self._events = EventFiles(self.folder / "tensorboard")
+            self._events.append(read_metrics(self.folder))
         if found is not start:
             self._console.print(
-                f"continuing the run in {self.folder} after step {step}; "
-                "--no-resume starts anew",
+                f"continuing the run in {self.folder} after step "
+                f"{found.progress.step}; --no-resume starts anew",
                 highlight=False,
             )
         return found

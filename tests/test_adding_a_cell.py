@@ -75,7 +75,8 @@ def test_nothing_outside_the_folder_of_cells_changes(tmp_path):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     equations = re.sub("(?m)^", "    ", _guide_blocks("text")[0])
-    docstring = f'"""The UGRNN of Collins et al. (2017)::\n\n{equations}\n"""\n\n'
+    source = "Source: Collins et al. (2017)"
+    docstring = f'"""The UGRNN.\n\n{source}::\n\n{equations}\n"""\n\n'
     cells = tmp_path / "lstm_jax" / "cells"
     (cells / "ugrnn.py").write_text(docstring + _guide_code(), encoding="utf-8")
     table = (cells / "__init__.py").read_text(encoding="utf-8")

@@ -5,6 +5,8 @@ from lstm_jax.bptt import lstm_step, step, unroll
 from lstm_jax.cell import Cell, gated, named
 from lstm_jax.cells import CELLS, LSTM, LSTMParams, LSTMState
 from lstm_jax.gradcheck import check_gradients, check_vjp
+from lstm_jax.precision import mixed_precision
+from lstm_jax.zoneout import Zoneout
 
 __all__ = [
     "CELLS",
@@ -12,12 +14,14 @@ __all__ = [
     "Cell",
     "LSTMParams",
     "LSTMState",
+    "Zoneout",
     "check_gradients",
     "check_vjp",
     "gated",
     "graph",
     "identities",
     "lstm_step",
+    "mixed_precision",
     "named",
     "step",
     "unroll",

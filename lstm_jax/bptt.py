@@ -34,6 +34,7 @@ from lstm_jax.chunks import chunk_length, scan_chunks
 from lstm_jax.identities import accumulator_dtype
 from lstm_jax.meshes import leading_spec, on_mesh
 from lstm_jax.reverse_only import reverse_only
+from lstm_jax.zoneout import Zoneout, check_zoneout, draw_masks, zoned
 
 GRADIENTS = ("manual", "automatic")
 MEMORIES = ("store", "states", "recompute")
@@ -48,8 +49,10 @@ def unroll(
     gradient: str = "manual",
     lengths: ArrayLike | Sequence[int] | None = None,
     resets: ArrayLike | None = None,
+    reset_state: Any = None,
     reverse: bool = False,
     memory: str = "store",
+    zoneout: Zoneout | None = None,
 ) -> tuple[Array, Any]:
     """Runs a cell over sequences: ``state_t = step(state_{t-1}, x_t)``.
 
@@ -69,13 +72,17 @@ def unroll(
             of 0; nothing of `xs` there, NaN included, reaches a value or a gradient.
             Under `jit` the range cannot be checked: more than T counts as T, less
             than 0 as 0.
-        resets: booleans (T, *batch); where true, the state is the initial state
-            again before the step.
+        resets: booleans (T, *batch); where true, the state is `reset_state` before
+            the step.
+        reset_state: what resets return to, like `state`; None for `state`. A sequence
+            that comes in pieces has another initial state in each, and this in all.
         reverse: runs from the last step to the first. Outputs stay at their inputs'
             places, and the final state is the one after step 0.
         memory: what the manual gradient keeps of the forward: "store" (fastest),
             "states" or "recompute" (leanest); see the module's text. Automatic
             gradients apply `jax.checkpoint` to the same end.
+        zoneout: units that keep their old state at random, or in expectation; see
+            `lstm_jax.Zoneout`. None for none.
 
     Returns:
         The outputs (T, *batch, H), and the final state, with the fields of `state`.
@@ -96,15 +103,27 @@ def unroll(
     state = doors.check_state(cell, params, state, batch_shape)
     lengths = doors.check_lengths(lengths, xs.shape[0], batch_shape)
     resets = doors.check_resets(resets, xs.shape[:-1])
+    if reset_state is None:
+        reset_state = state
+    elif resets is None:
+        raise ValueError("reset_state is given, but no resets")
+    reset_state = doors.check_state(cell, params, reset_state, batch_shape)
+    if zoneout is not None:
+        check_zoneout(zoneout, state)
 
     if xs.shape[0] == 0:
         return state[0][None][:0], state
+    x = xs
+    if zoneout is not None:
+        x = xs, draw_masks(zoneout, xs.shape[0], state)
+        cell = zoned(cell, tuple(sorted(zoneout.rates.items())))
     inputs = Inputs(
-        x=xs,
+        x=x,
         valid=None if lengths is None else _within(lengths, xs.shape[0]),
         carried=None if resets is None else ~resets,
     )
-    return _unroll(Settings(cell, gradient, reverse, memory), params, state, inputs)
+    starts = Starts(state, None if resets is None else reset_state)
+    return _unroll(Settings(cell, gradient, reverse, memory), params, starts, inputs)
 
 
 def step(
@@ -158,20 +177,37 @@ class Settings(NamedTuple):
         return jax.checkpoint(function, prevent_cse=False)
 
 
+class Starts(NamedTuple):
+    """The states that steps start from.
+
+    Attributes:
+        state: that of the first step.
+        reset: that of a step at which the state is reset; None without resets.
+    """
+
+    state: Any
+    reset: Any
+
+
 class Inputs(NamedTuple):
     """What a step gets from outside, each field time-major.
 
     Attributes:
-        x: the input, (T, *batch, D).
+        x: the input, (T, *batch, D), or all that the cell's `project` takes.
         valid: whether the step is within its sequence's length, (T, *batch); None
             where all are.
-        carried: whether the state comes from the step before, (T, *batch), or is the
-            initial state again; None where all do.
+        carried: whether the state comes from the step before, (T, *batch), or is
+            `Starts.reset`; None where all do.
     """
 
-    x: Array
+    x: Any
     valid: Array | None
     carried: Array | None
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        return jax.tree.leaves(self.x)[0].shape[0]
 
 
 class Saved(NamedTuple):
@@ -192,7 +228,7 @@ class Saved(NamedTuple):
 
 
 def _scan_steps(
-    settings: Settings, params: Any, initial: Any, entry: Any, inputs: Inputs
+    settings: Settings, params: Any, reset: Any, entry: Any, inputs: Inputs
 ) -> tuple[Any, tuple[Any, Any]]:
     """The steps of a chunk from the state `entry`: the last state, and (new, kept)."""
     cell = settings.cell
@@ -200,11 +236,11 @@ def _scan_steps(
     if cell.linear:
         run = partial(linear.steps, cell, reverse=settings.reverse)
         run = settings.checkpoint(run, "states")
-        return run(params, initial, entry, u, inputs.valid, inputs.carried)
+        return run(params, reset, entry, u, inputs.valid, inputs.carried)
 
     def step(state: Any, inputs: Any) -> tuple[Any, tuple[Any, Any]]:
         u, valid, carried = inputs
-        old = trees.select(carried, state, initial)
+        old = trees.select(carried, state, reset)
         new, kept = cell.step(params, old, u)
         new = trees.select(valid, new, state)
         return new, (new, kept)
@@ -222,13 +258,13 @@ def _project(cell: Cell, params: Any, inputs: Inputs) -> Any:
 
 
 def _forward(
-    settings: Settings, params: Any, initial: Any, inputs: Inputs, save: bool = False
+    settings: Settings, params: Any, starts: Starts, inputs: Inputs, save: bool = False
 ) -> tuple[Array, Any, Saved]:
     """Outputs, final state, and, where `save` is true, what the reverse needs."""
 
     def chunk(entry: Any, chunk_inputs: Any) -> tuple[Any, Any]:
         inputs, _ = chunk_inputs
-        final, (new, kept) = _scan_steps(settings, params, initial, entry, inputs)
+        final, (new, kept) = _scan_steps(settings, params, starts.reset, entry, inputs)
         saved = Saved(
             entries=trees.lead(entry) if save else None,
             states=new if save and settings.memory != "recompute" else None,
@@ -239,7 +275,7 @@ def _forward(
 
     final, (ys, saved) = scan_chunks(
         settings.checkpoint(chunk, "recompute"),
-        initial,
+        starts.state,
         inputs,
         None,
         _chunk_length(settings, params, inputs),
@@ -250,24 +286,25 @@ def _forward(
 
 
 def _chunk_length(settings: Settings, params: Any, inputs: Inputs) -> int:
-    u = jax.eval_shape(settings.cell.project, params, inputs.x[0])
+    x = jax.tree.map(lambda a: a[0], inputs.x)
+    u = jax.eval_shape(settings.cell.project, params, x)
     step_bytes = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(u))
-    return chunk_length(inputs.x.shape[0], step_bytes, settings.memory)
+    return chunk_length(inputs.steps, step_bytes, settings.memory)
 
 
 # --- its reverse ------------------------------------------------------------------
 
 
 def _recall(
-    settings: Settings, params: Any, initial: Any, saved: Saved, inputs: Inputs
+    settings: Settings, params: Any, reset: Any, saved: Saved, inputs: Inputs
 ) -> tuple[Any, Any, Any]:
     """Of all steps of a chunk: the states before and after, and what the cell keeps."""
     cell = settings.cell
     entry, new, kept = saved
     if settings.memory == "recompute":
-        _, (new, kept) = _scan_steps(settings, params, initial, entry, inputs)
+        _, (new, kept) = _scan_steps(settings, params, reset, entry, inputs)
     old = trees.shift(entry, new, reverse=settings.reverse)
-    old = trees.select(inputs.carried, old, trees.broadcast_time(initial, old))
+    old = trees.select_time(inputs.carried, old, reset)
     if settings.memory == "states":
         u = _project(cell, params, inputs)
         _, kept = jax.vmap(partial(cell.step, params))(old, u)
@@ -281,7 +318,7 @@ def _reverse_steps(
     inputs: Inputs,
     dy: Array,
     dstate: Any,
-    dinitial: Any,
+    dreset: Any,
 ) -> tuple[tuple[Any, Any], Any]:
     """The reverse of `_scan_steps`, from the gradient `dstate` of the last state.
 
@@ -292,31 +329,31 @@ def _reverse_steps(
         inputs: of the chunk.
         dy: the gradients of the outputs, 0 beyond a length.
         dstate: the gradient of the state after the chunk, but for its output.
-        dinitial: the gradient of the initial state through resets so far; None
-            without resets.
+        dreset: the gradient of the state that resets return to, so far; None without
+            resets.
 
     Returns:
-        The gradients of the state before the chunk and, through resets, of the
-        initial state; and those of the pre-activations of all steps.
+        The gradients of the state before the chunk and of the one that resets return
+        to; and those of the pre-activations of all steps.
     """
     cell = settings.cell
     if cell.linear:
         run = partial(linear.reverse_steps, cell, reverse=settings.reverse)
-        return run(params, steps, inputs.valid, inputs.carried, dy, dstate, dinitial)
+        return run(params, steps, inputs.valid, inputs.carried, dy, dstate, dreset)
 
     def step(carry: Any, step_inputs: Any) -> tuple[Any, Any]:
-        dstate, dinitial = carry
+        dstate, dreset = carry
         dy, (old, new, kept), valid, carried = step_inputs
         dnew = trees.add_output(dstate, dy)
         dold, dz = cell.backward(params, old, new, kept, trees.masked(valid, dnew))
         if carried is not None:
-            dinitial = trees.add(dinitial, trees.masked(~carried, dold))
+            dreset = trees.add(dreset, trees.masked(~carried, dold))
             dold = trees.masked(carried, dold)
-        return (trees.select(valid, dold, dnew), dinitial), dz
+        return (trees.select(valid, dold, dnew), dreset), dz
 
     return lax.scan(
         step,
-        (dstate, dinitial),
+        (dstate, dreset),
         (dy, steps, inputs.valid, inputs.carried),
         reverse=not settings.reverse,
     )
@@ -324,32 +361,31 @@ def _reverse_steps(
 
 def _backward(
     settings: Settings, residuals: Any, cotangents: Any
-) -> tuple[Any, Any, Inputs]:
-    """The gradients of parameters, initial state and inputs."""
+) -> tuple[Any, Starts, Inputs]:
+    """The gradients of parameters, first states and inputs."""
     cell = settings.cell
-    params, initial, inputs, saved = residuals
+    params, starts, inputs, saved = residuals
     dys, dfinal = cotangents
 
-    def chunk(carry: Any, chunk_inputs: Any) -> tuple[Any, Array]:
-        dstate, dinitial, dparams = carry
+    def chunk(carry: Any, chunk_inputs: Any) -> tuple[Any, Any]:
+        dstate, dreset, dparams = carry
         (dy, states, kept, inputs), entry = chunk_inputs
         saved = Saved(entry, states, kept)
-        old, new, kept = _recall(settings, params, initial, saved, inputs)
+        old, new, kept = _recall(settings, params, starts.reset, saved, inputs)
 
         dy = trees.masked(inputs.valid, dy)
-        (dstate, dinitial), dz = _reverse_steps(
-            settings, params, (old, new, kept), inputs, dy, dstate, dinitial
+        (dstate, dreset), dz = _reverse_steps(
+            settings, params, (old, new, kept), inputs, dy, dstate, dreset
         )
         x = trees.masked(inputs.valid, inputs.x)
         more, dx = cell.gradients(params, x, old, new, kept, dz)
-        return (dstate, dinitial, trees.add(dparams, more)), dx
+        return (dstate, dreset, trees.add(dparams, more)), dx
 
-    no_resets = inputs.carried is None
-    (dstate, dinitial, dparams), dxs = scan_chunks(
+    (dstate, dreset, dparams), dxs = scan_chunks(
         chunk,
         (
             dfinal,
-            None if no_resets else jax.tree.map(jnp.zeros_like, initial),
+            jax.tree.map(jnp.zeros_like, starts.reset),
             jax.tree.map(_accumulator, params),
         ),
         (dys, saved.states, saved.kept, inputs),
@@ -357,14 +393,14 @@ def _backward(
         _chunk_length(settings, params, inputs),
         reverse=not settings.reverse,
     )
-    dinitial = dstate if no_resets else trees.add(dstate, dinitial)
-    return trees.like(dparams, params), dinitial, Inputs(dxs, None, None)
+    dstarts = Starts(dstate, dreset)
+    return trees.like(dparams, params), dstarts, Inputs(dxs, None, None)
 
 
 def _unroll_automatic(
-    settings: Settings, params: Any, initial: Any, inputs: Inputs
+    settings: Settings, params: Any, starts: Starts, inputs: Inputs
 ) -> tuple[Array, Any]:
-    ys, final, _ = _forward(settings, params, initial, inputs)
+    ys, final, _ = _forward(settings, params, starts, inputs)
     return ys, final
 
 
@@ -372,10 +408,10 @@ _unroll_rule = jax.custom_vjp(_unroll_automatic, nondiff_argnums=(0,))
 
 
 def _unroll_rule_forward(
-    settings: Settings, params: Any, initial: Any, inputs: Inputs
+    settings: Settings, params: Any, starts: Starts, inputs: Inputs
 ) -> tuple[tuple[Array, Any], Any]:
-    ys, final, saved = _forward(settings, params, initial, inputs, save=True)
-    return (ys, final), (params, initial, inputs, saved)
+    ys, final, saved = _forward(settings, params, starts, inputs, save=True)
+    return (ys, final), (params, starts, inputs, saved)
 
 
 _unroll_rule.defvjp(_unroll_rule_forward, _backward)
@@ -383,19 +419,20 @@ _unroll_rule.defvjp(_unroll_rule_forward, _backward)
 
 @partial(jax.jit, static_argnums=0)
 def _unroll(
-    settings: Settings, params: Any, initial: Any, inputs: Inputs
+    settings: Settings, params: Any, starts: Starts, inputs: Inputs
 ) -> tuple[Array, Any]:
     run = _unroll_automatic
     if settings.gradient == "manual":
         run = _unroll_rule
-        params, initial, x = reverse_only((params, initial, inputs.x))
+        params, starts, x = reverse_only((params, starts, inputs.x))
         inputs = inputs._replace(x=x)
 
     def out_specs() -> Any:
-        batch = leading_spec(inputs.x, 1, -1)
-        return leading_spec(inputs.x, 0, -1), jax.tree.map(lambda _: batch, initial)
+        x, *_ = jax.tree.leaves(inputs.x)
+        batch = leading_spec(x, 1, -1)
+        return leading_spec(x, 0, -1), jax.tree.map(lambda _: batch, starts.state)
 
-    return on_mesh(partial(run, settings), (params, initial, inputs), out_specs)
+    return on_mesh(partial(run, settings), (params, starts, inputs), out_specs)
 
 
 # --- one step ---------------------------------------------------------------------

@@ -57,7 +57,7 @@ def linear_recurrence(a: Any, b: Any, entry: Any, *, reverse: bool) -> Any:
 def steps(
     cell: Cell,
     params: Any,
-    initial: Any,
+    reset: Any,
     entry: Any,
     u: Any,
     valid: Array | None,
@@ -70,7 +70,7 @@ def steps(
     Args:
         cell: a cell that is linear in its state.
         params: its parameters.
-        initial: the state that a reset returns to.
+        reset: the state that resets return to; None without resets.
         entry: the state before the first of these steps.
         u: what the cell projects of their inputs, with time as its leading axis.
         valid: as in `lstm_jax.bptt.Inputs`.
@@ -86,13 +86,13 @@ def steps(
     every = jax.vmap(partial(cell.step, params))
     b, a = jax.jvp(lambda old: every(old, u)[0], (zeros,), (ones,))
     if carried is not None:
-        fresh = jax.tree.map(lambda a, b, h: a * h + b, a, b, initial)
+        fresh = jax.tree.map(lambda a, b, h: a * h + b, a, b, reset)
         a, b = trees.masked(carried, a), trees.select(carried, b, fresh)
     a, b = trees.select(valid, a, ones), trees.masked(valid, b)
     new = linear_recurrence(a, b, entry, reverse=reverse)
 
     old = trees.shift(entry, new, reverse=reverse)
-    old = trees.select(carried, old, trees.broadcast_time(initial, old))
+    old = trees.select_time(carried, old, reset)
     _, kept = every(old, u)
     return trees.last(new, reverse=reverse), (new, kept)
 
@@ -105,7 +105,7 @@ def reverse_steps(
     carried: Array | None,
     dy: Array,
     dstate: Any,
-    dinitial: Any,
+    dreset: Any,
     *,
     reverse: bool,
 ) -> tuple[tuple[Any, Any], Any]:
@@ -119,13 +119,13 @@ def reverse_steps(
         carried: as in `steps`.
         dy: the gradients of the outputs, 0 where not valid.
         dstate: the gradient of the state after these steps, but for its output.
-        dinitial: the gradient of the initial state through later resets; None
-            without resets.
+        dreset: the gradient of the state that resets return to, from later steps;
+            None without resets.
         reverse: as in `steps`: of the forward, so that this goes the other way.
 
     Returns:
-        The gradients of the state before the first step and, through resets, of the
-        initial state; and those of the pre-activations of all steps.
+        The gradients of the state before the first step and of the one that resets
+        return to; and those of the pre-activations of all steps.
     """
     every = jax.vmap(partial(cell.backward, params))
     _, new, _ = steps
@@ -142,6 +142,6 @@ def reverse_steps(
     if carried is not None:
         through = trees.masked(~carried, dold)
         through = jax.tree.map(lambda d: jnp.sum(d, axis=0), through)
-        dinitial = trees.add(dinitial, through)
+        dreset = trees.add(dreset, through)
     first = [trees.last(of, reverse=not reverse) for of in (a, dnew)]
-    return (jax.tree.map(jnp.multiply, *first), dinitial), dz
+    return (jax.tree.map(jnp.multiply, *first), dreset), dz

@@ -11,6 +11,7 @@ over reverse mode is well: once differentiated, a value is no longer marked.
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
@@ -25,9 +26,14 @@ def reverse_only(tree: Any) -> Any:
     """`tree` itself; forward-mode differentiation of it raises a TypeError.
 
     Args:
-        tree: a pytree of arrays of floating dtypes.
+        tree: a pytree of arrays; those that are not floating have no derivative and
+            are left alone.
     """
-    return jax.tree.map(_marker_p.bind, tree)
+
+    def mark(a: Any) -> Any:
+        return _marker_p.bind(a) if jnp.issubdtype(a.dtype, jnp.floating) else a
+
+    return jax.tree.map(mark, tree)
 
 
 def _refuse(*_: Any, **__: Any) -> Any:

@@ -19,9 +19,12 @@ def masked(mask: Array | None, tree: Any) -> Any:
     return select(mask, tree, jax.tree.map(jnp.zeros_like, tree))
 
 
-def broadcast_time(tree: Any, like: Any) -> Any:
-    """`tree` for every step of `like`, whose leading axis is time."""
-    return jax.tree.map(lambda a, b: jnp.broadcast_to(a, b.shape), tree, like)
+def select_time(mask: Array | None, chosen: Any, other: Any) -> Any:
+    """`select` of all steps, where `other` is the same in all."""
+    if mask is None:
+        return chosen
+    every = jax.tree.map(lambda a, b: jnp.broadcast_to(a, b.shape), other, chosen)
+    return select(mask, chosen, every)
 
 
 def shift(entry: Any, new: Any, *, reverse: bool) -> Any:

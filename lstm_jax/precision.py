@@ -1,0 +1,118 @@
+"""Mixed precision: matrix products of 16 bits, everything else of 32.
+
+Source: Micikevicius et al. (2018), "Mixed precision training", section 3: master
+parameters, sums and what is elementwise stay in float32. What loses little from 16
+bits, and gains most, are the operands of matrix products.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.extend.core import Literal, jaxprs_in_params
+from jax.typing import DTypeLike
+
+from lstm_jax.cell import Cell, not_derived
+
+
+def mixed_precision(cell: Cell, dtype: DTypeLike = jnp.bfloat16) -> Cell:
+    """The cell, with operands of 16 bits in all its matrix products.
+
+    Parameters, inputs, states, outputs and gradients are float32 as before, and so is
+    all elementwise arithmetic; only where the cell multiplies matrices, forward and in
+    its hand-written reverse, both are rounded to `dtype`, and the product is summed
+    in float32. The cell's functions are not written again: the dot products in their
+    jaxprs are replaced. Automatic gradients round the same products of the forward;
+    what JAX makes of their reverse is its own.
+
+    Args:
+        cell: a cell of `lstm_jax.CELLS`, or one like them.
+        dtype: bfloat16 or float16.
+
+    Returns:
+        A cell with the same parameters and states. Equal arguments give equal cells.
+
+    Raises:
+        TypeError: no cell, or another dtype.
+        NotImplementedError: when the cell runs, a product inside a loop or a custom
+            rule of its own.
+    """
+    if not isinstance(cell, Cell):
+        raise TypeError(f"cell must be an lstm_jax.Cell; got {cell!r}")
+    if jnp.dtype(dtype) not in (jnp.bfloat16, jnp.float16):
+        raise TypeError(f"dtype must be bfloat16 or float16; got {jnp.dtype(dtype)}")
+    return _mixed(cell, jnp.dtype(dtype))
+
+
+@lru_cache(maxsize=256)
+def _mixed(cell: Cell, dtype: jnp.dtype) -> Cell:
+    return cell._replace(
+        project=_rounded(cell.project, dtype),
+        step=_rounded(cell.step, dtype),
+        backward=_rounded(cell.backward, dtype),
+        gradients=_rounded(cell.gradients, dtype),
+    )
+
+
+def _rounded(function: Callable[..., Any], dtype: jnp.dtype) -> Callable[..., Any]:
+    if function is not_derived:
+        return function
+
+    def run(*arguments: Any) -> Any:
+        trace = jax.make_jaxpr(function, return_shape=True)
+        closed, results = trace(*arguments)
+        leaves = jax.tree.leaves(arguments)
+        flat = _evaluated(closed.jaxpr, closed.consts, leaves, dtype)
+        return jax.tree.unflatten(jax.tree.structure(results), flat)
+
+    return run
+
+
+def _evaluated(jaxpr: Any, consts: Any, inputs: Any, dtype: jnp.dtype) -> list[Any]:
+    """The outputs of a jaxpr whose products have operands of `dtype`."""
+    values = dict(zip(jaxpr.constvars, consts, strict=True))
+    values |= dict(zip(jaxpr.invars, inputs, strict=True))
+
+    def value(atom: Any) -> Any:
+        return atom.val if isinstance(atom, Literal) else values[atom]
+
+    for equation in jaxpr.eqns:
+        operands = [value(atom) for atom in equation.invars]
+        inner = equation.params.get("jaxpr")
+        if equation.primitive is lax.dot_general_p:
+            outputs = [_product(equation, *operands, dtype)]
+        elif equation.primitive.name == "jit":
+            outputs = _evaluated(inner.jaxpr, inner.consts, operands, dtype)
+        elif any(map(_multiplies, jaxprs_in_params(equation.params))):
+            raise NotImplementedError(
+                f"mixed_precision: a cell's matrix product inside {equation.primitive}"
+            )
+        else:
+            params = equation.primitive.get_bind_params(equation.params)
+            outputs = equation.primitive.bind(*operands, **params)
+            if not equation.primitive.multiple_results:
+                outputs = [outputs]
+        values |= dict(zip(equation.outvars, outputs, strict=True))
+    return [value(atom) for atom in jaxpr.outvars]
+
+
+def _multiplies(jaxpr: Any) -> bool:
+    return any(
+        equation.primitive is lax.dot_general_p
+        or any(map(_multiplies, jaxprs_in_params(equation.params)))
+        for equation in jaxpr.eqns
+    )
+
+
+def _product(equation: Any, lhs: Array, rhs: Array, dtype: jnp.dtype) -> Array:
+    return lax.dot_general(
+        lhs.astype(dtype),
+        rhs.astype(dtype),
+        equation.params["dimension_numbers"],
+        precision=equation.params["precision"],
+        preferred_element_type=equation.outvars[0].aval.dtype,
+        out_sharding=equation.params["out_sharding"],
+    )

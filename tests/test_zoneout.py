@@ -1,0 +1,156 @@
+"""Zoneout: against a plain loop with the masks as drawn, and in expectation."""
+
+import inspect
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import tree
+from oracles import EACH_KIND, assert_close, drawn_inputs, results_like
+
+import lstm_jax as lj
+from lstm_jax.layers import init_layers, unroll_layers
+from lstm_jax.zoneout import draw_masks
+
+STEPS, BATCH = 4, 3
+LENGTHS = np.array([0, STEPS, 2])
+RESETS = np.zeros((STEPS, BATCH), bool)
+RESETS[[1, 2], [1, 0]] = True
+KEY = jax.random.key(5)
+
+
+def rates_of(cell):
+    *_, state = drawn_inputs(cell, STEPS, (BATCH,))
+    return {"h": 0.4, "c": 0.6} if len(state) == 2 else {state._fields[0]: 0.5}
+
+
+def plain(cell, zoneout, masks, reverse, params, xs, state):
+    """One sequence and one step after another; (1) of the module, as it is printed."""
+    ys = [[jnp.zeros_like(state[0][0])] * BATCH for _ in range(STEPS)]
+    finals = []
+    for b, length in enumerate(LENGTHS):
+        current = initial = tree.map(lambda s, b=b: s[b], state)
+        times = range(length)
+        for t in reversed(times) if reverse else times:
+            old = initial if RESETS[t, b] else current
+            new, _ = cell.step(params, old, cell.project(params, xs[t, b]))
+            for field, rate in zoneout.rates.items():
+                d = rate if masks is None else masks[field][t, b].astype(xs.dtype)
+                mixed = d * getattr(old, field) + (1 - d) * getattr(new, field)
+                new = new._replace(**{field: mixed})
+            current, ys[t][b] = new, new[0]
+        finals.append(current)
+    return jnp.stack([jnp.stack(y) for y in ys]), tree.map(
+        lambda *s: jnp.stack(s), *finals
+    )
+
+
+def pulled(run, arguments, dout):
+    results, pull = jax.vjp(run, *arguments)
+    return results, pull(dout)
+
+
+@EACH_KIND
+@pytest.mark.parametrize("key", [None, KEY], ids=["expected", "drawn"])
+def test_a_plain_loop_says_the_same(cell, key):
+    """Both gradients, both masks, in reverse."""
+    zoneout = lj.Zoneout(rates_of(cell), key)
+    arguments = drawn_inputs(cell, STEPS, (BATCH,))
+    dout = results_like(*arguments)
+    masks = draw_masks(zoneout, STEPS, arguments[2])
+    loop = partial(plain, cell, zoneout, masks, True)
+    expected = jax.jit(partial(pulled, loop))(arguments, dout)
+    options = {"lengths": LENGTHS, "resets": RESETS, "reverse": True}
+    for gradient, memory in (("manual", "states"), ("automatic", "store")):
+        run = partial(
+            *(lj.unroll, cell),
+            **options,
+            gradient=gradient,
+            memory=memory,
+            zoneout=zoneout,
+        )
+        assert_close(jax.jit(partial(pulled, run))(arguments, dout), expected)
+
+
+def test_masks_have_their_rates():
+    state = lj.LSTMState(*(jnp.zeros((50, 40)) for _ in range(2)))
+    zoneout = lj.Zoneout({"h": 0.2, "c": 0.7}, KEY)
+    masks = draw_masks(zoneout, 20, state)
+    for field, rate in zoneout.rates.items():
+        deviation = np.sqrt(rate * (1 - rate) / masks[field].size)
+        assert abs(np.mean(np.asarray(masks[field])) - rate) < 5 * deviation
+    assert not np.array_equal(masks["h"][0], masks["h"][1])
+    same = draw_masks(lj.Zoneout({"h": 0.2, "c": 0.2}, KEY), 20, state)
+    assert not np.array_equal(same["h"], same["c"])
+
+
+def test_without_rates_nothing_is_zoned_out():
+    arguments = drawn_inputs(lj.LSTM, STEPS, (BATCH,))
+    expected = lj.unroll(lj.LSTM, *arguments)
+    for rates in ({}, {"h": 0.0, "c": 0.0}):
+        found = lj.unroll(lj.LSTM, *arguments, zoneout=lj.Zoneout(rates, KEY))
+        assert_close(found, expected)
+
+
+def test_the_reverse_differentiated_again_and_vmap():
+    """Products of the Hessian with a vector, for each of two stacked arguments."""
+    arguments = drawn_inputs(lj.LSTM, STEPS, (BATCH,))
+    zoneout = lj.Zoneout({"h": 0.4, "c": 0.6}, KEY)
+
+    def product(gradient, arguments):
+        def loss(arguments):
+            ys, final = lj.unroll(
+                lj.LSTM, *arguments, gradient=gradient, zoneout=zoneout
+            )
+            return jnp.sum(jnp.sin(3 * ys)) + jnp.sum(final.c**3)
+
+        def along(arguments):
+            d = jax.grad(loss)(arguments)
+            return sum(jnp.sum(a**2) for a in tree.leaves(d))
+
+        return jax.grad(along)(arguments)
+
+    stacked = tree.map(lambda a: jnp.stack([a, -a]), arguments)
+    manual, automatic = (
+        jax.jit(jax.vmap(partial(product, gradient)))(stacked)
+        for gradient in ("manual", "automatic")
+    )
+    assert_close(manual, automatic)
+
+
+def test_layers_and_directions_have_masks_of_their_own():
+    cell, rate = lj.CELLS["gru"], 0.5
+    params = init_layers(
+        *(cell, KEY, 8, 8), layers=2, bidirectional=True, dtype=jnp.float64
+    )
+    xs = jnp.zeros((1, 4, 8))
+    # Steps that lead to 1 from a state of 0, so that an output of 0 is zoned out.
+    cell = cell._replace(step=lambda p, s, u: (type(s)(jnp.ones_like(s.h)), u))
+    zoneout = lj.Zoneout({"h": rate}, KEY)
+    _, finals = unroll_layers(cell, params, xs, zoneout=zoneout, gradient="automatic")
+    drawn = {np.asarray(state.h).tobytes() for layer in finals for state in layer}
+    assert len(drawn) == 4
+    _, finals = unroll_layers(
+        cell, params, xs, zoneout=zoneout._replace(key=None), gradient="automatic"
+    )
+    assert all(np.all(s == 1 - rate) for s in tree.leaves(finals))
+
+
+@pytest.mark.parametrize(
+    ("cell", "zoneout", "error", "message"),
+    [
+        (lj.LSTM, 0.1, TypeError, "zoneout must be an lstm_jax.Zoneout; got float"),
+        (lj.LSTM, lj.Zoneout({"a": 0.1}), ValueError, "rates for h, c of LSTMState"),
+        (lj.LSTM, lj.Zoneout({"h": 1.0}), ValueError, "rate for h must be from 0 to 1"),
+        (lj.LSTM, lj.Zoneout({"c": -0.1}), ValueError, "1 excluded; got -0.1"),
+        (lj.LSTM, lj.Zoneout({"c": float("nan")}), ValueError, "got nan"),
+        (lj.CELLS["gru"], lj.Zoneout({"c": 0.1}), ValueError, "rates for h of Output"),
+        (lj.CELLS["slstm"], lj.Zoneout({"c": 0.1}), ValueError, "rates for h of SLSTM"),
+    ],
+)
+def test_zoneout_refuses(cell, zoneout, error, message):
+    arguments = drawn_inputs(cell, STEPS, (BATCH,))
+    with pytest.raises(error, match=message):
+        inspect.unwrap(lj.unroll)(cell, *arguments, zoneout=zoneout)

@@ -25,9 +25,10 @@ def assert_close_runs(one, other):
         np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-6)
 
 
-def test_four_devices_of_a_process(programs):
-    many = programs.run("many", Options(mesh="data=4"), SHORT, devices=4)
-    assert json.loads((many / "result.json").read_text())["mesh"] == "data=4"
+@pytest.mark.parametrize("mesh", ["data=4", "data=2,hidden=2"])
+def test_four_devices_of_a_process(programs, mesh):
+    many = programs.run("many", Options(mesh=mesh), SHORT, devices=4)
+    assert json.loads((many / "result.json").read_text())["mesh"] == mesh
     assert_close_runs(many, programs.run("single", config=SHORT))
 
 
@@ -68,7 +69,7 @@ def free_port():
 def start_two(programs, checkpoint_every):
     """Two processes of two devices, on this machine."""
     given = {"coordinator": f"localhost:{free_port()}", "processes": 2}
-    given |= {"mesh": "data=2,hidden=2", "checkpoint_every": checkpoint_every}
+    given |= {"mesh": "data=4", "checkpoint_every": checkpoint_every}
     options = [Options(process_id=n, **given) for n in (0, 1)]
     return [programs.start("two", o, SHORT, devices=2) for o in options]
 

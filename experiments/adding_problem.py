@@ -31,8 +31,8 @@ class Config(Training):
     """
 
     cells: tuple[str, ...] = ("lstm", "gru", "rnn_tanh", "rnn_relu")
-    steps: int = 2000
-    evaluations: int = 20
+    steps: int = 3000
+    evaluations: int = 30
     hidden_size: int = 32
     learning_rate: float = 1e-2
     length: int = 100

@@ -26,13 +26,12 @@ from experiments.command import (
     Program,
     execute,
     markdown,
-    read_results,
     run,
 )
 from experiments.seeds import Training
 from lstm_jax import plotting
 from lstm_jax.data import write_whole
-from lstm_jax.train import Options
+from lstm_jax.train import Options, Records
 
 TASKS: MappingProxyType[str, tuple[Experiment, Training]] = MappingProxyType(
     {
@@ -165,9 +164,13 @@ def compare_cells(
 def report(folder: Path) -> None:
     """Writes results.md, result.json and intervals.png from the cells' records."""
     found = {
-        task: {r["cell"]: interval(r) for r in read_results(folder / task)}
+        task: {
+            name: interval(result)
+            for name in KNOWN_CELLS
+            if (result := Records(folder / task / name).read("result"))
+            and result["interrupted"] is None
+        }
         for task in TASKS
-        if (folder / task).is_dir()
     }
     found = {task: cells for task, cells in found.items() if cells}
     if not found:

@@ -144,11 +144,15 @@ def run(
 
 def is_done(folder: Path, config: Training) -> bool:
     """Whether the folder holds a finished run of this config."""
+    result = read_result(folder, config)
+    return result is not None and result["interrupted"] is None
+
+
+def read_result(folder: Path, config: Training) -> dict[str, Any] | None:
+    """The result.json of a run of this config; None where there is none."""
     records = Records(folder)
-    result = records.read("result")
     wanted = json.loads(json.dumps(dataclasses.asdict(config)))
-    finished = result is not None and result["interrupted"] is None
-    return finished and records.read("config") == wanted
+    return records.read("result") if records.read("config") == wanted else None
 
 
 def result_of(
@@ -172,17 +176,13 @@ def result_of(
     }
 
 
-def read_results(folder: Path) -> list[dict[str, Any]]:
-    """The result.json of every cell's folder, in no order."""
-    files = [f for f in folder.glob("*/result.json") if f.parent.suffix != ".previous"]
-    return [json.loads(file.read_text("utf-8")) for file in files]
-
-
 def compare(experiment: Experiment, config: Training, folder: Path) -> None:
     """Writes results.md and curves.png from the records of the cells."""
-    found = {result["cell"]: result for result in read_results(folder)}
-    results = [found[name] for name in config.cells if name in found]
-    if not results:
+    found = [
+        read_result(folder / name, dataclasses.replace(config, cells=(name,)))
+        for name in config.cells
+    ]
+    if not (results := [result for result in found if result]):
         return
     references = experiment.references(config)
     write_whole(folder / "results.md", table(results, references).encode())
@@ -195,7 +195,11 @@ def compare(experiment: Experiment, config: Training, folder: Path) -> None:
         for result in results
     }
     plotting.seed_curves(
-        folder / "curves.png", experiment.name, experiment.measure, curves, references
+        folder / "curves.png",
+        f"{experiment.name}, {folder.name}",
+        experiment.measure,
+        curves,
+        references,
     )
 
 

@@ -97,15 +97,21 @@ def test_a_network_that_knows_nothing_needs_log2_of_the_alphabet(model, text, ta
 
 
 def test_writing_remembers_all_that_was_written(model):
-    """Without chance, what it writes is what it finds most likely on reading that."""
-    prompt = jnp.asarray([1, 2, 3])
-    found = characters.write(lj.LSTM, model, jax.random.key(0), prompt, 20, 1e-9)
-    read = jnp.concatenate([prompt, found])
-    xs = model.embedding[read[:-1], None]
-    outputs, _ = lj.unroll(lj.LSTM, model.network.cell, xs)
+    """300 texts: every draw is the one that reading all before it would lead to."""
+    model = jax.tree.map(lambda p: 4 * p, model)  # so that the state matters
+    prompt, length = jnp.asarray([1, 2, 3]), 4
+    keys = jax.random.split(jax.random.key(0), 300)
+    found = jax.vmap(
+        lambda key: characters.write(lj.LSTM, model, key, prompt, length, 2.0)
+    )(keys)
+    read = jnp.concatenate([jnp.tile(prompt, (300, 1)), found], axis=1)
+    outputs, _ = lj.unroll(lj.LSTM, model.network.cell, model.embedding[read.T])
     scores = outputs @ model.network.weights + model.network.bias
-    np.testing.assert_array_equal(found, scores[2:, 0].argmax(axis=-1))
-    assert len(set(np.asarray(found).tolist())) > 1
+    own = jax.vmap(lambda key: jax.random.split(key, length))(keys)
+    draw = jax.vmap(jax.vmap(jax.random.categorical))
+    expected = draw(own, jnp.swapaxes(scores[2:-1], 0, 1) / 2)
+    np.testing.assert_array_equal(found, expected)
+    assert len(np.unique(np.asarray(found), axis=0)) > 50
 
 
 def test_writing_draws_with_the_probabilities_of_the_network(model):

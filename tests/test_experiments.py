@@ -4,7 +4,6 @@ import importlib
 import json
 import re
 import signal
-import subprocess
 
 import jax
 import jax.numpy as jnp
@@ -275,9 +274,13 @@ def test_the_report_is_of_all_tasks_in_the_folder(tmp_path):
         for name, accuracies in values.items():
             folder = tmp_path / task / name
             folder.mkdir(parents=True)
-            content = result([a - worse for a in accuracies]) | {"cell": name}
+            content = result([a - worse for a in accuracies]) | {"interrupted": None}
             (folder / "result.json").write_text(json.dumps(content))
     (tmp_path / "digits" / "gru").rename(tmp_path / "digits" / "gru.previous")
+    cut = tmp_path / "digits" / "mgu"
+    cut.mkdir()
+    content = result([0.5, 0.6]) | {"interrupted": "SIGINT"}
+    (cut / "result.json").write_text(json.dumps(content))
     cell_variants.report(tmp_path)
     assert (tmp_path / "results.md").read_text().splitlines() == [
         "| cell     | digits (accuracy)  | vowels (accuracy)  |",
@@ -403,24 +406,15 @@ def test_a_signal_ends_what_runs_and_begins_nothing(tmp_path, capsys, monkeypatc
     assert not (options.runs / "one").exists()
 
 
+@pytest.mark.usefixtures("stand_in")
 def test_a_job_has_a_core_of_its_own(tmp_path, monkeypatch):
-    os = everything.os
-    if not hasattr(os, "sched_setaffinity"):
-        pytest.skip("this system pins no process to a core")
-    started, begin = [], subprocess.Popen
-
-    def popen(*arguments, **how):
-        started.append(begin(["sleep", "5"]))
-        return started[0]
-
-    monkeypatch.setattr(everything.subprocess, "Popen", popen)
-    core = everything.usable_cores()[-1]
-    process = everything.start(JOBS[0], core, everything.Options(runs=tmp_path))
-    try:
-        assert os.sched_getaffinity(process.pid) == {core}
-    finally:
-        process.kill()
-        process.wait()
+    pinned = []
+    monkeypatch.setattr(
+        everything.os, "sched_setaffinity", lambda *a: pinned.append(a), raising=False
+    )
+    process = everything.start(JOBS[0], 3, everything.Options(runs=tmp_path))
+    assert process.wait() == 0
+    assert pinned == [(process.pid, {3})]
 
 
 def test_the_readme_shows_every_table():

@@ -436,6 +436,7 @@ def test_another_config_is_refused_and_its_fields_are_named(begun, run):
     differs = r"another config: seed \(0 there, 1 now\)\. --no-resume"
     with pytest.raises(ValueError, match=differs):
         run("begun", Config(seed=1))
+    assert json.loads((begun / "config.json").read_text()) == {"seed": 0}
     # Nor is it continued where config.json was edited to agree.
     (begun / "config.json").write_text('{"seed": 1}')
     with pytest.raises(ValueError, match=differs):
@@ -605,6 +606,17 @@ def test_a_fingerprint_changes_with_every_bit(leaf):
         other[place] ^= 1 << bit
         changed = np.frombuffer(other.tobytes(), leaf.dtype).reshape(leaf.shape)
         assert fingerprint({"a": changed}) != before, (place, bit)
+
+
+def test_numbers_that_changed_on_the_disk_are_not_restored(tmp_path):
+    """Small arrays lie where orbax has checksums of its own; large ones do not."""
+    checkpoints = Checkpoints(tmp_path / "best")
+    tree = {"table": jax.random.normal(jax.random.key(0), (300, 100))}
+    checkpoints.save(1, tree)
+    equal(checkpoints.restore(tree), tree)
+    flipped(tmp_path / "best" / "1")
+    with pytest.raises(ValueError, match="not those that were written"):
+        checkpoints.restore(tree)
 
 
 def test_a_step_that_is_not_later_is_refused(tmp_path):

@@ -244,6 +244,8 @@ def interval_chart(
 ) -> None:
     """Draws the confidence interval of every cell, a panel a task, beside a base's.
 
+    Panels are as wide as the means and the base's interval; others may end beyond.
+
     Args:
         path: the PNG to write.
         names: cells, from top to bottom.
@@ -266,9 +268,14 @@ def interval_chart(
                 capsize=2,
                 color=BLUE if name == base else "black",
             )
+        shown = [own["mean"] for own in known.values()]
         if base in known:
             mean, half = known[base]["mean"], known[base]["half"] or 0.0
             axes.axvspan(mean - half, mean + half, color=BLUE, alpha=0.15, linewidth=0)
+            shown += [mean - half, mean + half]
+        if shown:  # wide intervals leave the panel, so that means stay apart
+            space = 0.1 * (max(shown) - min(shown)) or 0.1
+            axes.set_xlim(min(shown) - space, max(shown) + space)
         more = next(iter(cells.values()))["better"] > 0
         axes.set_title(task.replace("_", " "), loc="left", fontsize=10)
         axes.set_xlabel("more is better" if more else "less is better", fontsize=9)

@@ -326,7 +326,10 @@ def test_event_files_say_what_the_lines_say(run, tmp_path, stop_after):
     pytest.importorskip("tensorboardX")
     stop_after(6)
     run("begun")
+    old = tmp_path / "begun" / "tensorboard" / "old"
+    old.mkdir(parents=True)
     run("begun", options=Options(tensorboard=True))  # of the first life too
+    assert not old.exists()
     rows = read_metrics(tmp_path / "begun")
     expected = {
         (f"{row['kind']}/{name}", row["step"], np.float32(value))

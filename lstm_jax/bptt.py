@@ -107,19 +107,23 @@ def unroll(
         reset_state = state
     elif resets is None:
         raise ValueError("reset_state is given, but no resets")
-    reset_state = doors.check_state(cell, params, reset_state, batch_shape)
+    else:
+        reset_state = doors.check_state(cell, params, reset_state, batch_shape)
     if zoneout is not None:
         check_zoneout(zoneout, state)
 
     if xs.shape[0] == 0:
         return state[0][None][:0], state
+    valid = None if lengths is None else _within(lengths, xs.shape[0])
+    if jax.config.jax_debug_nans:  # ty: ignore[missing-attribute]
+        xs = trees.masked(valid, xs)  # what is kept of the forward is looked at too
     x = xs
     if zoneout is not None:
         x = xs, draw_masks(zoneout, xs.shape[0], state)
         cell = zoned(cell, tuple(sorted(zoneout.rates.items())))
     inputs = Inputs(
         x=x,
-        valid=None if lengths is None else _within(lengths, xs.shape[0]),
+        valid=valid,
         carried=None if resets is None else ~resets,
     )
     starts = Starts(state, None if resets is None else reset_state)

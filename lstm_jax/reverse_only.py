@@ -11,7 +11,6 @@ over reverse mode is well: once differentiated, a value is no longer marked.
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
@@ -26,14 +25,9 @@ def reverse_only(tree: Any) -> Any:
     """`tree` itself; forward-mode differentiation of it raises a TypeError.
 
     Args:
-        tree: a pytree of arrays; those that are not floating have no derivative and
-            are left alone.
+        tree: a pytree of arrays of floating dtypes.
     """
-
-    def mark(a: Any) -> Any:
-        return _marker_p.bind(a) if jnp.issubdtype(a.dtype, jnp.floating) else a
-
-    return jax.tree.map(mark, tree)
+    return jax.tree.map(_marker_p.bind, tree)
 
 
 def _refuse(*_: Any, **__: Any) -> Any:

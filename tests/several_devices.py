@@ -141,3 +141,41 @@ def test_results_on_explicit_axes_lie_like_the_inputs(gradient):
     assert jax.typeof(ys).sharding.spec == PartitionSpec(None, "data", None)
     for state in (final, new):
         assert jax.typeof(state.h).sharding.spec == PartitionSpec("data", None)
+
+
+@pytest.mark.parametrize("key", [None, jax.random.key(0)], ids=["expected", "drawn"])
+@pytest.mark.parametrize("name", ["lstm", "min_gru"])
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
+def test_zoneout_over_a_mesh(name, kind, key):
+    cell = lj.CELLS[name]
+    arguments = drawn(cell)
+    zoneout = lj.Zoneout({"h": 0.5}, key)
+    run = jax.jit(value_and_gradients(cell, zoneout=zoneout))
+    expected = run(*arguments)
+    mesh = mesh_of(kind)
+    with jax.set_mesh(mesh):
+        placed = [
+            jax.device_put(a, NamedSharding(mesh, spec))
+            for a, spec in zip(arguments, SPECS, strict=True)
+        ]
+        assert_close(run(*placed), expected)
+
+
+@pytest.mark.parametrize("name", ["lstm", "min_gru"])
+@pytest.mark.parametrize("mixed", [False, True], ids=["zoneout", "mixed precision"])
+def test_wrapped_cells_under_shard_map(name, mixed):
+    """Gradients of a shard_map, with its check of replication."""
+    cell, options = lj.CELLS[name], {"zoneout": lj.Zoneout({"h": 0.5})}
+    arguments = drawn(cell)
+    if mixed:
+        cell, options = lj.mixed_precision(cell), {}
+
+    def total(*arguments):
+        return lax.psum(loss(cell, *arguments, **options), "data")
+
+    run = jax.shard_map(
+        total, mesh=mesh_of(AxisType.Auto), in_specs=SPECS, out_specs=SHARED
+    )
+    found = jax.jit(jax.value_and_grad(run, (0, 1)))(*arguments)
+    expected = jax.jit(value_and_gradients(cell, **options))(*arguments)
+    assert_close(found, expected, 1e-2 if mixed else 1e-12)

@@ -273,7 +273,7 @@ def test_the_examples_in_docstrings_run():
 
 
 @pytest.mark.jax_defaults
-@pytest.mark.parametrize("place", ["README.md"])
+@pytest.mark.parametrize("place", ["README.md", "docs/engine.md"])
 def test_the_examples_in_documents_run(place):
     text = (ROOT / place).read_text("utf-8")
     blocks = re.findall(r"(?ms)^```python\n(.*?)^```", text)

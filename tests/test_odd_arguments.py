@@ -1,0 +1,97 @@
+"""Integer, weakly typed and NaN arguments of `unroll`, under JAX's transformations."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import dtypes, tree
+from oracles import EACH_GRADIENT, assert_close, drawn_inputs
+
+import lstm_jax as lj
+from lstm_jax.layers import init_layers, unroll_layers
+
+STEPS, BATCH = 3, 2
+LENGTHS = jnp.asarray([1, 3])
+RESETS = jnp.asarray([[False, True], [False, False], [True, True]])
+CELLS = pytest.mark.parametrize("name", ["lstm", "min_gru"])
+
+
+@CELLS
+@EACH_GRADIENT
+def test_integers_have_gradients_of_float0(name, gradient):
+    cell = lj.CELLS[name]
+    params, xs, state = drawn_inputs(cell, STEPS, (BATCH,))
+
+    def run(params, lengths, resets, key):
+        zoneout = lj.Zoneout({"h": 0.5}, key)
+        masks = {"lengths": lengths, "resets": resets, "zoneout": zoneout}
+        ys, _ = lj.unroll(cell, params, xs, state, gradient=gradient, **masks)
+        return jnp.sum(ys**2)
+
+    key = jax.random.key(0)
+    arguments = params, LENGTHS, RESETS, key
+    dparams, *others = jax.grad(run, (0, 1, 2, 3), allow_int=True)(*arguments)
+    assert {d.dtype for d in others} == {dtypes.float0}
+    assert [d.shape for d in others] == [LENGTHS.shape, RESETS.shape, key.shape]
+    assert_close(dparams, jax.jit(jax.grad(run))(*arguments))
+
+
+@CELLS
+@EACH_GRADIENT
+def test_weak_types_are_as_good_as_others(name, gradient):
+    cell = lj.CELLS[name]
+    params, xs, state = drawn_inputs(cell, STEPS, (BATCH,))
+
+    def weak(a):
+        weakly = jnp.broadcast_to(jnp.asarray(0.5), a.shape)
+        assert weakly.weak_type
+        return weakly
+
+    @jax.jit
+    def run(params, xs, state):
+        masks = {"lengths": LENGTHS, "resets": RESETS}
+        ys, final = lj.unroll(cell, params, xs, state, gradient=gradient, **masks)
+        return jnp.sum(ys**2) + sum(jnp.sum(s) for s in final)
+
+    arguments = tree.map(weak, (params, xs, state))
+    strong = tree.map(lambda a: jnp.full(a.shape, 0.5, a.dtype), arguments)
+    found = jax.grad(run, (0, 1, 2))(*arguments)
+    assert_close(found, jax.grad(run, (0, 1, 2))(*strong))
+
+
+@CELLS
+@pytest.mark.parametrize("kind", [np.asarray, jnp.asarray], ids=["numpy", "jax"])
+def test_nan_in_the_padding_is_not_looked_at(name, kind):
+    """Not by the doors either, where nothing is compiled."""
+    cell = lj.CELLS[name]
+    params, xs, state = drawn_inputs(cell, STEPS, (BATCH,))
+    xs = kind(xs.at[1:, 0].set(np.nan))
+    run = partial(lj.unroll, cell, lengths=np.array([1, 3]))
+    with jax.debug_nans(True):
+        ys, _ = run(params, xs, state)
+        dparams = jax.grad(lambda p: jnp.sum(run(p, xs, state)[0]))(params)
+    assert all(np.all(np.isfinite(a)) for a in tree.leaves((ys, dparams)))
+
+
+def test_an_ensemble_of_stacks():
+    """vmap over what is drawn and run with learned states, resets and zoneout."""
+    cell = lj.LSTM
+    _, xs, _ = drawn_inputs(cell, STEPS, (BATCH,))
+
+    def member(key):
+        params = init_layers(
+            *(cell, key, 3, 4), layers=2, learned_state=True, dtype=xs.dtype
+        )
+
+        def loss(params, gradient):
+            zoneout = lj.Zoneout({"c": 0.5}, key)
+            options = {"zoneout": zoneout, "resets": RESETS, "gradient": gradient}
+            run = jax.checkpoint(partial(unroll_layers, cell, **options))
+            return jnp.sum(run(params, xs)[0] ** 2)
+
+        return [jax.grad(loss)(params, name) for name in ("manual", "automatic")]
+
+    manual, automatic = jax.jit(jax.vmap(member))(jax.random.split(jax.random.key(0)))
+    assert_close(manual, automatic)

@@ -18,6 +18,7 @@ keeps. How it gets them is the memory policy:
     one state a chunk is kept, and the chunk's forward runs again.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -27,7 +28,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from lstm_jax import doors, linear, trees
+from lstm_jax import doors, linear, native, trees
 from lstm_jax.cell import Cell
 from lstm_jax.cells.lstm import LSTM, LSTMParams, LSTMState
 from lstm_jax.chunks import chunk_length, scan_chunks
@@ -235,12 +236,30 @@ def _scan_steps(
     settings: Settings, params: Any, reset: Any, entry: Any, inputs: Inputs
 ) -> tuple[Any, tuple[Any, Any]]:
     """The steps of a chunk from the state `entry`: the last state, and (new, kept)."""
-    cell = settings.cell
-    u = _project(cell, params, inputs)
+    cell, reverse = settings.cell, settings.reverse
+    run = partial(_one_by_one, settings)
     if cell.linear:
-        run = partial(linear.steps, cell, reverse=settings.reverse)
-        run = settings.checkpoint(run, "states")
-        return run(params, reset, entry, u, inputs.valid, inputs.carried)
+        run = settings.checkpoint(
+            partial(linear.steps, cell, reverse=reverse), "states"
+        )
+    elif settings.gradient == "manual" and native.suits(
+        cell, params, _batch_size(entry)
+    ):
+        run = partial(native.steps, run, reverse)
+    u = _project(cell, params, inputs)
+    return run(params, reset, entry, u, inputs.valid, inputs.carried)
+
+
+def _one_by_one(
+    settings: Settings,
+    params: Any,
+    reset: Any,
+    entry: Any,
+    u: Any,
+    valid: Array | None,
+    carried: Array | None,
+) -> tuple[Any, tuple[Any, Any]]:
+    cell = settings.cell
 
     def step(state: Any, inputs: Any) -> tuple[Any, tuple[Any, Any]]:
         u, valid, carried = inputs
@@ -252,9 +271,13 @@ def _scan_steps(
     return lax.scan(
         settings.checkpoint(step, "states"),
         entry,
-        (u, inputs.valid, inputs.carried),
+        (u, valid, carried),
         reverse=settings.reverse,
     )
+
+
+def _batch_size(state: Any) -> int:
+    return math.prod(state[0].shape[:-1])
 
 
 def _project(cell: Cell, params: Any, inputs: Inputs) -> Any:
@@ -340,10 +363,26 @@ def _reverse_steps(
         The gradients of the state before the chunk and of the one that resets return
         to; and those of the pre-activations of all steps.
     """
-    cell = settings.cell
+    cell, reverse = settings.cell, settings.reverse
+    run = partial(_one_by_one_reversed, settings)
     if cell.linear:
-        run = partial(linear.reverse_steps, cell, reverse=settings.reverse)
-        return run(params, steps, inputs.valid, inputs.carried, dy, dstate, dreset)
+        run = partial(linear.reverse_steps, cell, reverse=reverse)
+    elif native.suits(cell, params, _batch_size(dstate)):
+        run = partial(native.reverse_steps, run, reverse)
+    return run(params, steps, inputs.valid, inputs.carried, dy, dstate, dreset)
+
+
+def _one_by_one_reversed(
+    settings: Settings,
+    params: Any,
+    steps: tuple[Any, Any, Any],
+    valid: Array | None,
+    carried: Array | None,
+    dy: Array,
+    dstate: Any,
+    dreset: Any,
+) -> tuple[tuple[Any, Any], Any]:
+    cell = settings.cell
 
     def step(carry: Any, step_inputs: Any) -> tuple[Any, Any]:
         dstate, dreset = carry
@@ -358,7 +397,7 @@ def _reverse_steps(
     return lax.scan(
         step,
         (dstate, dreset),
-        (dy, steps, inputs.valid, inputs.carried),
+        (dy, steps, valid, carried),
         reverse=not settings.reverse,
     )
 

@@ -57,6 +57,7 @@ PEERS: dict[str, Peer] = {
     "manual": Peer("own", ours=True),
     "manual, states": Peer("own", options={"memory": "states"}, ours=True),
     "manual, recompute": Peer("own", options={"memory": "recompute"}, ours=True),
+    "manual, scan": Peer("own", options={"native": "0"}, ours=True),
     "automatic": Peer("own", options={"gradient": "automatic"}, ours=True),
     "flax": Peer("flax_lstm", ("flax",)),
     "equinox": Peer("equinox_lstm", ("equinox",)),

@@ -1,5 +1,6 @@
 """This library: one gradient and one memory policy a peer."""
 
+import os
 from typing import Any
 
 import jax
@@ -14,10 +15,15 @@ from benchmarks.problem import Problem
 
 
 def build(
-    problem: Problem, device: str, gradient: str = "manual", memory: str = "store"
+    problem: Problem,
+    device: str,
+    gradient: str = "manual",
+    memory: str = "store",
+    native: str = "1",
 ) -> Built:
     """`lstm_jax.unroll`; cells other than the LSTM draw weights of their own."""
     del device
+    os.environ["LSTM_JAX_NATIVE"] = native  # read before the first unrolling
     row = problem.row
     cell = lj.CELLS[row.cell]
 

@@ -4,8 +4,9 @@ Forward, the equations of a cell are scanned over time. Backward, each step's
 ``cell.backward`` is scanned the other way; what it leaves behind, the gradients of
 the pre-activations, gives the gradients of weights and inputs as products over many
 steps at once, outside of that scan. Both directions go through time in chunks
-(`lstm_jax.chunks`), which bounds the memory of everything that is not kept. The scans
-of a cell that is linear in its state are parallel ones (`lstm_jax.linear`).
+(`lstm_jax.chunks`), which bounds the memory of everything that is not kept. Cells that
+are linear in their state go through a chunk by a parallel scan (`lstm_jax.linear`), and
+the LSTM on CPUs by compiled C++ (`lstm_jax.native`): the same steps, by a faster way.
 
 The reverse needs, of every step, the state before and after it and whatever the cell
 keeps. How it gets them is the memory policy:
@@ -259,6 +260,7 @@ def _one_by_one(
     valid: Array | None,
     carried: Array | None,
 ) -> tuple[Any, tuple[Any, Any]]:
+    """Each step from the one before it: what `_scan_steps` is by definition."""
     cell = settings.cell
 
     def step(state: Any, inputs: Any) -> tuple[Any, tuple[Any, Any]]:
@@ -382,6 +384,7 @@ def _one_by_one_reversed(
     dstate: Any,
     dreset: Any,
 ) -> tuple[tuple[Any, Any], Any]:
+    """Each step's reverse from the one after it: `_reverse_steps` by definition."""
     cell = settings.cell
 
     def step(carry: Any, step_inputs: Any) -> tuple[Any, Any]:

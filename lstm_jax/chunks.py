@@ -16,8 +16,8 @@ from jax import Array, lax
 CHUNK_BYTES = 5 * 2**18
 """What a chunk's pre-activations may take: 1.25 MiB, about a core's cache on CPUs."""
 
-SHORTEST, LONGEST = 8, 100
-"""Steps of a chunk: fewer cost more in launches, more gained nothing anywhere."""
+SHORTEST, LONGEST = 8, 50
+"""Steps of a chunk: fewer cost more in launches, more gain little for their memory."""
 
 
 def chunk_length(steps: int, step_bytes: int, memory: str) -> int:

@@ -49,7 +49,7 @@ def test_the_length_of_a_chunk(steps, step_bytes, memory):
         (100, 2**16, 10),  # a tenth of the sequence
         (200, 2**18, 8),  # more would not stay in the cache, fewer is too few
         (400, 2**15, 40),
-        (1000, 2**11, 100),
+        (1000, 2**11, 50),
         (101, 2**16, 10),  # a prime number of steps: a rest of 1
         (5, 2**11, 5),
     ],

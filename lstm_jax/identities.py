@@ -79,15 +79,6 @@ def sigmoid(a: Array) -> Array:
     return jax.nn.sigmoid(a)
 
 
-def sigmoids(*parts: Array) -> list[Array]:
-    """`sigmoid` of each of several arrays, (..., H), taken in one piece.
-
-    Gates that lie side by side are one array to the compiler: on CPUs one σ over all
-    of them takes half to two thirds of the time of one σ for each.
-    """
-    return jnp.split(sigmoid(concatenate(*parts)), len(parts), axis=-1)
-
-
 def sigmoid_backward(dc: Array, c: Array) -> Array:
     """∂C/∂A = σ(A) - σ²(A) = C * (1 - C).
 

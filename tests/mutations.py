@@ -427,7 +427,7 @@ def _same(first: Any, second: Any) -> bool:
 
 # The functions of the reverse, by module.
 ENGINE = {
-    bptt: ("_recall", "_reverse_steps", "_backward"),
+    bptt: ("_recall", "_reverse_steps", "_one_by_one_reversed", "_backward"),
     trees: ("add_output", "shift"),
 }
 

@@ -166,9 +166,3 @@ def test_sums_over_time_and_batch_are_at_least_float32(dtype, expected):
 @pytest.mark.parametrize("backward", [rules.tanh_backward, rules.sigmoid_backward])
 def test_elementwise_rules_keep_the_dtype(dtype, backward):
     assert backward(jnp.ones(2, dtype), jnp.ones(2, dtype)).dtype == dtype
-
-
-def test_sigmoids_are_those_of_each_part():
-    parts = [drawn_like(np.empty((2, 3)), seed) for seed in range(3)]
-    found = rules.sigmoids(*parts)
-    assert_close(found, [rules.sigmoid(part) for part in parts], 0)

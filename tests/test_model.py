@@ -122,7 +122,7 @@ def test_a_dropped_word_is_the_unknown_word():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"cell": "lsmt"}, "cell must be one of 'lstm'.*got 'lsmt'"),
+        ({"cell": "lsmt"}, "cell must be one of .*'lstm'.*got 'lsmt'"),
         ({"gradient": "auto"}, "gradient must be one of .*got 'auto'"),
         ({"memory": "none"}, "memory must be one of .*got 'none'"),
         ({"pooling": ("mean", "min")}, "pooling must be one of .*got 'min'"),

@@ -104,23 +104,18 @@ def test_the_step_that_jaxs_own_check_gets_is_the_cells():
     assert jax.tree.structure(new) == jax.tree.structure(point.state)
 
 
-# Without resets no state is passed to `dinitial`; with zeros there, what is left out
-# is 0. Masks of what is 0 already, or selected away later, change nothing.
-ENGINE_EQUIVALENT: dict[str, str] = {}
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_every_mutant_of_the_engine_is_caught(monkeypatch):
-    cell, survivors = CELLS["lstm"], []
+    # By another name, since the scan is meant: the LSTM's own steps may be compiled.
+    cell, survivors = CELLS["lstm"]._replace(name="scanned"), []
     for variant, memory in RUNS:
         assert check(cell, variant, memory).ok
     for mutant in engine_mutants():
         monkeypatch.setattr(sequence, "bptt", mutant.module)
         if not any(caught(cell, variant, memory) for variant, memory in RUNS):
             survivors.append(mutant)
-    names = {f"{m.before} -> {m.after}" for m in survivors}
-    assert names == set(ENGINE_EQUIVALENT)
+    assert [str(mutant) for mutant in survivors] == []
 
 
 RUNS = (

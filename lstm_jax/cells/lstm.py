@@ -23,7 +23,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from lstm_jax.cell import gated, init_weights, named, zero_state
-from lstm_jax.identities import concatenate, sigmoids, tanh
+from lstm_jax.identities import concatenate, sigmoid, tanh
 
 
 class LSTMParams(NamedTuple):
@@ -94,8 +94,9 @@ def equations(
     """Equations (1) to (7), from u = x Wx + b and v = h_prev Wh, each (..., 4H)."""
     del params
     z_i, z_f, z_o, z_g = jnp.split(u + v, 4, axis=-1)
-    i, f, o = sigmoids(named(z_i, "z_i", 1), named(z_f, "z_f", 1), named(z_o, "z_o", 1))
-    i, f, o = named(i, "i", 3), named(f, "f", 3), named(o, "o", 3)
+    i = named(sigmoid(named(z_i, "z_i", 1)), "i", 3)
+    f = named(sigmoid(named(z_f, "z_f", 1)), "f", 3)
+    o = named(sigmoid(named(z_o, "z_o", 1)), "o", 3)
     g = named(tanh(named(z_g, "z_g", 2)), "g", 4)
     c = named(i * g + f * state.c, "c", 5)
     a = named(tanh(c), "a", 6)

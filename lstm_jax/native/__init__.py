@@ -94,8 +94,10 @@ def steps(
 def _steps_jvp(
     scan: Callable[..., Any], reverse: bool, primals: Any, tangents: Any
 ) -> Any:
-    del reverse
-    return jax.jvp(scan, primals, tangents)
+    # The values are those of the call, not the scan's: under vmap JAX asks that the
+    # same ones be batched with derivatives as without.
+    _, tangents = jax.jvp(scan, primals, tangents)
+    return steps(scan, reverse, *primals), tangents
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
@@ -138,8 +140,10 @@ def reverse_steps(
 def _reverse_steps_jvp(
     scan: Callable[..., Any], reverse: bool, primals: Any, tangents: Any
 ) -> Any:
-    del reverse
-    return jax.jvp(scan, primals, tangents)
+    # The values are those of the call, not the scan's: under vmap JAX asks that the
+    # same ones be batched with derivatives as without.
+    _, tangents = jax.jvp(scan, primals, tangents)
+    return reverse_steps(scan, reverse, *primals), tangents
 
 
 # --- calling --------------------------------------------------------------------------

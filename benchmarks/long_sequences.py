@@ -1,8 +1,8 @@
 """Memory and time of each policy at T = 4096: `python -m benchmarks.long_sequences`.
 
 Outputs and gradients of one layer, from given gradients of the outputs, in interleaved
-rounds. Cells that are linear in their
-state are measured step after step as well, and as one parallel scan over all steps.
+rounds. Cells that are linear in their state are measured step after step as well, and
+as one parallel scan over all steps.
 """
 
 import statistics

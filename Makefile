@@ -36,7 +36,7 @@ venv: $(installed) ## Make the virtual environment (the other targets do so them
 train: $(installed) ## Train the IMDB sentiment classifier
 	$(bin)/python -m experiments.imdb $(ARGS)
 
-experiments: $(installed) ## Run all experiments (20 minutes) and print their results
+experiments: $(installed) ## Run all experiments and print their results
 	$(bin)/python -m experiments.everything $(ARGS)
 
 bench: $(installed) ## Measure against other libraries

@@ -1,5 +1,6 @@
 """The parent's end of `benchmarks.worker`: starting a process, asking it, ending it."""
 
+import contextlib
 import os
 import pickle
 import subprocess
@@ -79,7 +80,8 @@ class WorkerProcess:
     ) -> None:
         if kind is not None:
             self.process.kill()
-        self.requests.close()
+        with contextlib.suppress(BrokenPipeError):  # what was asked of one now gone
+            self.requests.close()
         self.process.wait()
         self.answers.close()
         self.said.close()

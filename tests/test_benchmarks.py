@@ -4,6 +4,7 @@ No test looks at a time.
 """
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -236,15 +237,28 @@ def test_what_cannot_be_run_is_refused(changes, expected, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_worker_that_fails_or_dies_says_why():
+def test_a_worker_that_fails_says_why_and_goes_on():
+    with WorkerProcess(environment_of("float32", 1, "default", "cpu")) as worker:
+        for _ in range(2):
+            with pytest.raises(WorkerError, match="KeyError: 'nobody'"):
+                worker.ask("load", "nobody")
+    assert worker.process.returncode == 0
+
+
+def test_a_worker_that_dies_before_or_while_it_is_asked_says_so():
     environment = environment_of("float32", 1, "default", "cpu")
+    died = pytest.raises(WorkerError, match="the worker ended with status -9")
     with WorkerProcess(environment) as worker:
-        with pytest.raises(WorkerError, match="KeyError: 'nobody'"):
-            worker.ask("load", "nobody")
         worker.process.kill()
-        with pytest.raises(WorkerError, match="the worker ended with status -9"):
+        worker.process.wait()
+        with died:
             worker.ask("load", "manual")
-    assert worker.process.returncode == -9
+    with WorkerProcess(environment) as worker:
+        worker.process.send_signal(signal.SIGSTOP)
+        worker.send("load", "manual")
+        worker.process.kill()
+        with died:
+            worker.receive()
 
 
 def test_every_sweep_varies_a_field_of_a_row():

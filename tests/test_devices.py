@@ -1,19 +1,27 @@
 """The same training on four devices, in one process and in two, to rounding."""
 
 import json
+import re
+import signal
 import socket
 import time
 
 import numpy as np
 import pytest
-from tiny_run import Config, compilation_cache, final, programs
+from tiny_run import Config, compilation_cache, final, programs, programs_in
 
 from lstm_jax.train import Options, on_devices, read_metrics
 
 __all__ = ["compilation_cache", "programs"]  # fixtures
 
-
 SHORT = Config(epochs=1)
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory, compilation_cache):
+    """The run that nothing disturbs, on one device."""
+    with programs_in(tmp_path_factory.mktemp("home"), compilation_cache) as programs:
+        return programs.run("single", config=SHORT)
 
 
 def assert_close_runs(one, other):
@@ -26,10 +34,10 @@ def assert_close_runs(one, other):
 
 
 @pytest.mark.parametrize("mesh", ["data=4", "data=2,hidden=2"])
-def test_four_devices_of_a_process(programs, mesh):
+def test_four_devices_of_a_process(programs, single, mesh):
     many = programs.run("many", Options(mesh=mesh), SHORT, devices=4)
     assert json.loads((many / "result.json").read_text())["mesh"] == mesh
-    assert_close_runs(many, programs.run("single", config=SHORT))
+    assert_close_runs(many, single)
 
 
 @pytest.mark.parametrize(
@@ -74,16 +82,22 @@ def start_two(programs, checkpoint_every):
     return [programs.start("two", o, SHORT, devices=2) for o in options]
 
 
-def test_two_processes(programs):
-    """One dies and the other ends with an error; together they go on from there."""
+@pytest.mark.parametrize("dies", [0, 1], ids=["the first", "the second"])
+def test_two_processes(programs, single, dies):
+    """One dies and the other ends with an error; together they go on from there.
+
+    The first is the one that both ask who is alive, and that writes the records.
+    """
     pair = start_two(programs, 4)
     while not (programs.home / "two" / "states" / "4").is_dir():
         assert [p.exitcode for p in pair] == [None, None], programs.said("two")
         time.sleep(0.01)
-    pair[1].kill()
-    assert programs.end(pair[0]) not in (0, None)
+    pair[dies].kill()
+    assert programs.end(pair[1 - dies], 30) not in (0, None)
+    assert programs.end(pair[dies]) == -signal.SIGKILL
+    assert re.search("another (task|of the processes)", programs.said("two"))
     assert not (programs.home / "two" / "result.json").exists()
     pair = start_two(programs, 100)
     assert [programs.end(p) for p in pair] == [0, 0], programs.said("two")
     assert "continuing the run" in programs.said("two")
-    assert_close_runs(programs.home / "two", programs.run("single", config=SHORT))
+    assert_close_runs(programs.home / "two", single)

@@ -6,6 +6,7 @@ a fraction of a second.
 
 import multiprocessing
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -177,14 +178,23 @@ def compilation_cache(tmp_path_factory):
     return tmp_path_factory.mktemp("compilation_cache")
 
 
-@pytest.fixture
-def programs(tmp_path, compilation_cache, monkeypatch):
+@contextmanager
+def programs_in(home, cache):
     """Programs, all of them ended after the test."""
     folder = Path(__file__).parent
-    monkeypatch.setenv("PYTHONPATH", f"{folder}{os.pathsep}{folder.parent}")
-    found = Programs(tmp_path, compilation_cache)
-    yield found
-    found.end_all()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", f"{folder}{os.pathsep}{folder.parent}")
+        found = Programs(home, cache)
+        try:
+            yield found
+        finally:
+            found.end_all()
+
+
+@pytest.fixture
+def programs(tmp_path, compilation_cache):
+    with programs_in(tmp_path, compilation_cache) as found:
+        yield found
 
 
 def final(folder):

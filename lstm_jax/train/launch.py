@@ -17,6 +17,11 @@ _TOLD = (
 )
 """Errors that a user can do something about."""
 
+_PERHAPS_ANOTHER = (
+    "another of the processes may have ended: see what it said. Started again, all of "
+    "them go on from the last checkpoint"
+)
+
 
 def launch(
     command: Callable[[Console], str | None], options: Options | None = None
@@ -45,25 +50,28 @@ def launch(
                 console.print(told, highlight=False)
     except _TOLD as error:
         print(f"error: {error}", file=sys.stderr)
-        return _leave(1, options)
+        return _leave(1, options, error)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return _leave(130, options)
-    except Exception:
+    except Exception as error:
         if options.processes == 1:
             raise
         traceback.print_exc()
-        return _leave(1, options)
+        return _leave(1, options, error)
     return {None: 0, "SIGINT": 130, "SIGTERM": 143}[interrupted]
 
 
-def _leave(status: int, options: Options) -> int:
+def _leave(status: int, options: Options, error: Exception | None = None) -> int:
     """The status; of several processes, one that failed ends here and now.
 
     The others wait for it, and learn of its end at once: an orderly one would first
     wait for them.
     """
     if options.processes > 1:
+        causes = error, getattr(error, "__cause__", None)
+        if any(isinstance(cause, jax.errors.JaxRuntimeError) for cause in causes):
+            print(_PERHAPS_ANOTHER, file=sys.stderr)
         sys.stderr.flush()
         os._exit(status)
     return status

@@ -5,7 +5,6 @@ Shah & Bengio (2016), section 5.2, after Hochreiter & Schmidhuber (1997).
 """
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -80,6 +79,7 @@ def make_task(config: Config, cell: Cell, data: Data) -> Task:
 
 EXPERIMENT = Experiment(
     name="adding_problem",
+    description=__doc__,
     presets=PRESETS,
     load=load,
     make_task=make_task,
@@ -88,10 +88,5 @@ EXPERIMENT = Experiment(
 )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit status."""
-    return command(EXPERIMENT, __doc__, arguments)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(EXPERIMENT))

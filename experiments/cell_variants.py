@@ -10,7 +10,7 @@ import dataclasses
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -162,15 +162,20 @@ def compare_cells(
 
 
 def report(folder: Path) -> None:
-    """Writes results.md, result.json and intervals.png from the cells' records."""
+    """Writes results.md, result.json and intervals.png from the cells' records.
+
+    What was interrupted is left out, and what was measured on other data.
+    """
     found = {
         task: {
             name: interval(result)
             for name in KNOWN_CELLS
             if (result := Records(folder / task / name).read("result"))
             and result["interrupted"] is None
+            and source.items() <= result.items()
         }
-        for task in TASKS
+        for task, (experiment, _) in TASKS.items()
+        for source in [experiment.source()]
     }
     found = {task: cells for task, cells in found.items() if cells}
     if not found:
@@ -216,11 +221,7 @@ def _shown(own: Interval | None, base: Interval | None) -> str:
     return f"{own.mean:.3f}{half}{lost}{mark}"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit status."""
-    program = Program("cell_variants", PRESETS, compare_cells)
-    return execute(program, __doc__, arguments)
-
+PROGRAM = Program("cell_variants", __doc__, PRESETS, compare_cells)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(execute(PROGRAM))

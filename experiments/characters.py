@@ -8,7 +8,6 @@ text that comes after what was trained on, and then it writes some of its own.
 
 import math
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -202,19 +201,16 @@ def unigram_bits(data: Data) -> float:
 
 EXPERIMENT = Experiment(
     name="characters",
+    description=__doc__,
     presets=PRESETS,
     load=load,
     make_task=make_task,
     measure="bits_per_character",
     references=lambda config: {"letter frequencies": unigram_bits(load(config))},
+    source=lambda: {"text_sha256": characters(reference_manual()).sha256},
     finish=write_samples,
 )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit status."""
-    return command(EXPERIMENT, __doc__, arguments)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(EXPERIMENT))

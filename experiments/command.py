@@ -9,8 +9,7 @@ curves.png.
 import argparse
 import dataclasses
 import json
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,13 +18,6 @@ from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 import jax
 import tyro
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
 
 from experiments.ablations import ABLATIONS
 from experiments.networks import gradient_of
@@ -34,7 +26,14 @@ from lstm_jax import plotting
 from lstm_jax.cell import Cell
 from lstm_jax.cells import CELLS
 from lstm_jax.data import write_whole
-from lstm_jax.train import Options, Records, launch, open_run, read_metrics
+from lstm_jax.train import (
+    Options,
+    Records,
+    launch,
+    open_run,
+    progress_bar,
+    read_metrics,
+)
 
 C = TypeVar("C")
 
@@ -50,21 +49,26 @@ class Experiment(NamedTuple):
 
     Attributes:
         name: the module's, and the folder's under runs/.
+        description: what it is, for ``--help``.
         presets: configs by name, "default" among them.
         load: ``config -> data``.
         make_task: ``(config, cell, data) -> task``.
         measure: the key of `Task.evaluate` that tables and pictures show.
         references: ``config -> {label: value}``, what to hold the measure against.
+        source: ``() -> {key: value}``, for result.json: which data these are, where
+            that depends on the machine. Results of other data are not compared.
         finish: ``(config, cell, data, trained, folder) -> None``, for what a cell's
             folder holds beside the records.
     """
 
     name: str
+    description: str
     presets: Mapping[str, Any]
     load: Callable[[Any], Data]
     make_task: Callable[[Any, Cell, Data], Task]
     measure: str
     references: Callable[[Any], dict[str, float]] = lambda config: {}
+    source: Callable[[], dict[str, str]] = dict
     finish: Callable[[Any, Cell, Data, Trained, Path], None] = lambda *_: None
 
 
@@ -111,7 +115,7 @@ def run(
 ) -> str | None:
     """Trains every cell with every seed; the folder then holds the whole record.
 
-    Cells that are done already are kept, if options.resume says so.
+    Cells that are done already, on the same data, are kept if options.resume says so.
 
     Returns:
         The signal that ended it early, or None.
@@ -120,10 +124,10 @@ def run(
         ValueError: the config cannot be run, or an unfinished run is of another.
         OSError: a record could not be written.
     """
-    todo = []
+    todo, source = [], experiment.source()
     for cell in map(find_cell, config.cells):
         own = dataclasses.replace(config, cells=(cell.name,))
-        if options.resume and is_done(folder / cell.name, own):
+        if options.resume and is_done(folder / cell.name, own, source):
             told = f"{experiment.name}, {cell.name}: done; --no-resume trains anew"
             console.print(told, highlight=False)
         else:
@@ -132,27 +136,32 @@ def run(
     for cell, own in todo:
         task = experiment.make_task(own, cell, data)
         opened = open_run(folder / cell.name, own, options, console)
-        with progress(console, f"{experiment.name}, {cell.name}", own.steps) as show:
+        label = f"{experiment.name}, {cell.name}"
+        with progress_bar(console, label, own.steps) as show:
             trained = train_seeds(task, data, own, opened, show)
         experiment.finish(own, cell, data, trained, opened.folder)
-        opened.finish(result_of(experiment, cell, own, trained))
+        opened.finish(result_of(experiment, cell, own, trained) | source)
         if interrupted := trained.interrupted:
             break
-    compare(experiment, config, folder)
+    compare(experiment, config, folder, source)
     return interrupted
 
 
-def is_done(folder: Path, config: Training) -> bool:
-    """Whether the folder holds a finished run of this config."""
-    result = read_result(folder, config)
+def is_done(folder: Path, config: Training, source: dict[str, str]) -> bool:
+    """Whether the folder holds a finished run of this config, on these data."""
+    result = read_result(folder, config, source)
     return result is not None and result["interrupted"] is None
 
 
-def read_result(folder: Path, config: Training) -> dict[str, Any] | None:
-    """The result.json of a run of this config; None where there is none."""
+def read_result(
+    folder: Path, config: Training, source: dict[str, str]
+) -> dict[str, Any] | None:
+    """The result.json of a run of this config, on these data; None if there is none."""
     records = Records(folder)
     wanted = json.loads(json.dumps(dataclasses.asdict(config)))
-    return records.read("result") if records.read("config") == wanted else None
+    if records.read("config") != wanted or not (result := records.read("result")):
+        return None
+    return result if source.items() <= result.items() else None
 
 
 def result_of(
@@ -176,10 +185,12 @@ def result_of(
     }
 
 
-def compare(experiment: Experiment, config: Training, folder: Path) -> None:
+def compare(
+    experiment: Experiment, config: Training, folder: Path, source: dict[str, str]
+) -> None:
     """Writes results.md and curves.png from the records of the cells."""
     found = [
-        read_result(folder / name, dataclasses.replace(config, cells=(name,)))
+        read_result(folder / name, dataclasses.replace(config, cells=(name,)), source)
         for name in config.cells
     ]
     if not (results := [result for result in found if result]):
@@ -253,16 +264,15 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 # --- the command line -------------------------------------------------------------
 
 
-def command(
-    experiment: Experiment, description: str, arguments: Sequence[str] | None = None
-) -> int:
+def command(experiment: Experiment, arguments: Sequence[str] | None = None) -> int:
     """Runs an experiment's command line; returns the exit status."""
-    return execute(program(experiment), description, arguments)
+    return execute(program(experiment), arguments)
 
 
 def program(experiment: Experiment) -> "Program":
     """The command line of an experiment."""
-    return Program(experiment.name, experiment.presets, partial(run, experiment))
+    name, description, presets, *_ = experiment
+    return Program(name, description, presets, partial(run, experiment))
 
 
 class Program(NamedTuple):
@@ -270,21 +280,21 @@ class Program(NamedTuple):
 
     Attributes:
         name: the module's, and the folder's under runs/.
+        description: what it is, for ``--help``.
         presets: configs by name, "default" among them.
         run: ``(config, folder, options, console) -> signal or None``; it writes
             results.md.
     """
 
     name: str
+    description: str
     presets: Mapping[str, Any]
     run: Callable[[Any, Path, Options, Console], str | None]
 
 
-def execute(
-    program: Program, description: str, arguments: Sequence[str] | None = None
-) -> int:
+def execute(program: Program, arguments: Sequence[str] | None = None) -> int:
     """Runs a command line, prints the results; returns the exit status."""
-    given = parse(program, description, arguments)
+    given = parse(program, arguments)
     folder = given.runs / program.name / (given.name or given.preset)
     options = Options(resume=given.resume, checkpoint_every=CHECKPOINT_EVERY)
 
@@ -298,9 +308,7 @@ def execute(
     return launch(work)
 
 
-def parse(
-    program: Program, description: str, arguments: Sequence[str] | None = None
-) -> Arguments[Any]:
+def parse(program: Program, arguments: Sequence[str] | None = None) -> Arguments[Any]:
     """Reads the command line: a preset, and what is given beside it."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--preset", choices=tuple(program.presets), default="default")
@@ -313,30 +321,5 @@ def parse(
         default=Arguments(config=config, preset=known.preset),
         args=arguments,
         prog=f"python -m experiments.{program.name}",
-        description=f"{description}\n\nPresets: {presets}.",
+        description=f"{program.description}\n\nPresets: {presets}.",
     )
-
-
-@contextmanager
-def progress(
-    console: Console, label: str, steps: int
-) -> Generator[Callable[[int], None]]:
-    """A bar with steps a second and time left; gives the function to move it."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[speed]}"),
-        TimeRemainingColumn(),
-        TextColumn("left"),
-    )
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task(label, total=steps, speed="compiling")
-
-        def show(step: int) -> None:
-            bar.update(task, completed=step)
-            speed = bar.tasks[0].speed
-            told = "" if speed is None else f"{speed:.0f} steps/s, all seeds"
-            bar.update(task, speed=told)
-
-        yield show

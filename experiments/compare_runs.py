@@ -46,6 +46,12 @@ class RunRecord(NamedTuple):
     result: dict[str, Any]
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """The config, and the beginning of each checksum of its data."""
+        sums = {k: v[:8] for k, v in self.result.items() if k.endswith("_sha256")}
+        return {**self.config, **sums}
+
+    @property
     def state(self) -> str:
         """Whether it came to its end."""
         if not self.result:
@@ -97,28 +103,29 @@ def measures_of(runs: Sequence[RunRecord]) -> list[str]:
 
 
 def table(runs: Sequence[RunRecord]) -> str:
-    """A row for each run: where its config differs, its measures, its cost.
+    """A row for each run: where its config or its data differ, its measures, its cost.
 
     A measure is that of result.json, or else of the last evaluation.
     """
     measures = measures_of(runs)
+    settings = [run.settings for run in runs]
     fields = [
         field
-        for field in dict.fromkeys(field for run in runs for field in run.config)
+        for field in dict.fromkeys(field for known in settings for field in known)
         if field != "steps"
-        and len({json.dumps(run.config.get(field)) for run in runs}) > 1
+        and len({json.dumps(known.get(field)) for known in settings}) > 1
     ]
     head = ("run", *fields, *measures, "steps", "time", "state")
     rows = [
         (
             run.name,
-            *(_setting(run.config.get(field)) for field in fields),
+            *(_setting(known.get(field)) for field in fields),
             *(_measure(run, name) for name in measures),
             str(run.result.get("steps", _last_step(run))),
             f"{run.result['seconds']:.0f} s" if "seconds" in run.result else "",
             run.state,
         )
-        for run in runs
+        for run, known in zip(runs, settings, strict=True)
     ]
     return markdown([name.replace("_", " ") for name in head], rows)
 

@@ -5,7 +5,6 @@ Arjovsky, Shah & Bengio (2016), section 5.1, after Hochreiter & Schmidhuber (199
 """
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -92,6 +91,7 @@ def make_task(config: Config, cell: Cell, data: Data) -> Task:
 
 EXPERIMENT = Experiment(
     name="copy_memory",
+    description=__doc__,
     presets=PRESETS,
     load=load,
     make_task=make_task,
@@ -100,10 +100,5 @@ EXPERIMENT = Experiment(
 )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit status."""
-    return command(EXPERIMENT, __doc__, arguments)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(EXPERIMENT))

@@ -5,7 +5,6 @@ Le, Jaitly & Hinton (2015), section 4.2, with the small images of scikit-learn.
 """
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from experiments.command import Experiment, command
@@ -52,6 +51,7 @@ def make_task(config: Config, cell: Cell, data: Data) -> Task:
 
 EXPERIMENT = Experiment(
     name="digits",
+    description=__doc__,
     presets=PRESETS,
     load=load,
     make_task=make_task,
@@ -59,10 +59,5 @@ EXPERIMENT = Experiment(
 )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit status."""
-    return command(EXPERIMENT, __doc__, arguments)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(EXPERIMENT))

@@ -6,7 +6,6 @@ one validates on.
 """
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -137,6 +136,7 @@ def make_task(config: Config, cell: Cell, data: Data) -> Task:
 
 EXPERIMENT = Experiment(
     name="reviews",
+    description=__doc__,
     presets=PRESETS,
     load=load,
     make_task=make_task,
@@ -144,10 +144,5 @@ EXPERIMENT = Experiment(
 )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit status."""
-    return command(EXPERIMENT, __doc__, arguments)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(EXPERIMENT))

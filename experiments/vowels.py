@@ -5,7 +5,6 @@ Kudo, Toyama & Shimbo (1999), who got 0.941 of the official test series right, a
 """
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from experiments.command import Experiment, command
@@ -44,6 +43,7 @@ def make_task(config: Config, cell: Cell, data: Data) -> Task:
 
 EXPERIMENT = Experiment(
     name="vowels",
+    description=__doc__,
     presets=PRESETS,
     load=load,
     make_task=make_task,
@@ -51,10 +51,5 @@ EXPERIMENT = Experiment(
 )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit status."""
-    return command(EXPERIMENT, __doc__, arguments)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(EXPERIMENT))

@@ -51,6 +51,22 @@ def test_the_table(runs, capsys):
     assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_texts_that_differ_are_told(tmp_path):
+    """And those that do not are not."""
+    for name, sha256 in {"a": "0123456789", "b": "0123456789", "c": "abcdef"}.items():
+        result = {"text_sha256": sha256, "interrupted": None}
+        write(tmp_path / name, {}, [{"step": 1, "loss": 1.0}], result)
+    runs = compare_runs.read_runs([tmp_path])
+    assert "sha256" not in compare_runs.table(runs[:2])
+    head, _, *rows = compare_runs.table(runs).splitlines()
+    assert head.split("|")[2].strip() == "text sha256"
+    assert [row.split("|")[2].strip() for row in rows] == [
+        "01234567",
+        "01234567",
+        "abcdef",
+    ]
+
+
 def test_curves_are_means_over_seeds(runs):
     found = compare_runs.read_runs([runs])
     assert compare_runs.curves(found, "loss") == {"b/one": ([10], [2.0])}

@@ -1,9 +1,13 @@
 """The experiments from end to end at a tiny size, and what they share."""
 
+import dataclasses
+import hashlib
 import importlib
 import json
 import re
+import runpy
 import signal
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -11,14 +15,21 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments import cell_variants, command, everything, reviews, seeds, vowels
-from lstm_jax.data import Encoded, EncodedReviews, adding_problem_baseline
+from experiments import cell_variants, command, everything, reviews, seeds
+from lstm_jax.data import (
+    Encoded,
+    EncodedReviews,
+    adding_problem_baseline,
+    reference_manual,
+)
 from lstm_jax.train import Options, open_run, read_metrics
 
 pytestmark = pytest.mark.jax_defaults
 
 NAMES = ("adding_problem", "characters", "copy_memory", "digits", "reviews", "vowels")
 MODULES = {name: importlib.import_module(f"experiments.{name}") for name in NAMES}
+PROGRAMS = {name: command.program(m.EXPERIMENT) for name, m in MODULES.items()}
+PROGRAMS["cell_variants"] = cell_variants.PROGRAM
 PRESETS = [(n, preset) for n, m in MODULES.items() for preset in m.PRESETS]
 TINY = (
     *("--cells", "rnn_tanh", "--seeds", "2", "--steps", "4", "--evaluations", "2"),
@@ -53,9 +64,7 @@ def few_reviews(monkeypatch):
 @pytest.mark.parametrize(("name", "preset"), PRESETS)
 def test_presets_are_what_the_command_line_gives(name, preset):
     module = MODULES[name]
-    given = command.parse(
-        command.program(module.EXPERIMENT), module.__doc__, ["--preset", preset]
-    )
+    given = command.parse(PROGRAMS[name], ["--preset", preset])
     assert given.config == module.PRESETS[preset]
     assert type(given.config) is module.Config
     seeds.check(given.config)
@@ -63,11 +72,12 @@ def test_presets_are_what_the_command_line_gives(name, preset):
         assert command.find_cell(cell).name == cell
 
 
-@pytest.mark.parametrize("name", [*NAMES, "cell_variants"])
-def test_help_tells_what_it_is(name, capsys):
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_help_tells_what_it_is(name, capsys, monkeypatch):
     module = importlib.import_module(f"experiments.{name}")
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
     with pytest.raises(SystemExit) as end:
-        module.main(["--help"])
+        runpy.run_path(module.__file__, run_name="__main__")
     assert end.value.code == 0
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert module.__doc__.splitlines()[0][:40] in shown
@@ -78,7 +88,7 @@ def test_help_tells_what_it_is(name, capsys):
 @pytest.mark.parametrize("name", NAMES)
 def test_an_experiment_leaves_its_records(name, tmp_path, capsys):
     arguments = [*TINY, *OWN.get(name, ()), "--runs", str(tmp_path)]
-    assert MODULES[name].main(arguments) == 0
+    assert command.execute(PROGRAMS[name], arguments) == 0
     folder = tmp_path / name / "default"
     experiment = MODULES[name].EXPERIMENT
 
@@ -104,10 +114,12 @@ def test_an_experiment_leaves_its_records(name, tmp_path, capsys):
     if name == "characters":
         sample = (folder / "rnn_tanh" / "sample.txt").read_text()
         assert sample.count("\nThe ") == 2
+        sha256 = hashlib.sha256(reference_manual().encode()).hexdigest()
+        assert result["text_sha256"] == sha256
 
     # What is done is kept: the table is there again, and nothing was trained.
     before = (folder / "rnn_tanh" / "result.json").stat().st_mtime_ns
-    assert MODULES[name].main(arguments) == 0
+    assert command.execute(PROGRAMS[name], arguments) == 0
     assert (folder / "rnn_tanh" / "result.json").stat().st_mtime_ns == before
     assert table in capsys.readouterr().out
 
@@ -123,7 +135,7 @@ def test_an_experiment_leaves_its_records(name, tmp_path, capsys):
 )
 def test_what_cannot_be_run_is_told_in_a_line(arguments, told, tmp_path, capsys):
     where = ["--runs", str(tmp_path)]
-    assert vowels.main([*TINY, *where, *arguments]) == 1
+    assert command.execute(PROGRAMS["vowels"], [*TINY, *where, *arguments]) == 1
     error = capsys.readouterr().err
     assert re.search(f"(?m)^error: .*{told}", error)
     assert "Traceback" not in error
@@ -204,6 +216,37 @@ def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, kind):
     np.testing.assert_array_equal(whole.params, second.params)
     assert whole.test == second.test
     assert read_metrics(tmp_path / "cut") == read_metrics(tmp_path / "whole")
+
+
+def test_results_of_other_data_are_not_mixed(tmp_path, monkeypatch):
+    """Cells trained on one text, then one of them on another: two tables of one."""
+    monkeypatch.setattr(command.plotting, "seed_curves", lambda *_: None)
+    both = Toy.config(cells=("lstm", "gru"), seeds=1)
+
+    def on(text, *cells):
+        toy = command.Experiment(
+            name="toy",
+            description="",
+            presets={},
+            load=lambda config: Toy.data,
+            make_task=lambda *_: Toy.task,
+            measure="squared_error",
+            source=lambda: {"text_sha256": text},
+        )
+        config = dataclasses.replace(both, cells=cells)
+        command.run(toy, config, tmp_path, Options(), QUIET)
+        command.compare(toy, both, tmp_path, toy.source())
+        table = (tmp_path / "results.md").read_text()
+        return [name for name in both.cells if f"| {name} " in table]
+
+    assert on("old", "lstm", "gru") == ["lstm", "gru"]
+    assert on("new", "lstm") == ["lstm"]
+    assert on("old") == ["gru"]
+    told = {
+        name: json.loads((tmp_path / name / "result.json").read_text())["text_sha256"]
+        for name in ("lstm", "lstm.previous", "gru")
+    }
+    assert told == {"lstm": "new", "lstm.previous": "old", "gru": "old"}
 
 
 def test_what_diverges_is_told_and_not_hidden(tmp_path):
@@ -294,13 +337,25 @@ def test_the_report_is_of_all_tasks_in_the_folder(tmp_path):
     assert (tmp_path / "intervals.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_report_is_of_one_text(tmp_path):
+    here = MODULES["characters"].EXPERIMENT.source()
+    for name, source in {"lstm": here, "gru": {"text_sha256": "other"}}.items():
+        folder = tmp_path / "characters" / name
+        folder.mkdir(parents=True)
+        content = result([2.0, 2.1], "bits_per_character") | {"interrupted": None}
+        (folder / "result.json").write_text(json.dumps(content | source))
+    cell_variants.report(tmp_path)
+    found = json.loads((tmp_path / "result.json").read_text())
+    assert list(found["characters"]) == ["lstm"]
+
+
 @pytest.mark.slow
 def test_cells_are_compared(tmp_path, capsys):
     """Two runs of one name, a task each, make one comparison."""
     given = ["--cells", "rnn_relu", "rnn_tanh", "--seeds", "2", "--steps", "2"]
     for task in ("vowels", "digits"):
         where = ["--tasks", task, "--runs", str(tmp_path)]
-        assert cell_variants.main([*given, *where]) == 0
+        assert command.execute(cell_variants.PROGRAM, [*given, *where]) == 0
     folder = tmp_path / "cell_variants" / "default"
     found = json.loads((folder / "result.json").read_text())
     assert {task: set(cells) for task, cells in found.items()} == {
@@ -312,7 +367,8 @@ def test_cells_are_compared(tmp_path, capsys):
     assert table.index("digits (accuracy)") < table.index("vowels (accuracy)")
     assert table.count("±") == 4
     assert (folder / "intervals.png").read_bytes().startswith(b"\x89PNG")
-    assert cell_variants.main(["--tasks", "vowel", "--runs", str(tmp_path)]) == 1
+    unknown = ["--tasks", "vowel", "--runs", str(tmp_path)]
+    assert command.execute(cell_variants.PROGRAM, unknown) == 1
     assert "tasks: expected some of" in capsys.readouterr().err
 
 
@@ -324,11 +380,7 @@ def test_cells_are_compared(tmp_path, capsys):
 )
 def test_jobs_are_commands(job):
     module, *arguments = job.arguments
-    if module == "cell_variants":
-        program = command.Program(module, cell_variants.PRESETS, lambda *_: None)
-    else:
-        program = command.program(MODULES[module].EXPERIMENT)
-    given = command.parse(program, "", arguments)
+    given = command.parse(PROGRAMS[module], arguments)
     assert job.folder == f"{module}/{given.name or given.preset}"
     assert given.config.seeds >= 3
 

@@ -3,12 +3,13 @@
 =========== ====================================================================
 launch      the command: devices, errors in a line, the exit status
 runs        a run in its folder, new or continued; its `Options`
-loop        `fit`: epochs, evaluation, checkpoints, progress
+loop        `fit`: epochs, evaluation, checkpoints
 steps       the state, the optimizer, the compiled segment, predictions
 devices     meshes, several processes, how arrays lie on them
 checkpoints pytrees on the disk, through orbax
 records     config.json, metrics.jsonl, result.json: written whole or not at all
 events      the same for TensorBoard
+progress    the bar that says how far it has come
 interrupts  SIGINT and SIGTERM end a run cleanly
 =========== ====================================================================
 
@@ -38,6 +39,7 @@ from lstm_jax.train.devices import on_devices, replicate
 from lstm_jax.train.interrupts import Interrupts
 from lstm_jax.train.launch import launch
 from lstm_jax.train.loop import fit
+from lstm_jax.train.progress import progress_bar
 from lstm_jax.train.records import Records, environment, read_metrics
 from lstm_jax.train.runs import Options, Outcome, Progress, Run, Snapshot, open_run
 from lstm_jax.train.steps import (
@@ -66,6 +68,7 @@ __all__ = [
     "on_devices",
     "open_run",
     "predict_rows",
+    "progress_bar",
     "read_metrics",
     "replicate",
     "train_segment",

@@ -1,4 +1,4 @@
-"""`fit`: epochs of compiled segments, evaluation, checkpoints, progress."""
+"""`fit`: epochs of compiled segments, evaluation, checkpoints."""
 
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -11,18 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
 
 from lstm_jax.data import BatchSchedule
 from lstm_jax.train.devices import place, replicate
 from lstm_jax.train.interrupts import Interrupts
+from lstm_jax.train.progress import progress_bar
 from lstm_jax.train.runs import Outcome, Run, Snapshot
 from lstm_jax.train.steps import Loss, TrainState, train_segment
 
@@ -74,8 +67,8 @@ def fit(
     data, state = replicate(tuple(data)), place(state)
     now = run.restore(Snapshot(state, _copy(state.average)))
     speed, ended = _Speed(), None
-    total = schedule.total_steps(epochs)
-    with Interrupts() as interrupts, _progress(console, total) as show:
+    bar = progress_bar(console, "training", schedule.total_steps(epochs))
+    with Interrupts() as interrupts, bar as show:
         for epoch in range(now.progress.epoch, epochs):
             for part, indices in schedule.epoch(epoch)[now.progress.segment :]:
                 with speed.measured(part, len(indices)):
@@ -88,7 +81,7 @@ def fit(
                 rows = _rows(found, now.progress.step, epoch)
                 _check_finite(rows)
                 run.append(rows)
-                show(rows[-1]["step"], float(np.mean(found["loss"])), speed.value)
+                show(rows[-1]["step"], f"loss {np.mean(found['loss']):.3f}")
                 if ended := interrupts.anywhere():
                     break
                 run.save_when_due(now, len(indices))
@@ -147,30 +140,6 @@ class _Speed:
     @property
     def value(self) -> float | None:
         return self._steps / self._seconds if self._steps else None
-
-
-@contextmanager
-def _progress(
-    console: Console, total: int
-) -> Generator[Callable[[int, float, float | None], None]]:
-    """A bar with steps a second, loss and time left; gives the function to move it."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[speed]}"),
-        TextColumn("{task.fields[loss]}"),
-        TimeRemainingColumn(),
-        TextColumn("left"),
-    )
-    with Progress(*columns, console=console) as progress:
-        task: TaskID = progress.add_task("training", total=total, speed="", loss="")
-
-        def show(step: int, loss: float, speed: float | None) -> None:
-            shown = "compiling" if speed is None else f"{speed:.1f} steps/s"
-            progress.update(task, completed=step, loss=f"loss {loss:.3f}", speed=shown)
-
-        yield show
 
 
 def _rows(found: dict[str, np.ndarray], last: int, epoch: int) -> list[dict[str, Any]]:

@@ -4,7 +4,8 @@ The rules are the table of identities of the article this project grew from (Muk
 Rathi, "Demystifying Deep Learning: Part 11. Backpropagation through, well,
 anything!", 2018). A backward function receives the gradient of the loss J with
 respect to the operation's output and returns the gradient with respect to each of
-its inputs, in their order: `dq` stands for ∂J/∂q, for any quantity q.
+its inputs, in their order: `dq` stands for ∂J/∂q, for any quantity q. `square_root`
+and `normalize`, which some cells need beside them, are not the article's.
 
 Layout. The article keeps examples in columns, ``Z = W·X + b`` with ``X`` of shape
 (n_x, m); here they are rows, ``z = x @ w + b`` with ``x`` of shape (..., D), so its
@@ -14,7 +15,7 @@ because its dZ is per example; here J contains its own mean and sums stay sums.
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 from jax.typing import DTypeLike
 
 
@@ -90,6 +91,60 @@ def sigmoid_backward(dc: Array, c: Array) -> Array:
         ∂J/∂A, of the shape and dtype of `c`.
     """
     return dc * c * (1 - c)
+
+
+def square_root(a: Array) -> Array:
+    """C = √A, element by element; 0, and constant, where A is not positive."""
+    # There, a root of 1 keeps automatic gradients finite.
+    return jnp.where(a > 0, jnp.sqrt(jnp.where(a > 0, a, 1)), 0)
+
+
+def square_root_backward(dc: Array, c: Array) -> Array:
+    """∂C/∂A = 1 / (2 √A) = 1 / (2 C), and 0 where C is 0.
+
+    Args:
+        dc: ∂J/∂C.
+        c: the *output* of `square_root`.
+
+    Returns:
+        ∂J/∂A, of the shape and dtype of `c`.
+    """
+    return jnp.where(c > 0, dc / jnp.where(c > 0, 2 * c, 1), 0)
+
+
+EPSILON = 1e-5
+"""ε of `normalize`: what its derivative at a row of equal numbers rests on."""
+
+
+def normalize(a: Array) -> tuple[Array, Array]:
+    """C = (A - mean A) * rate, with rate = 1 / √(var A + ε), along the features.
+
+    Returns:
+        C, of the shape of `a`, and the rate, (..., 1).
+    """
+    centred = a - jnp.mean(a, axis=-1, keepdims=True)
+    variance = jnp.mean(centred**2, axis=-1, keepdims=True)
+    rate = lax.rsqrt(variance + EPSILON)
+    return centred * rate, rate
+
+
+def normalize_backward(dc: Array, c: Array, rate: Array) -> Array:
+    """∂J/∂A = rate * (dC less its parts along the mean and along C).
+
+    A shift of A changes nothing, and a stretch of A little (nothing but for ε), so
+    the gradient has no part in the first direction and nearly none in the second.
+
+    Args:
+        dc: ∂J/∂C.
+        c: the *output* of `normalize`.
+        rate: its other output.
+
+    Returns:
+        ∂J/∂A, of the shape and dtype of `c`.
+    """
+    along_mean = jnp.mean(dc, axis=-1, keepdims=True)
+    along_c = jnp.mean(dc * c, axis=-1, keepdims=True)
+    return rate * (dc - along_mean - along_c * c)
 
 
 def weighted_input(x: Array, w: Array, b: Array | None = None) -> Array:

@@ -44,6 +44,16 @@ RULES = {
         lambda dc, c, a: (rules.sigmoid_backward(dc, c),),
         lambda lead, d, n: [(*lead, d)],
     ),
+    "square_root": Row(  # of negative numbers as well
+        rules.square_root,
+        lambda dc, c, a: (rules.square_root_backward(dc, c),),
+        lambda lead, d, n: [(*lead, d)],
+    ),
+    "normalize": Row(
+        lambda a: rules.normalize(a)[0],
+        lambda dc, c, a: (rules.normalize_backward(dc, *rules.normalize(a)),),
+        lambda lead, d, n: [(*lead, d)],
+    ),
     "weighted_input": Row(
         rules.weighted_input,
         lambda dz, z, x, w, b: rules.weighted_input_backward(dz, x, w),
@@ -92,6 +102,7 @@ FORWARD_VALUES = [
     (rules.multiply, ([1.0, 2.0], [3.0, 5.0]), [3.0, 10.0]),
     (rules.tanh, ([0.0, 1000.0, -1000.0],), [0.0, 1.0, -1.0]),
     (rules.sigmoid, ([0.0, 1000.0, -1000.0],), [0.5, 1.0, 0.0]),
+    (rules.square_root, ([4.0, 0.0, -1.0],), [2.0, 0.0, 0.0]),
     (rules.weighted_input, ([1.0, 2.0], [[3.0], [5.0]], [7.0]), [20.0]),
     (rules.concatenate, ([1.0, 2.0], [3.0]), [1.0, 2.0, 3.0]),
 ]
@@ -101,6 +112,27 @@ FORWARD_VALUES = [
 def test_forward_values(forward, inputs, expected):
     found = forward(*(jnp.asarray(a) for a in inputs))
     np.testing.assert_array_equal(found, expected)
+
+
+def test_a_normalized_row_has_mean_0_and_variance_1():
+    """Save for ε, which counts where the variance is small."""
+    a = 1 + 1000 * drawn_like(np.empty((2, 8)))
+    c, rate = rules.normalize(a)
+    assert_close(jnp.mean(c, axis=-1), jnp.zeros(2))
+    assert_close(jnp.var(c, axis=-1), jnp.ones(2), 1e-9)
+    assert_close(rate[:, 0], 1 / jnp.std(a, axis=-1), 1e-9)
+    _, rate = rules.normalize(jnp.array([0.0, 0.02]))
+    assert_close(rate, 1 / jnp.sqrt(jnp.array([1e-4 + rules.EPSILON])))
+
+
+def test_equal_numbers_have_a_finite_derivative():
+    """Of `normalize` at the first h_prev, and of the root of 0."""
+    c, rate = rules.normalize(jnp.zeros(3))
+    found = rules.normalize_backward(jnp.array([3.0, 0.0, 0.0]), c, rate)
+    assert_close(found, jnp.array([2.0, -1.0, -1.0]) * rate)
+    dc = jnp.array([1.0, 1.0])
+    found = rules.square_root_backward(dc, jnp.array([0.0, 0.25]))
+    np.testing.assert_array_equal(found, [0.0, 2.0])
 
 
 def ones(*shape: int) -> jax.Array:
@@ -163,6 +195,9 @@ def test_sums_over_time_and_batch_are_at_least_float32(dtype, expected):
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
-@pytest.mark.parametrize("backward", [rules.tanh_backward, rules.sigmoid_backward])
+@pytest.mark.parametrize(
+    "backward",
+    [rules.tanh_backward, rules.sigmoid_backward, rules.square_root_backward],
+)
 def test_elementwise_rules_keep_the_dtype(dtype, backward):
     assert backward(jnp.ones(2, dtype), jnp.ones(2, dtype)).dtype == dtype

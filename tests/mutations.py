@@ -6,6 +6,7 @@ syntax tree of a function. `mutants` goes through all functions behind a cell's
 """
 
 import ast
+import dis
 import inspect
 import textwrap
 import types
@@ -194,7 +195,8 @@ class Source:
         for node in ast.walk(self.definition):
             unpacks = isinstance(node, ast.Assign) and isinstance(node.value, ast.Name)
             if unpacks and isinstance(node.targets[0], ast.Tuple):
-                return [e.id for e in node.targets[0].elts if e.id != "_"]
+                names = [n for n in ast.walk(node.targets[0]) if hasattr(n, "id")]
+                return [n.id for n in names if n.id != "_"]
         return []
 
     def behind(self, node: ast.AST) -> Iterator[ast.AST]:
@@ -271,7 +273,8 @@ def parts(function: Any) -> dict[str, types.FunctionType]:
     """The functions of the cells, or shared by them, that a function calls by name."""
     plain = inspect.unwrap(function)
     known = {**plain.__globals__, **_closure(plain)}
-    names = [*plain.__code__.co_names, *plain.__code__.co_freevars]
+    code = dis.get_instructions(plain)
+    names = [i.argval for i in code if i.opname in ("LOAD_GLOBAL", "LOAD_DEREF")]
     found = {}
     for name in names:
         value = inspect.unwrap(known[name]) if callable(known.get(name)) else None

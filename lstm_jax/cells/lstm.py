@@ -131,7 +131,7 @@ def backward(
 
     dz = concatenate(dz_i, dz_f, dz_o, dz_g)
     # (1), (2): z = u + v gives both the same gradient; h_prev is reached through v.
-    return LSTMState(h=jnp.zeros_like(dc), c=dc_prev), dz, dz
+    return LSTMState(h=jnp.zeros_like(state.h), c=dc_prev), dz, dz
 
 
 LSTM = gated(

@@ -2,8 +2,8 @@
 
 Source: Ba et al. (2016), "Layer normalization", equations 20 to 22, in the supplement.
 As there, each product is normalized over all four gates together; the three biases of
-their sum are one here, and ε is added to the variance. N(q) is q less its mean over
-the features, divided by its standard deviation √(var + ε)::
+their sum are one here, and ε is added to the variance. N is
+`lstm_jax.identities.normalize`::
 
     (1)  s             = N(h_prev Wh)
     (2)  z_i, z_f, z_o = the gates' blocks of  s * α_h + N(x Wx) * α_x + b
@@ -19,44 +19,32 @@ the features, divided by its standard deviation √(var + ε)::
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 from jax.typing import DTypeLike
 
-from lstm_jax.cell import (
-    Cell,
-    Initializer,
-    glorot_uniform,
-    init_weights,
-    named,
-    orthogonal,
-    weight_sizes,
-    zero_state,
-)
-from lstm_jax.cells.lstm import LSTMState
+from lstm_jax.cell import Cell, Initializer, named, weight_sizes, zero_state
+from lstm_jax.cells.lstm import LSTM, LSTMGates, LSTMState
 from lstm_jax.identities import (
     bias_gradient,
     concatenate,
+    normalize,
+    normalize_backward,
     sigmoid,
     tanh,
     weight_gradient,
     weighted_input,
 )
 
-EPSILON = 1e-5
-"""ε: also what the derivative of N at a row of zeros, the first h_prev, rests on."""
-
 
 class LayerNormParams(NamedTuple):
-    """Weights of the four column blocks (i, f, o, g), gains and the memory's bias.
+    """The LSTM's weights, four column blocks each, gains and the memory's bias.
 
     Attributes:
         Wx: input weights, (D, 4H).
         Wh: recurrent weights, (H, 4H).
         b: biases, (4H,).
-        gain_x: α_x, (4H,).
-        gain_h: α_h, (4H,).
-        gain_c: α_c, (H,).
-        bias_c: β_c, (H,).
+        gain_x, gain_h: α_x and α_h, (4H,).
+        gain_c, bias_c: α_c and β_c, (H,).
     """
 
     Wx: Array
@@ -69,25 +57,11 @@ class LayerNormParams(NamedTuple):
 
 
 class LayerNormKept(NamedTuple):
-    """What the reverse needs beside the states: (4) and (5), each (..., H), and (1).
+    """What the reverse needs beside the states: (4), (5), (1), and the rate of (1)."""
 
-    s is (..., 4H), and one over the standard deviation of its product (..., 1).
-    """
-
-    i: Array
-    f: Array
-    o: Array
-    g: Array
+    gates: LSTMGates
     s: Array
     s_rate: Array
-
-
-class LayerNormGradients(NamedTuple):
-    """∂J/∂ of z (2, 3), of h_prev Wh, and of the argument of tanh (8)."""
-
-    dz: Array
-    dv: Array
-    dz_c: Array
 
 
 def init(
@@ -97,51 +71,22 @@ def init(
     *,
     dtype: DTypeLike = jnp.float32,
     forget_bias: float = 1.0,
-    input_init: Initializer = glorot_uniform,
-    recurrent_init: Initializer = orthogonal,
+    input_init: Initializer | None = None,
+    recurrent_init: Initializer | None = None,
 ) -> LayerNormParams:
     """Draws parameters, gains of 1; see `lstm_jax.cells.lstm.init`."""
-    weights = init_weights(
-        key,
-        input_size,
-        hidden_size,
-        (0.0, forget_bias, 0.0, 0.0),
-        dtype,
-        input_init=input_init,
-        recurrent_init=recurrent_init,
+    options = {"input_init": input_init, "recurrent_init": recurrent_init}
+    lstm = LSTM.init(
+        key, input_size, hidden_size, dtype=dtype, forget_bias=forget_bias, **options
     )
-    return LayerNormParams(
-        **weights,
-        gain_x=jnp.ones(4 * hidden_size, dtype),
-        gain_h=jnp.ones(4 * hidden_size, dtype),
-        gain_c=jnp.ones(hidden_size, dtype),
-        bias_c=jnp.zeros(hidden_size, dtype),
-    )
-
-
-def normalize(q: Array) -> tuple[Array, Array]:
-    """N(q) over the last axis, and one over the standard deviation, (..., 1)."""
-    centred = q - jnp.mean(q, axis=-1, keepdims=True)
-    variance = jnp.mean(centred**2, axis=-1, keepdims=True)
-    rate = lax.rsqrt(variance + EPSILON)
-    return centred * rate, rate
-
-
-def normalize_backward(dn: Array, n: Array, rate: Array) -> Array:
-    """∂J/∂q from that of n = N(q): less its parts along the mean and along n.
-
-    A shift of q changes nothing, and a stretch of q little (nothing but for ε), so
-    the gradient has no part in the first direction and nearly none in the second.
-    """
-    along_mean = jnp.mean(dn, axis=-1, keepdims=True)
-    along_n = jnp.mean(dn * n, axis=-1, keepdims=True)
-    return rate * (dn - along_mean - along_n * n)
+    gain_x, gain_h = jnp.ones((2, 4 * hidden_size), dtype)
+    gain_c, bias_c = jnp.ones(hidden_size, dtype), jnp.zeros(hidden_size, dtype)
+    return LayerNormParams(*lstm, gain_x, gain_h, gain_c, bias_c)
 
 
 def project(params: LayerNormParams, x: Array) -> Array:
     """The input's share of (2) and (3), (..., 4H)."""
-    u = named(weighted_input(x, params.Wx), "u", 2)
-    r, _ = normalize(u)
+    r, _ = normalize(named(weighted_input(x, params.Wx), "p", 2))
     return named(r, "r", 2) * params.gain_x + params.b
 
 
@@ -149,8 +94,7 @@ def step(
     params: LayerNormParams, state: LSTMState, u: Array
 ) -> tuple[LSTMState, LayerNormKept]:
     """Equations (1) to (9), from the input's share u (..., 4H)."""
-    v = named(weighted_input(state.h, params.Wh), "v", 1)
-    s, s_rate = normalize(v)
+    s, s_rate = normalize(named(weighted_input(state.h, params.Wh), "v", 1))
     s = named(s, "s", 1)
     z_i, z_f, z_o, z_g = jnp.split(u + s * params.gain_h, 4, axis=-1)
     i = named(sigmoid(named(z_i, "z_i", 2)), "i", 4)
@@ -158,12 +102,11 @@ def step(
     o = named(sigmoid(named(z_o, "z_o", 2)), "o", 4)
     g = named(tanh(named(z_g, "z_g", 3)), "g", 5)
     c = named(i * g + f * state.c, "c", 6)
-    n, _ = normalize(c)
-    n = named(n, "n", 7)
+    n = named(normalize(c)[0], "n", 7)
     z_c = named(n * params.gain_c + params.bias_c, "z_c", 8)
     a = named(tanh(z_c), "a", 8)
     h = named(o * a, "h", 9)
-    return LSTMState(h=h, c=c), LayerNormKept(i, f, o, g, s, s_rate)
+    return LSTMState(h=h, c=c), LayerNormKept(LSTMGates(i, f, o, g), s, s_rate)
 
 
 def backward(
@@ -172,9 +115,9 @@ def backward(
     new_state: LSTMState,
     kept: LayerNormKept,
     dnew: LSTMState,
-) -> tuple[LSTMState, LayerNormGradients]:
-    """The reverse of `step`, from (9) to (1)."""
-    i, f, o, g, s, s_rate = kept
+) -> tuple[LSTMState, tuple[Array, Array, Array]]:
+    """The reverse of `step`, from (9) to (1); the gradients of z, v and z_c."""
+    (i, f, o, g), s, s_rate = kept
     n, n_rate = normalize(new_state.c)  # (7) and (8) again
     a = tanh(n * params.gain_c + params.bias_c)
 
@@ -195,9 +138,7 @@ def backward(
     ds = named(dz * params.gain_h, "ds", 2)
     dv = named(normalize_backward(ds, s, s_rate), "dv", 1)
     dh_prev = named(dv @ params.Wh.T, "dh_prev", 1)
-
-    dstate = LSTMState(h=dh_prev, c=dc_prev)
-    return dstate, LayerNormGradients(dz, dv, dz_c)
+    return LSTMState(h=dh_prev, c=dc_prev), (dz, dv, dz_c)
 
 
 def gradients(
@@ -206,23 +147,24 @@ def gradients(
     state: LSTMState,
     new_state: LSTMState,
     kept: LayerNormKept,
-    d: LayerNormGradients,
+    d: tuple[Array, Array, Array],
 ) -> tuple[LayerNormParams, Array]:
     """The reverse of `project`, and the weighted-input rule, all steps at once."""
+    dz, dv, dz_c = d
     r, r_rate = normalize(weighted_input(x, params.Wx))  # cheaper than keeping them
     n, _ = normalize(new_state.c)
-    dr = named(d.dz * params.gain_x, "dr", 2)
-    du = named(normalize_backward(dr, r, r_rate), "du", 2)
+    dr = named(dz * params.gain_x, "dr", 2)
+    dp = named(normalize_backward(dr, r, r_rate), "dp", 2)
     dparams = LayerNormParams(
-        Wx=weight_gradient(du, x),
-        Wh=weight_gradient(d.dv, state.h),
-        b=bias_gradient(d.dz),
-        gain_x=bias_gradient(d.dz * r),
-        gain_h=bias_gradient(d.dz * kept.s),
-        gain_c=bias_gradient(d.dz_c * n),
-        bias_c=bias_gradient(d.dz_c),
+        Wx=weight_gradient(dp, x),
+        Wh=weight_gradient(dv, state.h),
+        b=bias_gradient(dz),
+        gain_x=bias_gradient(dz * r),
+        gain_h=bias_gradient(dz * kept.s),
+        gain_c=bias_gradient(dz_c * n),
+        bias_c=bias_gradient(dz_c),
     )
-    return dparams, du @ params.Wx.T
+    return dparams, dp @ params.Wx.T
 
 
 LAYER_NORM_LSTM = Cell(

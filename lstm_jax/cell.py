@@ -20,7 +20,7 @@ function        runs        computes
 A cell with at most one product of its state a step is made by `gated` from its
 elementwise equations and their reverse alone. Any other (two products a step, a
 projection, a norm) writes the four functions itself, with `input_gradients` and the
-pairs of `lstm_jax.identities` for its weighted inputs. A cell may leave out
+pairs of `lstm_jax.identities`, or around those of another cell. A cell may leave out
 ``backward`` and ``gradients``; it then has automatic gradients only.
 """
 
@@ -159,7 +159,7 @@ def gated(
     ``Wh`` is (H, N); with K heads, (G, K, H/K, H/K): every gate of a head sees that
     head's part of h alone, and v is laid out as with one head. Parameters without a
     field ``Wh`` mean a cell whose state acts on itself element by element: v is None,
-    and so is dv.
+    and dv is None too, or whatever `elementwise` needs beside du.
 
     Args:
         name: its key in `lstm_jax.CELLS`.

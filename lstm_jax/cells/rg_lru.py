@@ -28,17 +28,15 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from lstm_jax.cell import (
-    Cell,
     Initializer,
     OutputState,
     block_sizes,
+    gated,
     init_inputs,
-    input_gradients,
-    input_product,
     named,
     zero_state,
 )
-from lstm_jax.identities import bias_gradient, concatenate, sigmoid
+from lstm_jax.identities import concatenate, sigmoid, square_root, square_root_backward
 
 C = 8.0
 """c: the recurrence gate moves a between σ(Λ) to the power of 8 and 1."""
@@ -68,13 +66,6 @@ class RGLRUKept(NamedTuple):
     k: Array
 
 
-class RGLRUGradients(NamedTuple):
-    """∂J/∂u of u = x Wx + b (..., 3H), and ∂J/∂l (..., H)."""
-
-    du: Array
-    dl: Array
-
-
 def init(
     key: Array,
     input_size: int,
@@ -96,20 +87,18 @@ def init(
     return RGLRUParams(**weights, decay=log_a - jnp.log(-jnp.expm1(log_a)))
 
 
-def step(
-    params: RGLRUParams, state: OutputState, u: Array
+def equations(
+    params: RGLRUParams, state: OutputState, u: Array, v: None
 ) -> tuple[OutputState, RGLRUKept]:
     """Equations (1) to (7), from u = x Wx + b (..., 3H)."""
+    del v
     z_r, z_i, p = jnp.split(u, 3, axis=-1)
     p = named(p, "p", 1)
     r = named(sigmoid(named(z_r, "z_r", 1)), "r", 2)
     i = named(sigmoid(named(z_i, "z_i", 1)), "i", 2)
     l = named(C * r * jax.nn.log_sigmoid(params.decay), "l", 3)
     a = named(jnp.exp(l), "a", 4)
-    square = -jnp.expm1(2 * l)
-    # Where the square is 0, a root of 1 keeps automatic gradients finite.
-    k = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
-    k = named(k, "k", 5)
+    k = named(square_root(-jnp.expm1(2 * l)), "k", 5)
     s = named(i * p, "s", 6)
     h = named(a * state.h + k * s, "h", 7)
     return OutputState(h=h), RGLRUKept(p, r, i, a, k)
@@ -121,53 +110,47 @@ def backward(
     new_state: OutputState,
     kept: RGLRUKept,
     dnew: OutputState,
-) -> tuple[OutputState, RGLRUGradients]:
-    """The reverse of `step`, from (7) to (1)."""
+) -> tuple[OutputState, Array, Array]:
+    """The reverse of `equations`, from (7) to (1); beside du, dl for Λ's gradient."""
     del new_state
     p, r, i, a, k = kept
-
     da = named(dnew.h * state.h, "da", 7)
     dk = named(dnew.h * i * p, "dk", 7)
     ds = named(dnew.h * k, "ds", 7)
     dh_prev = named(dnew.h * a, "dh_prev", 7)
     di = named(ds * p, "di", 6)
     dp = named(ds * i, "dp", 6)
-    # l goes to (4) and to (5).
-    dl = named(da * a - dk * a**2 / jnp.where(k > 0, k, 1), "dl", 5)
+    # l goes to (4) and to (5), whose square has the derivative -2 exp(2 l).
+    dl = named(da * a - square_root_backward(dk, k) * 2 * a**2, "dl", 5)
     dr = named(dl * C * jax.nn.log_sigmoid(params.decay), "dr", 3)
     dz_r = named(dr * r * (1 - r), "dz_r", 2)
     dz_i = named(di * i * (1 - i), "dz_i", 2)
-
-    du = concatenate(dz_r, dz_i, dp)
-    return OutputState(h=dh_prev), RGLRUGradients(du, dl)
+    return OutputState(h=dh_prev), concatenate(dz_r, dz_i, dp), dl
 
 
-def gradients(
+def decay(
     params: RGLRUParams,
-    x: Array,
     state: OutputState,
     new_state: OutputState,
     kept: RGLRUKept,
-    d: RGLRUGradients,
-) -> tuple[RGLRUParams, Array]:
-    """The weighted-input rule for (1), and Λ's gradient, all steps at once."""
-    del state, new_state
-    dweights, dx = input_gradients(params, x, d.du)
+    du: Array,
+    dl: Array,
+) -> dict[str, Array]:
+    """The gradient of Λ at every step, (..., H)."""
+    del state, new_state, du
     # (3): the derivative of log σ is 1 - σ.
-    ddecay = named(d.dl * C * kept.r * sigmoid(-params.decay), "ddecay", 3)
-    return RGLRUParams(**dweights, decay=bias_gradient(ddecay)), dx
+    return {"decay": named(dl * C * kept.r * sigmoid(-params.decay), "ddecay", 3)}
 
 
 sizes = block_sizes(3)
 
-RG_LRU = Cell(
-    name="rg_lru",
+RG_LRU = gated(
+    "rg_lru",
     init=init,
-    sizes=sizes,
     initial_state=zero_state(OutputState, sizes),
-    project=input_product,
-    step=step,
+    equations=equations,
     backward=backward,
-    gradients=gradients,
+    elementwise=decay,
+    sizes=sizes,
     linear=True,
 )

@@ -19,7 +19,6 @@ keeps. How it gets them is the memory policy:
     one state a chunk is kept, and the chunk's forward runs again.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -233,22 +232,25 @@ class Saved(NamedTuple):
 # --- the forward ------------------------------------------------------------------
 
 
-def _scan_steps(
-    settings: Settings, params: Any, reset: Any, entry: Any, inputs: Inputs
-) -> tuple[Any, tuple[Any, Any]]:
-    """The steps of a chunk from the state `entry`: the last state, and (new, kept)."""
+def _steps(settings: Settings, params: Any) -> Callable[..., Any]:
+    """The steps of any chunk: ``(reset, entry, inputs) -> last state, (new, kept)``.
+
+    They start from the state `entry`, and are those of `_one_by_one` by definition.
+    """
     cell, reverse = settings.cell, settings.reverse
     run = partial(_one_by_one, settings)
     if cell.linear:
         run = settings.checkpoint(
             partial(linear.steps, cell, reverse=reverse), "states"
         )
-    elif settings.gradient == "manual" and native.suits(
-        cell, params, _batch_size(entry)
-    ):
-        run = partial(native.steps, run, reverse)
-    u = _project(cell, params, inputs)
-    return run(params, reset, entry, u, inputs.valid, inputs.carried)
+    elif settings.gradient == "manual" and native.suits(cell, params):
+        run = partial(native.steps, run, reverse, native.forward_panels(params))
+
+    def steps(reset: Any, entry: Any, inputs: Inputs) -> tuple[Any, tuple[Any, Any]]:
+        u = _project(cell, params, inputs)
+        return run(params, reset, entry, u, inputs.valid, inputs.carried)
+
+    return steps
 
 
 def _one_by_one(
@@ -260,7 +262,7 @@ def _one_by_one(
     valid: Array | None,
     carried: Array | None,
 ) -> tuple[Any, tuple[Any, Any]]:
-    """Each step from the one before it: what `_scan_steps` is by definition."""
+    """Each step from the one before it."""
     cell = settings.cell
 
     def step(state: Any, inputs: Any) -> tuple[Any, tuple[Any, Any]]:
@@ -278,10 +280,6 @@ def _one_by_one(
     )
 
 
-def _batch_size(state: Any) -> int:
-    return math.prod(state[0].shape[:-1])
-
-
 def _project(cell: Cell, params: Any, inputs: Inputs) -> Any:
     return cell.project(params, trees.masked(inputs.valid, inputs.x))
 
@@ -290,10 +288,11 @@ def _forward(
     settings: Settings, params: Any, starts: Starts, inputs: Inputs, save: bool = False
 ) -> tuple[Array, Any, Saved]:
     """Outputs, final state, and, where `save` is true, what the reverse needs."""
+    steps = _steps(settings, params)
 
     def chunk(entry: Any, chunk_inputs: Any) -> tuple[Any, Any]:
         inputs, _ = chunk_inputs
-        final, (new, kept) = _scan_steps(settings, params, starts.reset, entry, inputs)
+        final, (new, kept) = steps(starts.reset, entry, inputs)
         saved = Saved(
             entries=trees.lead(entry) if save else None,
             states=new if save and settings.memory != "recompute" else None,
@@ -324,54 +323,46 @@ def _chunk_length(settings: Settings, params: Any, inputs: Inputs) -> int:
 # --- its reverse ------------------------------------------------------------------
 
 
-def _recall(
-    settings: Settings, params: Any, reset: Any, saved: Saved, inputs: Inputs
-) -> tuple[Any, Any, Any]:
-    """Of all steps of a chunk: the states before and after, and what the cell keeps."""
+def _recall(settings: Settings, params: Any) -> Callable[..., Any]:
+    """``(reset, saved, inputs) -> old, new, kept`` of all steps of any chunk.
+
+    The states before and after them, and what the cell keeps.
+    """
     cell = settings.cell
-    entry, new, kept = saved
-    if settings.memory == "recompute":
-        _, (new, kept) = _scan_steps(settings, params, reset, entry, inputs)
-    old = trees.shift(entry, new, reverse=settings.reverse)
-    old = trees.select_time(inputs.carried, old, reset)
-    if settings.memory == "states":
-        u = _project(cell, params, inputs)
-        _, kept = jax.vmap(partial(cell.step, params))(old, u)
-    return old, new, kept
+    steps = _steps(settings, params) if settings.memory == "recompute" else None
+
+    def recall(reset: Any, saved: Saved, inputs: Inputs) -> tuple[Any, Any, Any]:
+        entry, new, kept = saved
+        if steps is not None:
+            _, (new, kept) = steps(reset, entry, inputs)
+        old = trees.shift(entry, new, reverse=settings.reverse)
+        old = trees.select_time(inputs.carried, old, reset)
+        if settings.memory == "states":
+            u = _project(cell, params, inputs)
+            _, kept = jax.vmap(partial(cell.step, params))(old, u)
+        return old, new, kept
+
+    return recall
 
 
-def _reverse_steps(
-    settings: Settings,
-    params: Any,
-    steps: tuple[Any, Any, Any],
-    inputs: Inputs,
-    dy: Array,
-    dstate: Any,
-    dreset: Any,
-) -> tuple[tuple[Any, Any], Any]:
-    """The reverse of `_scan_steps`, from the gradient `dstate` of the last state.
-
-    Args:
-        settings: of the unrolling.
-        params: the parameters.
-        steps: what `_recall` gives.
-        inputs: of the chunk.
-        dy: the gradients of the outputs, 0 beyond a length.
-        dstate: the gradient of the state after the chunk, but for its output.
-        dreset: the gradient of the state that resets return to, so far; None without
-            resets.
+def _reverse_steps(settings: Settings, params: Any) -> Callable[..., Any]:
+    """The reverse of `_steps`, by definition that of `_one_by_one_reversed`.
 
     Returns:
-        The gradients of the state before the chunk and of the one that resets return
-        to; and those of the pre-activations of all steps.
+        ``(steps, valid, carried, dy, dstate, dreset) -> (dstate, dreset), dz``, with
+        `steps` as `_recall` gives them, `dy` the gradients of the outputs, 0 beyond a
+        length, `dstate` that of the state after the chunk, but for its output, and
+        `dreset` that of the state that resets return to, so far; None without resets.
+        It returns those of the state before the chunk, of the one that resets return
+        to, and of the pre-activations of all steps.
     """
     cell, reverse = settings.cell, settings.reverse
     run = partial(_one_by_one_reversed, settings)
     if cell.linear:
         run = partial(linear.reverse_steps, cell, reverse=reverse)
-    elif native.suits(cell, params, _batch_size(dstate)):
-        run = partial(native.reverse_steps, run, reverse)
-    return run(params, steps, inputs.valid, inputs.carried, dy, dstate, dreset)
+    elif native.suits(cell, params):
+        run = partial(native.reverse_steps, run, reverse, native.reverse_panels(params))
+    return partial(run, params)
 
 
 def _one_by_one_reversed(
@@ -384,7 +375,7 @@ def _one_by_one_reversed(
     dstate: Any,
     dreset: Any,
 ) -> tuple[tuple[Any, Any], Any]:
-    """Each step's reverse from the one after it: `_reverse_steps` by definition."""
+    """Each step's reverse from the one after it."""
     cell = settings.cell
 
     def step(carry: Any, step_inputs: Any) -> tuple[Any, Any]:
@@ -412,17 +403,18 @@ def _backward(
     cell = settings.cell
     params, starts, inputs, saved = residuals
     dys, dfinal = cotangents
+    recall = _recall(settings, params)
+    reverse_steps = _reverse_steps(settings, params)
 
     def chunk(carry: Any, chunk_inputs: Any) -> tuple[Any, Any]:
         dstate, dreset, dparams = carry
         (dy, states, kept, inputs), entry = chunk_inputs
         saved = Saved(entry, states, kept)
-        old, new, kept = _recall(settings, params, starts.reset, saved, inputs)
+        steps = old, new, kept = recall(starts.reset, saved, inputs)
 
-        dy = trees.masked(inputs.valid, dy)
-        (dstate, dreset), dz = _reverse_steps(
-            settings, params, (old, new, kept), inputs, dy, dstate, dreset
-        )
+        valid, carried = inputs.valid, inputs.carried
+        dy = trees.masked(valid, dy)
+        (dstate, dreset), dz = reverse_steps(steps, valid, carried, dy, dstate, dreset)
         x = trees.masked(inputs.valid, inputs.x)
         more, dx = cell.gradients(params, x, old, new, kept, dz)
         return (dstate, dreset, trees.add(dparams, more)), dx

@@ -53,17 +53,31 @@ MASKS["both"] = lambda *sizes: MASKS["lengths"](*sizes) | MASKS["resets"](*sizes
 
 @needs_a_compiler
 @pytest.mark.parametrize(
-    ("dtype", "tolerance"), [("float32", 2e-6), ("float64", 1e-13)]
+    ("batch", "hidden_size", "dtype", "tolerance"),
+    [
+        (19, 21, "float32", 2e-6),
+        (19, 21, "float64", 1e-13),
+        (3, 301, "float64", 1e-13),
+    ],
 )
-@pytest.mark.parametrize("mask", MASKS)
-@pytest.mark.parametrize("reverse", [False, True])
-def test_values_and_gradients(dtype, tolerance, mask, reverse):
-    """Rows in parts of unequal size, and a hidden size that no vector divides."""
-    steps, batch, hidden_size = 11, 19, 21
-    dtype = jnp.dtype(dtype)
-    arguments = drawn_inputs(
+@pytest.mark.parametrize(
+    ("mask", "reverse"),
+    [
+        ("none", False),
+        ("lengths", True),
+        ("resets", False),
+        ("both", False),
+        ("both", True),
+    ],
+)
+def test_values_and_gradients(batch, hidden_size, dtype, tolerance, mask, reverse):
+    """Threads divide the rows, unevenly, or else the units, which no vector divides."""
+    steps, dtype = 24, jnp.dtype(dtype)  # three chunks
+    params, *others = drawn_inputs(
         LSTM, steps, (batch,), hidden_size=hidden_size, dtype=dtype
     )
+    # Large weights would make chaos of many units, and any rounding grow with time.
+    arguments = (params._replace(Wh=params.Wh / hidden_size**0.5), *others)
     dout = results_like(*arguments)
     options = MASKS[mask](steps, batch) | {"reverse": reverse}
     assert is_compiled(LSTM, *arguments[:2])
@@ -77,7 +91,7 @@ def test_values_and_gradients(dtype, tolerance, mask, reverse):
 @settings(max_examples=5)
 @given(
     steps=st.integers(1, 30),
-    batch=st.integers(2, 20),
+    batch=st.integers(1, 20),
     hidden_size=st.integers(1, 40),
     memory=st.sampled_from(["store", "recompute"]),
 )
@@ -111,9 +125,7 @@ def test_gates_are_as_exact_as_those_of_jax(dtype):
         Wh=jnp.zeros((512, 2048), dtype),
         b=jnp.zeros(2048, dtype),
     )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(native, "LARGEST_WEIGHTS", 2**24)
-        found, _ = lj.unroll(LSTM, params, xs)
+    found, _ = lj.unroll(LSTM, params, xs)
     expected, _ = lj.unroll(SCANNED, params, xs)
     precision = float(jnp.finfo(dtype).eps)
     np.testing.assert_allclose(found, expected, rtol=16 * precision)
@@ -134,19 +146,15 @@ def test_not_a_number_stays_one():
 
 
 @needs_a_compiler
-def test_what_they_do_not_know_is_scanned(monkeypatch):
+def test_what_they_do_not_know_is_scanned():
     params, xs, _ = drawn_inputs(LSTM, 3, (4,))
     assert is_compiled(LSTM, params, xs)
     assert not is_compiled(SCANNED, params, xs)
     assert not is_compiled(LSTM, params, xs, gradient="automatic")
-    assert not is_compiled(LSTM, params, xs[:, :1])
     half = tree.map(lambda a: a.astype(jnp.bfloat16), (params, xs))
     assert not is_compiled(LSTM, *half)
     headed = LSTM.init(jax.random.key(0), 3, 4, heads=2, dtype=jnp.float64)
     assert not is_compiled(LSTM, headed, xs)
-    monkeypatch.setattr(native, "LARGEST_WEIGHTS", params.Wh.nbytes - 1)
-    jax.clear_caches()
-    assert not is_compiled(LSTM, params, xs)
 
 
 SMALL_RUN = """
@@ -238,9 +246,10 @@ def test_vmap_over_weights_and_inputs(axes):
 
 
 @needs_a_compiler
-def test_calls_at_the_same_time_do_not_wait_for_each_other():
+@pytest.mark.parametrize(("batch", "hidden_size"), [(24, 5), (2, 301)])
+def test_calls_at_the_same_time_do_not_wait_for_each_other(batch, hidden_size):
     """More callers than threads, so that every thread of the pool is in a call."""
-    params, xs, _ = drawn_inputs(LSTM, 20, (24,))
+    params, xs, _ = drawn_inputs(LSTM, 20, (batch,), hidden_size=hidden_size)
     run = jax.jit(jax.grad(partial(objective, LSTM)))
     expected = run(params, xs)
     found = []

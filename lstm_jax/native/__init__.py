@@ -10,12 +10,13 @@ the environment does without.
 import ctypes
 import hashlib
 import logging
+import math
 import os
 import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -31,36 +32,59 @@ SOURCE = Path(__file__).with_name("lstm.cc")
 OPTIONS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fPIC")
 COMPILERS = ("c++", "g++", "clang++")
 
-LARGEST_WEIGHTS = 2**21
-"""Bytes of Wh above which the scan was faster: each thread reads all of Wh each step,
-and a second-level cache no longer holds it (2 MiB a core where this was measured)."""
-
 Steps = tuple[LSTMState, LSTMState, LSTMGates]
 
 
-def suits(cell: Cell, params: Any, batch_size: int) -> bool:
+def suits(cell: Cell, params: Any) -> bool:
     """Whether the compiled steps take this cell and these parameters, here and now.
 
     They know the LSTM alone, with one head, in float32 or float64, and one device:
     the compiler that splits a program over several cannot split what it cannot read.
-    A single sequence is left to the scan, whose product has all cores.
     """
     return (
         cell == LSTM
-        and batch_size > 1
         and params.Wh.ndim == 2
         and params.Wh.dtype in (jnp.float32, jnp.float64)
-        and params.Wh.size * params.Wh.dtype.itemsize <= LARGEST_WEIGHTS
         and jax.default_backend() == "cpu"
         and jax.device_count() == 1
         and available()
     )
 
 
+def forward_panels(params: LSTMParams) -> Array:
+    """Wh as `steps` reads it: two vectors' width of columns after the other.
+
+    A vector is 64 bytes; (panels, H, two vectors). A panel's columns are a vector of
+    each of two gates, (i, f) or (o, g), so that all that a hidden unit needs is in two
+    neighbours. The last ones are filled up with zeros.
+    """
+    H, lanes = params.Wh.shape[0], _lanes(params.Wh)
+    gates = _filled(params.Wh.reshape(H, 2, 2, H), lanes)  # two panels, two gates each
+    vectors = gates.reshape(H, 2, 2, -1, lanes)
+    return vectors.transpose(3, 1, 0, 2, 4).reshape(-1, H, 2 * lanes)
+
+
+def reverse_panels(params: LSTMParams) -> Array:
+    """The transpose of Wh as `reverse_steps` reads it, (panels, 4H, two vectors)."""
+    width = 2 * _lanes(params.Wh)
+    columns = _filled(params.Wh.T, width)
+    return columns.reshape(len(columns), -1, width).transpose(1, 0, 2)
+
+
+def _lanes(a: Array) -> int:
+    return 64 // a.dtype.itemsize
+
+
+def _filled(a: Array, multiple: int) -> Array:
+    """With zeros at the end of the last axis, up to a multiple."""
+    return jnp.pad(a, (*((0, 0),) * (a.ndim - 1), (0, -a.shape[-1] % multiple)))
+
+
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def steps(
     scan: Callable[..., Any],
     reverse: bool,
+    panels: Array,
     params: LSTMParams,
     reset: LSTMState | None,
     entry: LSTMState,
@@ -73,6 +97,7 @@ def steps(
     Args:
         scan: the steps as `lstm_jax.bptt` scans them.
         reverse: whether they go from the last to the first.
+        panels: `forward_panels(params)`, made once for many calls.
         params: the parameters.
         reset: the state that resets return to, (*batch, H) each; None without resets.
         entry: the state before the first step, the same.
@@ -84,9 +109,10 @@ def steps(
     Returns:
         The last state, and of all steps the states after them and the gates.
     """
-    run = partial(_steps, reverse)
     return lax.platform_dependent(
-        params, reset, entry, u, valid, carried, cpu=run, default=scan
+        *(panels, params, reset, entry, u, valid, carried),
+        cpu=partial(_steps, reverse),
+        default=partial(_without_panels, scan),
     )
 
 
@@ -96,7 +122,7 @@ def _steps_jvp(
 ) -> Any:
     # The values are those of the call, not the scan's: under vmap JAX asks that the
     # same ones be batched with derivatives as without.
-    _, tangents = jax.jvp(scan, primals, tangents)
+    _, tangents = jax.jvp(scan, primals[1:], tangents[1:])  # but for the panels
     return steps(scan, reverse, *primals), tangents
 
 
@@ -104,6 +130,7 @@ def _steps_jvp(
 def reverse_steps(
     scan: Callable[..., Any],
     reverse: bool,
+    panels: Array,
     params: LSTMParams,
     steps: Steps,
     valid: Array | None,
@@ -117,6 +144,7 @@ def reverse_steps(
     Args:
         scan: the reverse as `lstm_jax.bptt` scans it.
         reverse: whether the steps went from the last to the first.
+        panels: `reverse_panels(params)`, made once for many calls.
         params: the parameters.
         steps: the states before and after all steps, and the gates.
         valid: as for `steps`.
@@ -130,9 +158,10 @@ def reverse_steps(
         The gradients of the first state and of the one that resets return to; and
         that of x Wx + b, which is h Wh's too.
     """
-    run = partial(_reverse_steps, reverse)
     return lax.platform_dependent(
-        params, steps, valid, carried, dy, dstate, dreset, cpu=run, default=scan
+        *(panels, params, steps, valid, carried, dy, dstate, dreset),
+        cpu=partial(_reverse_steps, reverse),
+        default=partial(_without_panels, scan),
     )
 
 
@@ -142,15 +171,21 @@ def _reverse_steps_jvp(
 ) -> Any:
     # The values are those of the call, not the scan's: under vmap JAX asks that the
     # same ones be batched with derivatives as without.
-    _, tangents = jax.jvp(scan, primals, tangents)
+    _, tangents = jax.jvp(scan, primals[1:], tangents[1:])  # but for the panels
     return reverse_steps(scan, reverse, *primals), tangents
 
 
 # --- calling --------------------------------------------------------------------------
 
 
+def _without_panels(scan: Callable[..., Any], panels: Array, *arguments: Any) -> Any:
+    del panels
+    return scan(*arguments)
+
+
 def _steps(
     reverse: bool,
+    panels: Array,
     params: LSTMParams,
     reset: LSTMState | None,
     entry: LSTMState,
@@ -158,27 +193,23 @@ def _steps(
     valid: Array | None,
     carried: Array | None,
 ) -> tuple[LSTMState, tuple[LSTMState, LSTMGates]]:
-    time_batch, hidden_size = u.shape[:-1], params.Wh.shape[0]
-    flat = partial(_flat, time_batch)
-    state = jax.ShapeDtypeStruct(flat(entry.h, 0).shape, u.dtype)
-    steps = jax.ShapeDtypeStruct((*flat(u).shape[:2], hidden_size), u.dtype)
-    results = _call("Forward", u.dtype, (state,) * 2 + (steps,) * 6)(
-        params.Wh,
-        *(flat(a, 0) for a in (entry if reset is None else reset)),
-        *(flat(a, 0) for a in entry),
-        flat(u),
-        _mask(valid, time_batch),
-        _mask(carried, time_batch),
-        reverse=reverse,
+    del params
+    initial = entry if reset is None else reset
+    final, (h, c, *gates) = _call(
+        "Forward",
+        reverse,
+        panels,
+        states=(*initial, *entry),
+        sequences=(u,),
+        masks=(valid, carried),
+        results=(2, entry.h.shape[-1:] * 6),
     )
-    final = LSTMState(*(a.reshape(entry.h.shape) for a in results[:2]))
-    shape = (*time_batch, hidden_size)
-    h, c, *gates = (a.reshape(shape) for a in results[2:])
-    return final, (LSTMState(h, c), LSTMGates(*gates))
+    return LSTMState(*final), (LSTMState(h, c), LSTMGates(*gates))
 
 
 def _reverse_steps(
     reverse: bool,
+    panels: Array,
     params: LSTMParams,
     steps: Steps,
     valid: Array | None,
@@ -187,45 +218,62 @@ def _reverse_steps(
     dstate: LSTMState,
     dreset: LSTMState | None,
 ) -> tuple[tuple[LSTMState, LSTMState | None], tuple[Array, None]]:
+    del params
     old, new, gates = steps
-    time_batch, hidden_size = dy.shape[:-1], dy.shape[-1]
-    flat = partial(_flat, time_batch)
-    state = jax.ShapeDtypeStruct(flat(dstate.h, 0).shape, dy.dtype)
-    pre = jax.ShapeDtypeStruct((*flat(dy).shape[:2], 4 * hidden_size), dy.dtype)
-    results = _call("Backward", dy.dtype, (state,) * 4 + (pre,))(
-        params.Wh,
-        *(flat(a, 0) for a in dstate),
-        flat(dy),
-        flat(old.c),
-        flat(new.c),
-        *map(flat, gates),
-        _mask(valid, time_batch),
-        _mask(carried, time_batch),
+    (dh, dc, *dinitial), (dz,) = _call(
+        "Backward",
+        reverse,
+        panels,
+        states=dstate,
+        sequences=(dy, old.c, new.c, *gates),
+        masks=(valid, carried),
+        results=(4, (4 * dy.shape[-1],)),
+    )
+    if dreset is not None:
+        dreset = LSTMState(*map(jnp.add, dreset, dinitial))
+    return (LSTMState(dh, dc), dreset), (dz, None)
+
+
+def _call(
+    direction: str,
+    reverse: bool,
+    panels: Array,
+    *,
+    states: Sequence[Array],
+    sequences: Sequence[Array],
+    masks: Sequence[Array | None],
+    results: tuple[int, tuple[int, ...]],
+) -> tuple[list[Array], list[Array]]:
+    """Calls a compiled function, which knows one batch axis; there may be any number.
+
+    Args:
+        direction: "Forward" or "Backward".
+        reverse: whether the steps go from the last to the first.
+        panels: the recurrent weights.
+        states: (*batch, H) each.
+        sequences: (T, *batch, ...) each.
+        masks: (T, *batch) each, or None for true.
+        results: how many are like the states; and, of the others, (T, *batch, N), N.
+    """
+    (*batch, H), T, dtype = states[0].shape, sequences[0].shape[0], panels.dtype
+    B, (count, sizes) = math.prod(batch), results
+    shapes = [(B, H)] * count + [(T, B, size) for size in sizes]
+    # Under vmap, arguments get leading axes: so many problems, one after the other.
+    call = jax.ffi.ffi_call(
+        f"lstm_jax_{direction}F{8 * dtype.itemsize}",
+        [jax.ShapeDtypeStruct(shape, dtype) for shape in shapes],
+        vmap_method="broadcast_all",
+    )
+    found = call(
+        panels,
+        *(state.reshape(B, H) for state in states),
+        *(sequence.reshape(T, B, sequence.shape[-1]) for sequence in sequences),
+        *(jnp.ones((T, B), bool) if m is None else m.reshape(T, B) for m in masks),
         reverse=reverse,
     )
-    states = [a.reshape(dstate.h.shape) for a in results[:4]]
-    if dreset is not None:
-        dreset = LSTMState(dreset.h + states[2], dreset.c + states[3])
-    dz = results[4].reshape(*time_batch, 4 * hidden_size)
-    return (LSTMState(*states[:2]), dreset), (dz, None)
-
-
-def _flat(time_batch: tuple[int, ...], a: Array, axis: int = 1) -> Array:
-    """With one batch axis, at `axis`, instead of any number of them."""
-    rank = len(time_batch) - 1
-    return a.reshape(*a.shape[:axis], -1, *a.shape[axis + rank :])
-
-
-def _mask(mask: Array | None, time_batch: tuple[int, ...]) -> Array:
-    full = jnp.ones(time_batch, bool) if mask is None else mask
-    return full.reshape(time_batch[0], -1)
-
-
-def _call(direction: str, dtype: Any, results: Any) -> Callable[..., Any]:
-    bits = 8 * jnp.dtype(dtype).itemsize
-    # Under vmap, arguments get leading axes: so many problems, one after the other.
-    return jax.ffi.ffi_call(
-        f"lstm_jax_{direction}F{bits}", results, vmap_method="broadcast_all"
+    return (
+        [state.reshape(*batch, H) for state in found[:count]],
+        [found.reshape(T, *batch, found.shape[-1]) for found in found[count:]],
     )
 
 

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -115,53 +116,35 @@ Vector<T> Tanh(Vector<T> z) {
 
 // --- a product of a few rows and a matrix ---------------------------------------------
 
-// A matrix (rows, columns) as panels of two vectors' width, each row after row, so that
-// a product reads it from one end to the other; filled up with zeros.
+// A matrix as `forward_panels` or `reverse_panels` of lstm_jax/native lays it out: panels
+// of two vectors' width, each row after row, so that a product reads it from one end to
+// the other. Its columns are `groups` blocks, of which a vector each lies side by side.
 template <typename T>
 struct Panels {
   static constexpr int64_t kWidth = 2 * kLanes<T>;
-  int64_t rows, count;
-  std::vector<T> values;
+  const T* values;
+  int64_t count, rows, groups;
 
-  Panels(int64_t rows, int64_t columns)
-      : rows(rows),
-        count((columns + kWidth - 1) / kWidth),
-        values(count * rows * kWidth) {}
-
-  // Fills panel p from a matrix (rows, columns), or from its transpose (columns, rows).
-  void Fill(int64_t p, const T* matrix, int64_t columns, bool transposed) {
-    const int64_t first = p * kWidth, lanes = std::min(kWidth, columns - first);
-    T* to = values.data() + p * rows * kWidth;
-    if (!transposed) {
-      for (int64_t k = 0; k < rows; ++k) {
-        std::copy_n(matrix + k * columns + first, lanes, to + k * kWidth);
-      }
-      return;
-    }
-    constexpr int64_t kBlock = 16;  // what is written stays in the first cache
-    for (int64_t block = 0; block < rows; block += kBlock) {
-      for (int64_t n = 0; n < lanes; ++n) {
-        const T* from = matrix + (first + n) * rows;
-        for (int64_t k = block; k < std::min(block + kBlock, rows); ++k) {
-          to[k * kWidth + n] = from[k];
-        }
-      }
-    }
+  // The number of panels with all columns of the first `units` of each group.
+  int64_t before(int64_t units) const {
+    const int64_t vectors = (units + kLanes<T> - 1) / kLanes<T> * groups;
+    return (vectors + 1) / 2;
   }
 
   int64_t width() const { return count * kWidth; }
 };
 
-// sums (kRows, width) += rows (kRows, matrix.rows) times the matrix. It goes through
-// kPanels panels at once: one chain of additions a vector, and there must be enough
-// chains for the processor to have always one that is ready.
+// sums (kRows, width) += rows (kRows, matrix.rows) times kPanels panels of the matrix:
+// one chain of additions a vector, and there must be enough chains for the processor to
+// have always one that is ready.
 template <typename T, int kRows, int kPanels>
-void AddPanels(const T* rows, int64_t stride, const Panels<T>& matrix, int64_t first,
-               T* sums) {
+void AddPanels(const T* const* rows, const Panels<T>& matrix, int64_t first, T* sums) {
   constexpr int kVectors = 2 * kPanels;
   const int64_t panel = matrix.rows * matrix.kWidth;
-  const T* from = matrix.values.data() + first * panel;
+  const T* from = matrix.values + first * panel;
   T* to = sums + first * matrix.kWidth;
+  const T* factors[kRows];
+  std::copy_n(rows, kRows, factors);
   Vector<T> total[kRows][kVectors];
   for (int r = 0; r < kRows; ++r) {
     for (int v = 0; v < kVectors; ++v) {
@@ -174,7 +157,7 @@ void AddPanels(const T* rows, int64_t stride, const Panels<T>& matrix, int64_t f
       weights[v] = Load(from + v / 2 * panel + v % 2 * kLanes<T>);
     }
     for (int r = 0; r < kRows; ++r) {
-      const T factor = rows[r * stride + k];
+      const T factor = factors[r][k];
       for (int v = 0; v < kVectors; ++v) total[r][v] += factor * weights[v];
     }
   }
@@ -185,36 +168,34 @@ void AddPanels(const T* rows, int64_t stride, const Panels<T>& matrix, int64_t f
   }
 }
 
-template <typename T, int kRows>
-void AddProduct(const T* rows, int64_t stride, const Panels<T>& matrix, T* sums) {
+constexpr int64_t kMostRows = 8;  // with two vectors each they fill half the registers
+
+// AddPanels for panels `first` to `last`, a few at once if the rows are few.
+template <typename T, int kRows = kMostRows>
+void AddProduct(int64_t count, const T* const* rows, const Panels<T>& matrix,
+                int64_t first, int64_t last, T* sums) {
+  if constexpr (kRows > 1) {
+    if (count < kRows) {
+      return AddProduct<T, kRows - 1>(count, rows, matrix, first, last, sums);
+    }
+  }
   constexpr int kPanels = kRows < 4 ? 4 / kRows : 1;
-  int64_t p = 0;
-  for (; p + kPanels <= matrix.count; p += kPanels) {
-    AddPanels<T, kRows, kPanels>(rows, stride, matrix, p, sums);
+  for (; first + kPanels <= last; first += kPanels) {
+    AddPanels<T, kRows, kPanels>(rows, matrix, first, sums);
   }
-  for (; p < matrix.count; ++p) {
-    AddPanels<T, kRows, 1>(rows, stride, matrix, p, sums);
-  }
-}
-
-constexpr int kMostRows = 8;  // with two vectors each they fill half the registers
-
-template <typename T>
-void AddProduct(int64_t count, const T* rows, int64_t stride, const Panels<T>& matrix,
-                T* sums) {
-  switch (count) {
-    case 1: return AddProduct<T, 1>(rows, stride, matrix, sums);
-    case 2: return AddProduct<T, 2>(rows, stride, matrix, sums);
-    case 3: return AddProduct<T, 3>(rows, stride, matrix, sums);
-    case 4: return AddProduct<T, 4>(rows, stride, matrix, sums);
-    case 5: return AddProduct<T, 5>(rows, stride, matrix, sums);
-    case 6: return AddProduct<T, 6>(rows, stride, matrix, sums);
-    case 7: return AddProduct<T, 7>(rows, stride, matrix, sums);
-    default: return AddProduct<T, kMostRows>(rows, stride, matrix, sums);
-  }
+  for (; first < last; ++first) AddPanels<T, kRows, 1>(rows, matrix, first, sums);
 }
 
 // --- threads --------------------------------------------------------------------------
+
+// Returns once `ready` does; soon after it does, if that is soon.
+template <typename Ready>
+void WaitUntil(const Ready& ready) {
+  constexpr int kSpins = 4096;
+  for (int spins = 0; !ready(); ++spins) {
+    if (spins > kSpins) std::this_thread::yield();
+  }
+}
 
 // Calls run(0) to run(count - 1), on the threads of the pool and this one. It waits for
 // what others have begun and for nothing that has not: a pool whose threads are all in
@@ -234,23 +215,65 @@ void ForEach(ffi::ThreadPool& pool, int64_t count, const Run& run) {
   const int64_t helpers = std::min(count, pool.num_threads()) - 1;
   for (int64_t i = 0; i < helpers; ++i) pool.Schedule(decltype(take)(take));
   take();
-  while (work->done.load(std::memory_order_acquire) < count) std::this_thread::yield();
+  WaitUntil([&] { return work->done.load(std::memory_order_acquire) == count; });
 }
 
-// One matrix for each problem.
-template <typename T>
-std::vector<Panels<T>> MakePanels(ffi::ThreadPool& pool, const T* matrices,
-                                  int64_t problems, int64_t rows, int64_t columns,
-                                  bool transposed) {
-  std::vector<Panels<T>> all(problems, Panels<T>(rows, columns));
-  const int64_t count = all.empty() ? 0 : all.front().count;
-  ForEach(pool, problems * count, [&](int64_t task) {
-    const int64_t problem = task / count;
-    all[problem].Fill(task % count, matrices + problem * rows * columns, columns,
-                      transposed);
+// Threads that wait for each other at every step.
+class Team {
+ public:
+  int64_t size() const { return size_.load(std::memory_order_acquire); }
+  int64_t joined() const { return joined_.load(std::memory_order_relaxed); }
+
+  // The number of a new member, once all have joined; 0 for one who comes too late.
+  int64_t Join() {
+    const int64_t member = joined_.fetch_add(1);
+    if (member >= kClosed) return 0;
+    WaitUntil([&] { return size() > 0; });
+    return member;
+  }
+
+  // No more members than have joined.
+  void Close() { size_.store(joined_.exchange(kClosed), std::memory_order_release); }
+
+  // Waits until all members are here.
+  void Wait() {
+    const int64_t turn = turn_.load(std::memory_order_relaxed);
+    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 < size()) {
+      return WaitUntil([&] { return turn_.load(std::memory_order_acquire) != turn; });
+    }
+    arrived_.store(0, std::memory_order_relaxed);
+    turn_.store(turn + 1, std::memory_order_release);
+  }
+
+ private:
+  static constexpr int64_t kClosed = int64_t{1} << 32;
+  std::atomic<int64_t> joined_{1}, size_{0}, arrived_{0}, turn_{0};
+};
+
+// Calls run(member, team) on as many threads, up to `most`, as the pool has free at
+// once: a thread that may never begin cannot be waited for at every step.
+template <typename Run>
+void Together(ffi::ThreadPool& pool, int64_t most, const Run& run) {
+  constexpr auto kPatience = std::chrono::microseconds(100);
+  auto team = std::make_shared<Team>();
+  for (int64_t i = 1; i < most; ++i) {
+    pool.Schedule([team, &run] {
+      if (const int64_t member = team->Join()) {
+        run(member, *team);
+        team->Wait();
+      }
+    });
+  }
+  const auto limit = std::chrono::steady_clock::now() + kPatience;
+  WaitUntil([&] {
+    return team->joined() == most || std::chrono::steady_clock::now() > limit;
   });
-  return all;
+  team->Close();
+  run(0, *team);
+  team->Wait();
 }
+
+// --- who computes what ----------------------------------------------------------------
 
 struct Sizes {
   int64_t problems, steps, batch, hidden;
@@ -266,22 +289,81 @@ struct Sizes {
   }
 };
 
-// The rows of a batch in parts, as even as their number allows.
-struct Parts {
-  int64_t batch, count;
-
-  Parts(int64_t batch, int64_t threads)
-      : batch(batch), count((batch + kMostRows - 1) / kMostRows) {
-    count = std::min(batch, (count + threads - 1) / threads * threads);
-  }
-
-  int64_t first(int64_t part) const { return part * batch / count; }
+// What one thread computes at every step: some rows of a problem's batch, and of them
+// some hidden units. Those who share rows read of each other what they wrote.
+struct Share {
+  int64_t problem, first_row, rows, first_unit, last_unit;
 };
+
+// The n-th of `parts` parts of `whole`, as even as its multiples of `unit` allow.
+inline int64_t Part(int64_t n, int64_t parts, int64_t whole, int64_t unit = 1) {
+  const int64_t units = (whole + unit - 1) / unit;
+  return std::min(whole, n * units / parts * unit);
+}
+
+constexpr int64_t kCache = int64_t{1} << 21;  // bytes of a core's second-level cache
+constexpr int64_t kLeastWork = int64_t{1} << 17;  // products for which a wait pays
+
+// Calls run(share, wait) until everything is computed; all who share rows call wait()
+// after each step.
+//
+// Rows do not depend on each other, so threads that divide the batch have nothing to
+// wait for. But each reads all weights at every step: where these outgrow the cache, or
+// rows are too few for all threads, they divide the hidden units.
+template <typename T, typename Run>
+void Divide(ffi::ThreadPool& pool, const Sizes& sizes, const Run& run) {
+  const int64_t threads = pool.num_threads(), H = sizes.hidden;
+  constexpr int64_t width = Panels<T>::kWidth;
+  int64_t parts = (sizes.batch + kMostRows - 1) / kMostRows;
+  parts = std::min(sizes.batch, (parts + threads - 1) / threads * threads);
+  const int64_t work = sizes.batch * 4 * H * H;
+  const int64_t members =
+      std::min({threads, work / kLeastWork, (H + width - 1) / width});
+  const bool large = 4 * H * H * int64_t{sizeof(T)} > kCache;
+  if (members > (large ? 1 : sizes.problems * parts)) {
+    for (int64_t problem = 0; problem < sizes.problems; ++problem) {
+      Together(pool, members, [&](int64_t member, Team& team) {
+        auto unit = [&](int64_t n) { return Part(n, team.size(), H, width); };
+        run(Share{problem, 0, sizes.batch, unit(member), unit(member + 1)},
+            [&] { team.Wait(); });
+      });
+    }
+    return;
+  }
+  ForEach(pool, sizes.problems * parts, [&](int64_t task) {
+    const int64_t part = task % parts, first = Part(part, parts, sizes.batch);
+    const int64_t rows = Part(part + 1, parts, sizes.batch) - first;
+    run(Share{task / parts, first, rows, 0, H}, [] {});
+  });
+}
+
+// The matrix of one of many problems, from an array (..., count, rows, width).
+template <typename T, ffi::DataType kType>
+Panels<T> PanelsOf(const ffi::Buffer<kType>& all, int64_t problem, int64_t groups) {
+  const auto shape = all.dimensions();
+  const int64_t count = shape[shape.size() - 3], rows = shape[shape.size() - 2];
+  return {all.typed_data() + problem * count * rows * Panels<T>::kWidth, count, rows,
+          groups};
+}
+
+// sums += rows times the matrix, for the hidden units of a share.
+template <typename T>
+void AddShare(const Share& share, const std::vector<const T*>& rows,
+              const Panels<T>& matrix, T* sums) {
+  constexpr int64_t kAtOnce = 8;  // panels, which stay in the cache for all rows
+  const int64_t last = matrix.before(share.last_unit);
+  for (int64_t p = matrix.before(share.first_unit); p < last; p += kAtOnce) {
+    for (int64_t r = 0; r < share.rows; r += kMostRows) {
+      AddProduct(std::min(kMostRows, share.rows - r), rows.data() + r, matrix, p,
+                 std::min(p + kAtOnce, last), sums + r * matrix.width());
+    }
+  }
+}
 
 // --- forward --------------------------------------------------------------------------
 
 template <ffi::DataType kType, typename T = ffi::NativeType<kType>>
-ffi::Error Forward(ffi::ThreadPool pool, bool reverse, ffi::Buffer<kType> Wh,
+ffi::Error Forward(ffi::ThreadPool pool, bool reverse, ffi::Buffer<kType> panels,
                    ffi::Buffer<kType> initial_h, ffi::Buffer<kType> initial_c,
                    ffi::Buffer<kType> entry_h, ffi::Buffer<kType> entry_c,
                    ffi::Buffer<kType> u, ffi::Buffer<ffi::PRED> valid,
@@ -292,63 +374,65 @@ ffi::Error Forward(ffi::ThreadPool pool, bool reverse, ffi::Buffer<kType> Wh,
                    ffi::ResultBuffer<kType> gate_g) {
   const Sizes sizes(new_h->dimensions());
   const int64_t T_ = sizes.steps, B = sizes.batch, H = sizes.hidden;
-  const Parts parts(B, pool.num_threads());
-  const auto weights =
-      MakePanels(pool, Wh.typed_data(), sizes.problems, H, 4 * H, false);
-  ForEach(pool, sizes.problems * parts.count, [&](int64_t task) {
-    const int64_t problem = task / parts.count, part = task % parts.count;
-    const int64_t first = parts.first(part), rows = parts.first(part + 1) - first;
-    const int64_t state_at = (problem * B + first) * H;
-    const Panels<T>& matrix = weights[problem];
-    std::vector<T> h(rows * H), c(rows * H), z(rows * matrix.width());
-    std::copy_n(entry_h.typed_data() + state_at, rows * H, h.data());
-    std::copy_n(entry_c.typed_data() + state_at, rows * H, c.data());
+  Divide<T>(pool, sizes, [&](const Share& share, const auto& wait) {
+    const Panels<T> matrix = PanelsOf<T>(panels, share.problem, 4);
+    const int64_t rows = share.rows, first_state = share.problem * B + share.first_row;
+    std::vector<T> z(rows * matrix.width());
+    // Of each row, the state before a step, and what the step starts from.
+    std::vector<const T*> state_h(rows), state_c(rows), old_h(rows), old_c(rows);
+    for (int64_t r = 0; r < rows; ++r) {
+      state_h[r] = entry_h.typed_data() + (first_state + r) * H;
+      state_c[r] = entry_c.typed_data() + (first_state + r) * H;
+    }
     for (int64_t n = 0; n < T_; ++n) {
       const int64_t t = reverse ? T_ - 1 - n : n;
-      const int64_t row_at = (problem * T_ + t) * B + first;
-      std::vector<T> before_h, before_c;  // of rows that this step leaves alone
+      const int64_t first = (share.problem * T_ + t) * B + share.first_row;
       for (int64_t r = 0; r < rows; ++r) {
-        std::copy_n(u.typed_data() + (row_at + r) * 4 * H, 4 * H,
-                    z.data() + r * matrix.width());
-        if (!valid.typed_data()[row_at + r] && before_h.empty()) {
-          before_h = h;
-          before_c = c;
-        }
-        if (!carried.typed_data()[row_at + r]) {
-          std::copy_n(initial_h.typed_data() + state_at + r * H, H, h.data() + r * H);
-          std::copy_n(initial_c.typed_data() + state_at + r * H, H, c.data() + r * H);
+        const bool carry = carried.typed_data()[first + r];
+        const int64_t initial = (first_state + r) * H;
+        old_h[r] = carry ? state_h[r] : initial_h.typed_data() + initial;
+        old_c[r] = carry ? state_c[r] : initial_c.typed_data() + initial;
+        const T* u_row = u.typed_data() + (first + r) * 4 * H;
+        for (int64_t j = share.first_unit; j < share.last_unit; j += kLanes<T>) {
+          T* z_unit = z.data() + r * matrix.width() + 4 * j;
+          for (int64_t gate = 0; gate < 4; ++gate) {
+            Store(z_unit + gate * kLanes<T>, Load(u_row + gate * H + j, H - j));
+          }
         }
       }
-      AddProduct(rows, h.data(), H, matrix, z.data());  // (1), (2)
+      AddShare(share, old_h, matrix, z.data());  // (1), (2)
       for (int64_t r = 0; r < rows; ++r) {
-        const T* z_row = z.data() + r * matrix.width();
-        T *h_row = h.data() + r * H, *c_row = c.data() + r * H;
-        const int64_t to = (row_at + r) * H;
-        for (int64_t j = 0; j < H; j += kLanes<T>) {
+        const bool within = valid.typed_data()[first + r];
+        const int64_t to = (first + r) * H;
+        for (int64_t j = share.first_unit; j < share.last_unit; j += kLanes<T>) {
           const int64_t lanes = H - j;
-          const Vector<T> i = Sigmoid<T>(Load(z_row + j, lanes));          // (3)
-          const Vector<T> f = Sigmoid<T>(Load(z_row + H + j, lanes));      // (3)
-          const Vector<T> o = Sigmoid<T>(Load(z_row + 2 * H + j, lanes));  // (3)
-          const Vector<T> g = Tanh<T>(Load(z_row + 3 * H + j, lanes));     // (4)
-          const Vector<T> c = i * g + f * Load(c_row + j, lanes);          // (5)
-          const Vector<T> h = o * Tanh<T>(c);                              // (6), (7)
+          const T* z_unit = z.data() + r * matrix.width() + 4 * j;
+          const Vector<T> i = Sigmoid<T>(Load(z_unit));                  // (3)
+          const Vector<T> f = Sigmoid<T>(Load(z_unit + kLanes<T>));      // (3)
+          const Vector<T> o = Sigmoid<T>(Load(z_unit + 2 * kLanes<T>));  // (3)
+          const Vector<T> g = Tanh<T>(Load(z_unit + 3 * kLanes<T>));     // (4)
+          const Vector<T> c = i * g + f * Load(old_c[r] + j, lanes);     // (5)
+          const Vector<T> h = o * Tanh<T>(c);                            // (6), (7)
           Store(gate_i->typed_data() + to + j, i, lanes);
           Store(gate_f->typed_data() + to + j, f, lanes);
           Store(gate_o->typed_data() + to + j, o, lanes);
           Store(gate_g->typed_data() + to + j, g, lanes);
-          Store(c_row + j, c, lanes);
-          Store(h_row + j, h, lanes);
+          Store(new_h->typed_data() + to + j, within ? h : Load(state_h[r] + j, lanes),
+                lanes);
+          Store(new_c->typed_data() + to + j, within ? c : Load(state_c[r] + j, lanes),
+                lanes);
         }
-        if (!valid.typed_data()[row_at + r]) {
-          std::copy_n(before_h.data() + r * H, H, h_row);
-          std::copy_n(before_c.data() + r * H, H, c_row);
-        }
-        std::copy_n(h_row, H, new_h->typed_data() + to);
-        std::copy_n(c_row, H, new_c->typed_data() + to);
+        state_h[r] = new_h->typed_data() + to;
+        state_c[r] = new_c->typed_data() + to;
       }
+      wait();  // for the rest of h
     }
-    std::copy_n(h.data(), rows * H, final_h->typed_data() + state_at);
-    std::copy_n(c.data(), rows * H, final_c->typed_data() + state_at);
+    for (int64_t r = 0; r < rows; ++r) {
+      const int64_t j = share.first_unit, units = share.last_unit - j;
+      const int64_t to = (first_state + r) * H + j;
+      std::copy_n(state_h[r] + j, units, final_h->typed_data() + to);
+      std::copy_n(state_c[r] + j, units, final_c->typed_data() + to);
+    }
   });
   return ffi::Error::Success();
 }
@@ -356,7 +440,7 @@ ffi::Error Forward(ffi::ThreadPool pool, bool reverse, ffi::Buffer<kType> Wh,
 // --- its reverse ----------------------------------------------------------------------
 
 template <ffi::DataType kType, typename T = ffi::NativeType<kType>>
-ffi::Error Backward(ffi::ThreadPool pool, bool reverse, ffi::Buffer<kType> Wh,
+ffi::Error Backward(ffi::ThreadPool pool, bool reverse, ffi::Buffer<kType> panels,
                     ffi::Buffer<kType> dlast_h, ffi::Buffer<kType> dlast_c,
                     ffi::Buffer<kType> dy, ffi::Buffer<kType> old_c,
                     ffi::Buffer<kType> new_c, ffi::Buffer<kType> gate_i,
@@ -368,103 +452,113 @@ ffi::Error Backward(ffi::ThreadPool pool, bool reverse, ffi::Buffer<kType> Wh,
                     ffi::ResultBuffer<kType> dinitial_c, ffi::ResultBuffer<kType> dz) {
   const Sizes sizes(dy.dimensions());
   const int64_t T_ = sizes.steps, B = sizes.batch, H = sizes.hidden;
-  const Parts parts(B, pool.num_threads());
-  const auto weights =
-      MakePanels(pool, Wh.typed_data(), sizes.problems, 4 * H, H, true);
-  ForEach(pool, sizes.problems * parts.count, [&](int64_t task) {
-    const int64_t problem = task / parts.count, part = task % parts.count;
-    const int64_t first = parts.first(part), rows = parts.first(part + 1) - first;
-    const int64_t state_at = (problem * B + first) * H;
-    const Panels<T>& matrix = weights[problem];
-    T* initial_h = dinitial_h->typed_data() + state_at;
-    T* initial_c = dinitial_c->typed_data() + state_at;
-    std::fill_n(initial_h, rows * H, T(0));
-    std::fill_n(initial_c, rows * H, T(0));
-    std::vector<T> dh(rows * H), dc(rows * H), product(rows * matrix.width());
-    std::copy_n(dlast_h.typed_data() + state_at, rows * H, dh.data());
-    std::copy_n(dlast_c.typed_data() + state_at, rows * H, dc.data());
+  Divide<T>(pool, sizes, [&](const Share& share, const auto& wait) {
+    const Panels<T> matrix = PanelsOf<T>(panels, share.problem, 1);
+    const int64_t rows = share.rows, first_state = share.problem * B + share.first_row;
+    const int64_t units = share.last_unit - share.first_unit;
+    std::vector<T> product(rows * matrix.width());
+    std::vector<const T*> dz_rows(rows);
+    // The results hold the gradients of the state on their way back.
+    for (int64_t r = 0; r < rows; ++r) {
+      const int64_t at = (first_state + r) * H + share.first_unit;
+      std::copy_n(dlast_h.typed_data() + at, units, dfirst_h->typed_data() + at);
+      std::copy_n(dlast_c.typed_data() + at, units, dfirst_c->typed_data() + at);
+      std::fill_n(dinitial_h->typed_data() + at, units, T(0));
+      std::fill_n(dinitial_c->typed_data() + at, units, T(0));
+    }
     for (int64_t n = 0; n < T_; ++n) {
       const int64_t t = reverse ? n : T_ - 1 - n;
-      const int64_t row_at = (problem * T_ + t) * B + first;
-      T* dz_rows = dz->typed_data() + row_at * 4 * H;
+      const int64_t first = (share.problem * T_ + t) * B + share.first_row;
       for (int64_t r = 0; r < rows; ++r) {
-        T *dh_row = dh.data() + r * H, *dc_row = dc.data() + r * H;
-        T* dz_row = dz_rows + r * 4 * H;
-        const int64_t at = (row_at + r) * H;
-        const bool within = valid.typed_data()[row_at + r];
-        if (!within) std::fill_n(dz_row, 4 * H, T(0));
-        for (int64_t j = 0; j < H; j += kLanes<T>) {
+        const bool within = valid.typed_data()[first + r];
+        const int64_t state = (first_state + r) * H, at = (first + r) * H;
+        T* dz_row = dz->typed_data() + 4 * at;
+        dz_rows[r] = dz_row;
+        for (int64_t j = share.first_unit; j < share.last_unit; j += kLanes<T>) {
           const int64_t lanes = H - j;
-          const Vector<T> dh = Load(dh_row + j, lanes) + Load(dy.typed_data() + at + j, lanes);
-          Store(dh_row + j, dh, lanes);
-          if (!within) continue;
+          T* dh_unit = dfirst_h->typed_data() + state + j;
+          T* dc_unit = dfirst_c->typed_data() + state + j;
+          const Vector<T> dh =
+              Load(dh_unit, lanes) + Load(dy.typed_data() + at + j, lanes);
+          if (!within) {
+            Store(dh_unit, dh, lanes);
+            for (int64_t gate = 0; gate < 4; ++gate) {
+              Store(dz_row + gate * H + j, Vector<T>{}, lanes);
+            }
+            continue;
+          }
           const Vector<T> i = Load(gate_i.typed_data() + at + j, lanes);
           const Vector<T> f = Load(gate_f.typed_data() + at + j, lanes);
           const Vector<T> o = Load(gate_o.typed_data() + at + j, lanes);
           const Vector<T> g = Load(gate_g.typed_data() + at + j, lanes);
           const Vector<T> a = Tanh<T>(Load(new_c.typed_data() + at + j, lanes));
           const Vector<T> c_prev = Load(old_c.typed_data() + at + j, lanes);
-          const Vector<T> da = dh * o, d_o = dh * a;                          // (7)
-          const Vector<T> dc = Load(dc_row + j, lanes) + da * (T(1) - a * a);  // (6)
-          const Vector<T> di = dc * g, dg = dc * i, df = dc * c_prev;         // (5)
-          Store(dc_row + j, dc * f, lanes);                                   // (5)
-          Store(dz_row + j, di * i * (T(1) - i), lanes);                      // (3)
-          Store(dz_row + H + j, df * f * (T(1) - f), lanes);                  // (3)
-          Store(dz_row + 2 * H + j, d_o * o * (T(1) - o), lanes);             // (3)
-          Store(dz_row + 3 * H + j, dg * (T(1) - g * g), lanes);              // (4)
+          const Vector<T> da = dh * o, d_o = dh * a;                         // (7)
+          const Vector<T> dc = Load(dc_unit, lanes) + da * (T(1) - a * a);  // (6)
+          const Vector<T> di = dc * g, dg = dc * i, df = dc * c_prev;        // (5)
+          Store(dc_unit, dc * f, lanes);                                     // (5)
+          Store(dz_row + j, di * i * (T(1) - i), lanes);                     // (3)
+          Store(dz_row + H + j, df * f * (T(1) - f), lanes);                 // (3)
+          Store(dz_row + 2 * H + j, d_o * o * (T(1) - o), lanes);            // (3)
+          Store(dz_row + 3 * H + j, dg * (T(1) - g * g), lanes);             // (4)
         }
       }
+      wait();  // for the rest of dz
       std::fill(product.begin(), product.end(), T(0));
-      AddProduct(rows, dz_rows, 4 * H, matrix, product.data());  // (1), (2)
+      AddShare(share, dz_rows, matrix, product.data());  // (1), (2)
       for (int64_t r = 0; r < rows; ++r) {
-        if (!valid.typed_data()[row_at + r]) continue;
-        T *dh_row = dh.data() + r * H, *dc_row = dc.data() + r * H;
-        std::copy_n(product.data() + r * matrix.width(), H, dh_row);
-        if (carried.typed_data()[row_at + r]) continue;
-        for (int64_t j = 0; j < H; ++j) {
-          initial_h[r * H + j] += dh_row[j];
-          initial_c[r * H + j] += dc_row[j];
+        if (!valid.typed_data()[first + r]) continue;
+        const int64_t at = (first_state + r) * H + share.first_unit;
+        T* dh = dfirst_h->typed_data() + at;
+        T* dc = dfirst_c->typed_data() + at;
+        std::copy_n(product.data() + r * matrix.width() + share.first_unit, units, dh);
+        if (carried.typed_data()[first + r]) continue;
+        for (int64_t j = 0; j < units; ++j) {
+          dinitial_h->typed_data()[at + j] += dh[j];
+          dinitial_c->typed_data()[at + j] += dc[j];
         }
-        std::fill_n(dh_row, H, T(0));
-        std::fill_n(dc_row, H, T(0));
+        std::fill_n(dh, units, T(0));
+        std::fill_n(dc, units, T(0));
       }
     }
-    std::copy_n(dh.data(), rows * H, dfirst_h->typed_data() + state_at);
-    std::copy_n(dc.data(), rows * H, dfirst_c->typed_data() + state_at);
   });
   return ffi::Error::Success();
 }
 
-template <ffi::DataType kType>
-auto BindForward() {
-  using In = ffi::Buffer<kType>;
-  using Mask = ffi::Buffer<ffi::PRED>;
-  return ffi::Ffi::Bind()
-      .template Ctx<ffi::ThreadPool>()
-      .template Attr<bool>("reverse")
-      .template Arg<In>().template Arg<In>().template Arg<In>().template Arg<In>()
-      .template Arg<In>().template Arg<In>().template Arg<Mask>().template Arg<Mask>()
-      .template Ret<In>().template Ret<In>().template Ret<In>().template Ret<In>()
-      .template Ret<In>().template Ret<In>().template Ret<In>().template Ret<In>();
+// --- their arguments and results ------------------------------------------------------
+
+// `binding` with so many arrays of numbers, then of masks, as arguments, and so many
+// arrays of numbers as results.
+template <ffi::DataType kType, int kNumbers, int kMasks, int kResults, typename Binding>
+auto Extend(Binding&& binding) {
+  using Numbers = ffi::Buffer<kType>;
+  if constexpr (kNumbers > 0) {
+    return Extend<kType, kNumbers - 1, kMasks, kResults>(
+        std::move(binding).template Arg<Numbers>());
+  } else if constexpr (kMasks > 0) {
+    return Extend<kType, 0, kMasks - 1, kResults>(
+        std::move(binding).template Arg<ffi::Buffer<ffi::PRED>>());
+  } else if constexpr (kResults > 1) {
+    return Extend<kType, 0, 0, kResults - 1>(
+        std::move(binding).template Ret<Numbers>());
+  } else {
+    return std::move(binding).template Ret<Numbers>();
+  }
 }
 
-template <ffi::DataType kType>
-auto BindBackward() {
-  using In = ffi::Buffer<kType>;
-  using Mask = ffi::Buffer<ffi::PRED>;
-  return ffi::Ffi::Bind()
-      .template Ctx<ffi::ThreadPool>()
-      .template Attr<bool>("reverse")
-      .template Arg<In>().template Arg<In>().template Arg<In>().template Arg<In>()
-      .template Arg<In>().template Arg<In>().template Arg<In>().template Arg<In>()
-      .template Arg<In>().template Arg<In>().template Arg<Mask>().template Arg<Mask>()
-      .template Ret<In>().template Ret<In>().template Ret<In>().template Ret<In>()
-      .template Ret<In>();
+template <ffi::DataType kType, int kNumbers, int kResults>
+auto Bind() {
+  return Extend<kType, kNumbers, 2, kResults>(
+      ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Attr<bool>("reverse"));
 }
 
 }  // namespace
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(LstmForwardF32, Forward<ffi::F32>, BindForward<ffi::F32>());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(LstmForwardF64, Forward<ffi::F64>, BindForward<ffi::F64>());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(LstmBackwardF32, Backward<ffi::F32>, BindBackward<ffi::F32>());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(LstmBackwardF64, Backward<ffi::F64>, BindBackward<ffi::F64>());
+#define DEFINE(bits)                                                             \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(LstmForwardF##bits, Forward<ffi::F##bits>,       \
+                                (Bind<ffi::F##bits, 6, 8>()));                   \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(LstmBackwardF##bits, Backward<ffi::F##bits>,     \
+                                (Bind<ffi::F##bits, 10, 5>()))
+
+DEFINE(32);
+DEFINE(64);

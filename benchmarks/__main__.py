@@ -6,30 +6,41 @@ and a record of all times are written to a folder under ``runs/bench/``.
 """
 
 import dataclasses
-import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import tyro
 
 import lstm_jax as lj
-from benchmarks.measure import REFERENCE, Result, Settings, measure
+from benchmarks.measure import REFERENCE, Result, Settings, measure, processor_count
 from benchmarks.peers import PEERS, missing
 from benchmarks.problem import ROWS, Row
-from benchmarks.processes import WorkerError
+from benchmarks.processes import ALLOCATORS, WorkerError
 from benchmarks.report import write_report
 
-SWEPT = Row(T=128, B=16, D=64, H=128)
-"""The row of which a sweep varies one field."""
 
-SWEEPS: dict[str, Sequence[Any]] = {
-    "T": (64, 128, 256, 512, 1024, 2048, 4096, 8192),
-    "B": (1, 4, 16, 64, 256),
-    "H": (32, 64, 128, 256, 512, 1024),
-    "dtype": ("bfloat16", "float32", "float64"),
-    "cell": tuple(lj.CELLS),
+class Sweep(NamedTuple):
+    """Rows that differ in one field.
+
+    Attributes:
+        row: all other fields.
+        values: what the field goes through.
+    """
+
+    row: Row
+    values: tuple[Any, ...]
+
+
+SWEPT = Row(T=128, B=16, D=64, H=64)
+
+SWEEPS = {
+    "T": Sweep(SWEPT, (64, 128, 256, 512, 1024, 2048, 4096, 8192)),
+    "B": Sweep(SWEPT, (1, 4, 16, 64, 256)),
+    "D": Sweep(SWEPT, (16, 64, 256, 1024)),
+    "H": Sweep(SWEPT, (32, 64, 128, 256, 512, 1024)),
+    "dtype": Sweep(SWEPT, ("bfloat16", "float32", "float64")),
+    "cell": Sweep(SWEPT, tuple(lj.CELLS)),
 }
 QUICK_ROW = Row(T=7, B=3, D=4, H=5)
 
@@ -39,40 +50,42 @@ class Config:
     """What to measure.
 
     Attributes:
-        name: results go to the folder of this name under `root`.
-        root: the folder of all results.
         sweep: vary this alone, instead of the table's rows.
         peers: compare only these, "manual" among them; all that can run by default.
         rounds: turns each library gets.
         threads: processors each library may use; all that this process may by default.
         device: "gpu" adds cuDNN; everything else stays the same.
         allocators: how glibc treats freed memory; "kept" is faster for large arrays.
-        quick: see that all works: one tiny row, two rounds, one allocator. Its times
-            say nothing.
+            The table has both by default, a sweep "default" alone.
+        quick: see that all works: tiny rows, two at most, two rounds, one allocator.
+            Its times say nothing.
+        folder: where results go; by default runs/bench/ and then "quick", what is
+            swept, or "rows".
     """
 
-    name: str = "latest"
-    root: Path = Path("runs/bench")
-    sweep: Literal["T", "B", "H", "dtype", "cell"] | None = None
+    sweep: Literal["T", "B", "D", "H", "dtype", "cell"] | None = None
     peers: tuple[str, ...] = ()
-    rounds: int = 9
+    rounds: int = 5
     threads: int | None = None
     device: Literal["cpu", "gpu"] = "cpu"
-    allocators: tuple[Literal["default", "kept"], ...] = ("default", "kept")
+    allocators: tuple[Literal["default", "kept"], ...] = ()
     quick: bool = False
+    folder: Path | None = None
 
 
 def run(config: Config) -> str:
     """Measures, writes the report, and returns its text.
 
+    Rows that were measured before an error or Ctrl-C are reported too.
+
     Raises:
         ValueError: a name is not known or a number too small; libraries disagree.
-        benchmarks.processes.WorkerError: a library failed.
+        benchmarks.processes.WorkerError: "manual" failed.
     """
-    names, left_out = _choose(config)
+    names, left_out = choose_peers(config)
     settings = Settings(
         rounds=2 if config.quick else config.rounds,
-        threads=config.threads or _processor_count(),
+        threads=processor_count() if config.threads is None else config.threads,
         device=config.device,
         product_size=256 if config.quick else Settings().product_size,
     )
@@ -82,16 +95,21 @@ def run(config: Config) -> str:
     for name, why in left_out.items():
         print(f"left out: {name} ({why})", flush=True)
     results: list[Result] = []
-    for allocator in config.allocators[: 1 if config.quick else None]:
-        for row in _rows(config):
-            own = settings._replace(allocator=allocator)
-            results.append(measure(row, names, own, _say))
-    return write_report(
-        config.root / config.name, results, settings, left_out, config.sweep
-    )
+    text = ""
+    try:
+        for allocator in choose_allocators(config):
+            for row in choose_rows(config):
+                own = settings._replace(allocator=allocator)
+                results.append(measure(row, names, own))
+    finally:
+        if results:
+            text = write_report(
+                folder_of(config), results, settings, left_out, config.sweep
+            )
+    return text
 
 
-def _choose(config: Config) -> tuple[list[str], dict[str, str]]:
+def choose_peers(config: Config) -> tuple[list[str], dict[str, str]]:
     """The peers to run, and those that cannot, with the reason."""
     for name in config.peers:
         if name not in PEERS:
@@ -107,22 +125,27 @@ def _choose(config: Config) -> tuple[list[str], dict[str, str]]:
     return [name for name in PEERS if name not in left_out], left_out
 
 
-def _rows(config: Config) -> tuple[Row, ...]:
+def choose_allocators(config: Config) -> tuple[str, ...]:
+    """Those to measure with."""
+    usual = ("default",) if config.sweep else tuple(ALLOCATORS)
+    chosen = config.allocators or usual
+    return chosen[:1] if config.quick else chosen
+
+
+def choose_rows(config: Config) -> tuple[Row, ...]:
+    """The table's rows, or a sweep's."""
     if config.sweep is None:
         return (QUICK_ROW,) if config.quick else ROWS
-    swept = QUICK_ROW if config.quick else SWEPT
-    values = SWEEPS[config.sweep][:2] if config.quick else SWEEPS[config.sweep]
-    return tuple(swept._replace(**{config.sweep: value}) for value in values)
+    row, values = SWEEPS[config.sweep]
+    if config.quick:
+        row, values = QUICK_ROW, values[:2]
+    return tuple(row._replace(**{config.sweep: value}) for value in values)
 
 
-def _processor_count() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
+def folder_of(config: Config) -> Path:
+    """Where results go."""
+    name = "quick" if config.quick else config.sweep or "rows"
+    return config.folder or Path("runs/bench") / name
 
 
 def main() -> None:
@@ -132,7 +155,7 @@ def main() -> None:
         text = run(config)
     except (ValueError, WorkerError) as error:
         sys.exit(f"benchmarks: {error}")
-    print(f"\n{text}\nWritten to {config.root / config.name}/")
+    print(f"\n{text}\nWritten to {folder_of(config)}/")
 
 
 if __name__ == "__main__":

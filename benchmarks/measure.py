@@ -8,7 +8,7 @@ quartiles.
 
 import os
 import random
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.peers import PEERS
 from benchmarks.problem import Outcome, Row
-from benchmarks.processes import WorkerProcess, environment_of
+from benchmarks.processes import Crew, WorkerProcess, environment_of
 
 CALLS = ("forward", "value_and_gradient")
 REFERENCE = "manual"
@@ -56,6 +56,7 @@ class Result(NamedTuple):
         temporary_bytes: by peer, the compiler's figure for the value and gradient.
         peak_bytes: by peer, the growth of the process in one value and gradient.
         differences: by peer, the largest difference from the reference.
+        failures: by peer, why it has no figures: too slow, too big, or an error.
     """
 
     row: Row
@@ -66,6 +67,7 @@ class Result(NamedTuple):
     temporary_bytes: dict[str, int | None]
     peak_bytes: dict[str, int | None]
     differences: dict[str, float]
+    failures: dict[str, str]
 
 
 class Spread(NamedTuple):
@@ -87,8 +89,10 @@ def ratios(result: Result, call: str, name: str) -> Spread:
     return spread([a / b for a, b in zip(times, own, strict=True)])
 
 
-def limit_seconds(result: Result, call: str) -> float:
-    """What the LSTM's matrix products alone take at the measured rate."""
+def limit_seconds(result: Result, call: str) -> float | None:
+    """What an LSTM's matrix products alone take at the measured rate."""
+    if result.row.cell != "lstm":
+        return None
     passes = {"forward": 1, "value_and_gradient": 3}[call]
     return passes * result.row.product_flops / (result.gflops * 1e9)
 
@@ -136,82 +140,84 @@ def check_agreement(outcomes: dict[str, Outcome], dtype: str) -> dict[str, float
     return found
 
 
-def measure(
-    row: Row,
-    names: Sequence[str],
-    settings: Settings,
-    say: Callable[[str], None] = print,
-) -> Result:
-    """Measures a row.
+def measure(row: Row, names: Sequence[str], settings: Settings) -> Result:
+    """Measures a row, and prints a line on what became of it.
 
     Args:
         row: what to run.
         names: keys of `PEERS`, "manual" among them.
         settings: how.
-        say: gets a line when something has been done.
 
     Raises:
-        ValueError: outputs or gradients disagree, or the reference is left out.
-        benchmarks.processes.WorkerError: a library failed.
+        ValueError: outputs or gradients disagree.
+        benchmarks.processes.WorkerError: the reference failed. Others that fail are
+            among the result's `failures`.
     """
-    if REFERENCE not in names:
-        raise ValueError(f'peers must include "{REFERENCE}"; got {list(names)}')
-    names = [name for name in names if runs(name, row)]
     environment = environment_of(
         row.dtype, settings.threads, settings.allocator, settings.device
     )
     with ExitStack() as stack, processors(settings.threads):
-        workers = {
-            name: stack.enter_context(WorkerProcess(environment)) for name in names
-        }
-        product = stack.enter_context(WorkerProcess(environment))
-        for name, worker in workers.items():
-            worker.send("load", name)
-        for worker in workers.values():
-            worker.receive()
-        built = {}
-        for name, worker in workers.items():  # one by one: compile times are measured
-            built[name] = worker.ask("build", name, row, settings.device)
-        product.ask("build_product", settings.product_size)
-        differences = check_agreement(
-            {name: worker.ask("outcome") for name, worker in workers.items()}, row.dtype
+        own = [name for name in names if runs(name, row)]
+        crew = Crew(
+            {name: stack.enter_context(WorkerProcess(environment)) for name in own},
+            REFERENCE,
         )
-        peaks = {name: worker.ask("peak_bytes") for name, worker in workers.items()}
-        say(f"{describe(row)}: {len(names)} libraries agree")
-        seconds, products = _rounds(workers, product, settings.rounds)
+        product = stack.enter_context(WorkerProcess(environment))
+        crew.load()
+        # One after another: compile times are measured.
+        built = crew.ask_all("build", row, settings.device)
+        product.ask("build_product", settings.product_size)
+        differences = check_agreement(crew.ask_all("outcome"), row.dtype)
+        peaks = crew.ask_all("peak_bytes")
+        print(f"{describe(row)}: {len(crew.workers)} agree", flush=True)
+        seconds, products = _rounds(crew, product, settings.rounds)
+    for name, why in crew.failures.items():
+        print(f"{describe(row)}: {name} failed ({why})", flush=True)
+    left = list(crew.workers)
     return Result(
         row=row,
         allocator=settings.allocator,
         gflops=2 * settings.product_size**3 / float(np.median(products)) / 1e9,
-        seconds=seconds,
-        compile_seconds={name: built[name]["compile_seconds"] for name in names},
-        temporary_bytes={name: built[name]["temporary_bytes"] for name in names},
-        peak_bytes=peaks,
-        differences=differences,
+        seconds={call: {n: seconds[call][n] for n in left} for call in CALLS},
+        compile_seconds={name: built[name][0] for name in left},
+        temporary_bytes={name: built[name][1] for name in left},
+        peak_bytes={name: peaks[name] for name in left},
+        differences={name: differences[name] for name in left},
+        failures=crew.failures,
     )
 
 
-def describe(row: Row) -> str:
-    """The row in words."""
-    words = f"T={row.T} B={row.B} D={row.D} H={row.H}"
-    if row.dtype != "float32":
-        words += f" {row.dtype}"
-    return words if row.cell == "lstm" else f"{words} {row.cell}"
+def describe(row: Row, without: str | None = None) -> str:
+    """The row in words, all its fields or all but one."""
+    usual = {"dtype": "float32", "cell": "lstm"}
+    words = [
+        value if name in usual else f"{name}={value}"
+        for name, value in row._asdict().items()
+        if name != without and value != usual.get(name)
+    ]
+    return " ".join(words)
 
 
 def _rounds(
-    workers: dict[str, WorkerProcess], product: WorkerProcess, rounds: int
+    crew: Crew, product: WorkerProcess, rounds: int
 ) -> tuple[dict[str, dict[str, list[float]]], list[float]]:
     """The times by call and peer, and those of the product."""
     order = random.Random(0)
-    seconds: Any = {call: {name: [] for name in workers} for call in CALLS}
+    seconds: Any = {call: {name: [] for name in crew.workers} for call in CALLS}
     products = []
     for _ in range(rounds):
         products.append(product.ask("time", "product"))
         for call in CALLS:
-            for name in order.sample(list(workers), len(workers)):
-                seconds[call][name].append(workers[name].ask("time", call))
+            for name in order.sample(list(crew.workers), len(crew.workers)):
+                seconds[call][name].append(crew.ask(name, "time", call))
     return seconds, products
+
+
+def processor_count() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @contextmanager

@@ -40,6 +40,13 @@ class Row(NamedTuple):
         """
         return 2 * self.T * self.B * 4 * self.H * (self.D + self.H)
 
+    @property
+    def output_bytes(self) -> int | None:
+        """The size of an LSTM's outputs, (T, B, H); other cells' may differ."""
+        if self.cell != "lstm":
+            return None
+        return self.T * self.B * self.H * numpy_dtype(self.dtype).itemsize
+
 
 ROWS = (
     Row(T=100, B=32, D=128, H=128),

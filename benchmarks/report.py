@@ -17,18 +17,24 @@ from benchmarks.measure import (
     describe,
     limit_seconds,
     ratios,
-    runs,
     spread,
 )
 from benchmarks.peers import PEERS
 from lstm_jax.data import write_whole
-from lstm_jax.plotting import cost_curves
+from lstm_jax.plotting import Panel, cost_curves, cost_dots
 
 CALL_TITLES = {
     "value_and_gradient": "Value and gradient",
     "forward": "Forward only",
 }
 NOT_MEASURED = "–"
+AXES = {
+    "T": "time steps T",
+    "B": "sequences in a batch B",
+    "D": "input size D",
+    "H": "hidden size H",
+}
+"""The fields of a row that are numbers, as an axis names them."""
 
 
 def write_report(
@@ -63,7 +69,7 @@ def write_report(
     plots = {}
     for allocator, own in _by_allocator(results).items():
         plots[allocator] = f"{axis or 'rows'}-{allocator}.png"
-        cost_curves(folder / plots[allocator], *costs(own, axis))
+        draw(folder / plots[allocator], own, settings, axis)
     text = render(results, machine, left_out, plots)
     write_whole(folder / "README.md", text.encode())
     return text
@@ -80,11 +86,17 @@ def render(
     lines += [f"- {key}: {value}" for key, value in machine.items()]
     lines += [f"- left out: {name} ({why})" for name, why in left_out.items()]
     lines += [
+        f"- failed: {name} at {describe(r.row)} ({why})"
+        for r in results
+        for name, why in r.failures.items()
+    ]
+    lines += [
         "",
         "Times are medians over rounds. Behind them stands the ratio to "
         f'"{REFERENCE}" of the same round, the median and in brackets the quartiles: '
-        "more than 1 is slower than it. The limit is what the matrix products alone "
-        "take at the rate of a large one, measured in the same rounds.",
+        "more than 1 is slower than it. The limit of time is what the matrix products "
+        "alone take at the rate of a large one, measured in the same rounds; that of "
+        "memory is the outputs alone, which the loss keeps.",
     ]
     for allocator, own in _by_allocator(results).items():
         lines += ["", f"## Allocator: {allocator}", ""]
@@ -100,7 +112,7 @@ def render(
             "The compiler's figure for temporaries; behind it the growth of the "
             "process, results included.",
             "",
-            *_table(own, _memory_cell),
+            *_table(own, _memory_cell, "limit"),
             "",
             "### Compile time of the value and gradient, s",
             "",
@@ -109,34 +121,44 @@ def render(
     return "\n".join(lines) + "\n"
 
 
-def costs(
-    results: Sequence[Result], axis: str | None
-) -> tuple[str, list[Any], dict[str, dict[str, Sequence[float | None]]]]:
-    """What `cost_curves` draws: the axis, its values, and the curves of each panel."""
-    panels: dict[str, dict[str, Sequence[float | None]]] = {
-        "value and gradient, ms": {},
-        "temporary memory, MB": {},
-        "compile time, s": {},
-    }
-    times, memory, compiling = panels.values()
+def draw(
+    path: Path, results: Sequence[Result], settings: Settings, axis: str | None
+) -> None:
+    """Draws what value and gradient cost: curves over a number, or dots by row."""
+    first = results[0]
+    title = f"{settings.threads} threads, allocator: {first.allocator}"
+    if axis is not None:
+        title = f"{describe(first.row, without=axis)}, {title}"
+    panels, lines = costs(results, axis), (*PEERS, "limit")
+    if axis in AXES:
+        values = [getattr(r.row, axis) for r in results]
+        cost_curves(path, title, AXES[axis], values, panels, lines)
+    else:
+        rows = [getattr(r.row, axis) if axis else describe(r.row) for r in results]
+        cost_dots(path, title, rows, panels, lines)
+
+
+def costs(results: Sequence[Result], axis: str | None) -> list[Panel]:
+    """A panel for time, for compile time and for memory; None where there is none."""
+    times: dict[str, Any] = {}
+    compiling: dict[str, Any] = {}
+    memory: dict[str, Any] = {}
     for name in _names(results):
         times[name] = [
             _scaled(_median(r.seconds["value_and_gradient"].get(name)), 1e3)
             for r in results
         ]
-        memory[name] = [
-            _scaled(r.temporary_bytes.get(name) or r.peak_bytes.get(name), 1e-6)
-            for r in results
-        ]
         compiling[name] = [r.compile_seconds.get(name) for r in results]
+        memory[name] = [_scaled(r.temporary_bytes.get(name), 1e-6) for r in results]
     times["limit"] = [
-        1e3 * limit_seconds(r, "value_and_gradient") if r.row.cell == "lstm" else None
-        for r in results
+        _scaled(limit_seconds(r, "value_and_gradient"), 1e3) for r in results
     ]
-    values = [
-        describe(r.row) if axis is None else r.row._asdict()[axis] for r in results
+    memory["limit"] = [_scaled(r.row.output_bytes, 1e-6) for r in results]
+    return [
+        Panel("value and gradient, ms", times, linear=axis == "T"),
+        Panel("compile time, s", compiling),
+        Panel("temporary memory, MB", memory, linear=axis == "T"),
     ]
-    return axis or "", values, panels
 
 
 def describe_machine(settings: Settings) -> dict[str, str]:
@@ -174,8 +196,8 @@ def _summary(results: Sequence[Result]) -> list[str]:
         jax_peers = [n for n in r.differences if _is_jax_peer(n)]
         figures: list[tuple[float, str] | None] = [None] * len(columns)
         own = spread(r.seconds["value_and_gradient"][REFERENCE]).median
-        if r.row.cell == "lstm":
-            figures[0] = (limit_seconds(r, "value_and_gradient") / own, "")
+        if limit := limit_seconds(r, "value_and_gradient"):
+            figures[0] = (limit / own, "")
         if jax_peers:
             figures[1] = min(
                 (ratios(r, "value_and_gradient", n).median, f" ({n})")
@@ -199,8 +221,8 @@ def _summary(results: Sequence[Result]) -> list[str]:
 def _times(results: Sequence[Result], call: str) -> list[str]:
     def cell(result: Result, name: str) -> str:
         if name == "limit":
-            known = result.row.cell == "lstm"
-            return f"{1e3 * limit_seconds(result, call):.3g}" if known else NOT_MEASURED
+            limit = limit_seconds(result, call)
+            return NOT_MEASURED if limit is None else f"{1e3 * limit:.3g}"
         time = spread(result.seconds[call][name]).median
         if name == REFERENCE:
             return f"{1e3 * time:.3g}"
@@ -211,7 +233,10 @@ def _times(results: Sequence[Result], call: str) -> list[str]:
 
 
 def _memory_cell(result: Result, name: str) -> str:
-    figures = (result.temporary_bytes[name], result.peak_bytes[name])
+    if name == "limit":
+        figures = (result.row.output_bytes,)
+    else:
+        figures = (result.temporary_bytes[name], result.peak_bytes[name])
     return " · ".join(NOT_MEASURED if f is None else f"{f / 1e6:.3g}" for f in figures)
 
 
@@ -227,7 +252,7 @@ def _table(
     names = _names(results)
     rows = []
     for r in results:
-        cells = [cell(r, n) if runs(n, r.row) else NOT_MEASURED for n in names]
+        cells = [cell(r, n) if n in r.differences else NOT_MEASURED for n in names]
         rows.append([describe(r.row), *(cell(r, name) for name in first), *cells])
     return _markdown(["row", *first, *names], rows)
 

@@ -12,11 +12,12 @@ import statistics
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from benchmarks.peers import Built, load
-from benchmarks.problem import Outcome, Row, make_problem
+from benchmarks.problem import Outcome, Problem, Row, make_problem
 
 CALL_SECONDS = 0.15
 """A turn repeats its call for about this long, and reports the median."""
@@ -27,25 +28,22 @@ MOST_CALLS = 10
 class Worker:
     """What the parent can ask for."""
 
-    def __init__(self) -> None:
-        self.calls: dict[str, Any] = {}
-        self.built: Built | None = None
+    build_layer: Callable[[Problem, str], Built]
+    built: Built
+    calls: dict[str, Callable[[], Any]]
 
     def load(self, name: str) -> None:
         """Imports a library, which takes seconds."""
-        load(name)
+        self.build_layer = load(name)
 
-    def build(self, name: str, row: Row, device: str) -> dict[str, Any]:
-        """Builds a peer's layer; what its compiler said of it."""
-        self.built = load(name)(make_problem(row), device)
+    def build(self, row: Row, device: str) -> tuple[float | None, int | None]:
+        """Builds the library's layer: `compile_seconds`, `temporary_bytes`."""
+        self.built = self.build_layer(make_problem(row), device)
         self.calls = {
             "forward": self.built.forward,
             "value_and_gradient": self.built.value_and_gradient,
         }
-        return {
-            "compile_seconds": self.built.compile_seconds,
-            "temporary_bytes": self.built.temporary_bytes,
-        }
+        return self.built.compile_seconds, self.built.temporary_bytes
 
     def build_product(self, size: int) -> None:
         """Builds a product of square float32 matrices, to be timed as "product"."""
@@ -58,8 +56,6 @@ class Worker:
 
     def outcome(self) -> Outcome:
         """Outputs and gradients, converted."""
-        if self.built is None:
-            raise RuntimeError("nothing is built")
         return self.built.outcome()
 
     def peak_bytes(self) -> int | None:

@@ -6,7 +6,7 @@ Colours are Okabe & Ito's (2008), which the colour-blind tell apart.
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,6 +20,24 @@ from lstm_jax.data import write_whole
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#767676"
 OKABE_ITO = (BLUE, ORANGE, "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", GREY)
+
+TWELVE = (
+    (BLUE, "o"),
+    ("#56B4E9", "s"),
+    ("#332288", "D"),
+    ("#9400D3", "^"),
+    ("#E69F00", "v"),
+    (ORANGE, "P"),
+    ("#CC6677", "X"),
+    ("#B178A6", "*"),
+    ("#882255", "<"),
+    ("#A50026", ">"),
+    ("#BBBBBB", "p"),
+    ("#000000", "_"),
+)
+"""Colours and markers of lines that are many. Any two colours are 18 apart (CIE 1976,
+ΔE) for those who see all and, by Machado, Oliveira & Fernandes (2009), for those who
+lack one kind of cone."""
 
 
 class ScoredText(NamedTuple):
@@ -94,55 +112,107 @@ def running_scores(path: Path, texts: Sequence[ScoredText]) -> None:
     _save(figure, path)
 
 
+class Panel(NamedTuple):
+    """A cost that several lines are compared by.
+
+    Attributes:
+        label: the cost, with its unit.
+        curves: by line, a figure for every value of the x axis, None where there is
+            none.
+        linear: draw a line of slope 1 beside them.
+    """
+
+    label: str
+    curves: Mapping[str, Sequence[float | None]]
+    linear: bool = False
+
+
 def cost_curves(
     path: Path,
+    title: str,
     axis: str,
-    values: Sequence[Any],
-    panels: dict[str, dict[str, Sequence[float | None]]],
+    values: Sequence[int],
+    panels: Sequence[Panel],
+    lines: Sequence[str],
 ) -> None:
-    """Draws costs against what they depend on, a panel for each, on log axes.
+    """Draws costs over a number they depend on, a panel for each, on log axes.
 
     Args:
         path: the PNG to write.
-        axis: what varies, the label of all x axes.
-        values: its values; where they are words, the x axis has one place for each.
-        panels: for each cost, its label and the curves: by name, a figure for every
-            value, None where there is none.
+        title: above the picture.
+        axis: the label of all x axes.
+        values: the numbers.
+        panels: side by side.
+        lines: all that could be drawn, so that each looks the same in every picture.
+
+    Raises:
+        ValueError: more lines than can be told apart.
     """
-    figure = _figure(5.2 * len(panels), 4.6)
-    names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
-    words = any(isinstance(value, str) for value in values)
-    x = np.arange(len(values)) if words else np.asarray(values, float)
-    for axes, (label, curves) in zip(
-        figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
-    ):
-        for name, curve in curves.items():
-            number = names.index(name)
-            y = np.array([np.nan if c is None else c for c in curve], float)
-            axes.plot(
-                x,
-                np.where(y > 0, y, np.nan),
-                color=OKABE_ITO[number % len(OKABE_ITO)],
-                marker="osD^vPX*<>"[number % 10],
-                markersize=5,
-                linestyle="none" if words else ("-", "--")[number // len(OKABE_ITO)],
-                label=name,
-            )
-        axes.set_yscale("log")
-        if words:
-            axes.set_xticks(
-                x, [str(value) for value in values], rotation=30, ha="right"
-            )
-        else:
-            axes.set_xscale("log", base=2)
-            axes.set_xticks(x, [f"{value:g}" for value in values])
-            axes.minorticks_off()
+    figure = _figure(4.4 * len(panels) + 1.8, 4.6)
+    styles = _line_styles(lines)
+    x = np.asarray(values, float)
+    for axes, panel in zip(figure.subplots(1, len(panels)), panels, strict=True):
+        for name, curve in panel.curves.items():
+            axes.plot(x, _positive(curve), linewidth=1.2, label=name, **styles[name])
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(x, [str(value) for value in values], fontsize=8)
         axes.set_xlabel(axis)
-        axes.set_title(label, loc="left", fontsize=10)
+        _whole_decades(axes, "y", panel)
+        if panel.linear:
+            low, _ = axes.get_ylim()
+            line = 1.3 * low * x / x[0]
+            axes.plot(x, line, color=GREY, linestyle=":", label="slope 1")
+        axes.set_title(panel.label, loc="left", fontsize=10)
         axes.grid(alpha=0.25)
         _plain(axes)
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center", frameon=False)
+    _cost_legend(figure, title)
+    _save(figure, path)
+
+
+def cost_dots(
+    path: Path,
+    title: str,
+    rows: Sequence[str],
+    panels: Sequence[Panel],
+    lines: Sequence[str],
+) -> None:
+    """Draws costs of several rows, from top to bottom, a panel for each, on log axes.
+
+    Args:
+        path: the PNG to write.
+        title: above the picture.
+        rows: what the figures of each line belong to.
+        panels: side by side.
+        lines: all that could be drawn, so that each looks the same in every picture.
+
+    Raises:
+        ValueError: more lines than can be told apart.
+    """
+    names = list(dict.fromkeys(name for panel in panels for name in panel.curves))
+    figure = _figure(3.8 * len(panels) + 3.6, 1.4 + 0.11 * len(rows) * (len(names) + 2))
+    styles = _line_styles(lines)
+    places = -np.arange(len(rows))
+    step = 1 / (len(names) + 2)
+    grid = figure.subplots(1, len(panels), sharey=True)
+    for axes, panel in zip(grid, panels, strict=True):
+        for name, curve in panel.curves.items():
+            shift = step * ((len(names) - 1) / 2 - names.index(name))
+            axes.plot(
+                _positive(curve),
+                places + shift,
+                linestyle="none",
+                label=name,
+                **styles[name],
+            )
+        _whole_decades(axes, "x", panel)
+        for place in places[1:]:
+            axes.axhline(place + 0.5, color=GREY, linewidth=0.6)
+        axes.set_title(panel.label, loc="left", fontsize=10)
+        axes.grid(axis="x", alpha=0.25)
+        _plain(axes)
+    grid[0].set_yticks(places, rows)
+    grid[0].set_ylim(places[-1] - 0.5, 0.5)
+    _cost_legend(figure, title)
     _save(figure, path)
 
 
@@ -577,6 +647,46 @@ def _style(number: int) -> dict[str, Any]:
         "color": OKABE_ITO[number % len(OKABE_ITO)],
         "linestyle": ("-", "--", ":")[number // len(OKABE_ITO) % 3],
     }
+
+
+def _line_styles(lines: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Colour and marker of each line; of one, and of no other."""
+    if len(lines) > len(TWELVE):
+        raise ValueError(f"expected at most {len(TWELVE)} lines; got {list(lines)}")
+    return {
+        line: {"color": colour, "marker": marker, "markersize": 5.5}
+        for line, (colour, marker) in zip(lines, TWELVE, strict=False)
+    }
+
+
+def _positive(curve: Sequence[float | None]) -> np.ndarray:
+    """A curve for a log axis: what it cannot show is left out."""
+    y = np.array([np.nan if c is None else c for c in curve], float)
+    return np.where(y > 0, y, np.nan)
+
+
+def _whole_decades(axes: Axes, which: Literal["x", "y"], panel: Panel) -> None:
+    """A log axis from one power of ten to another around all the figures."""
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    figures = np.concatenate([_positive(curve) for curve in panel.curves.values()])
+    low = np.floor(np.log10(np.nanmin(figures)))
+    high = max(np.ceil(np.log10(np.nanmax(figures))), low + 1)
+    axes.set(**{f"{which}scale": "log", f"{which}lim": (10.0**low, 10.0**high)})
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter("")
+    axes.tick_params(axis=which, labelsize=8)
+
+
+def _cost_legend(figure: Figure, title: str) -> None:
+    """The title above, and one legend for all panels beside them."""
+    known: dict[str, Any] = {}
+    for axes in figure.axes:
+        handles, labels = axes.get_legend_handles_labels()
+        known = dict(zip(labels, handles, strict=True)) | known
+    figure.legend(
+        list(known.values()), list(known), loc="outside right center", frameon=False
+    )
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
 
 
 def _plain(axes: Axes) -> None:

@@ -12,8 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import chunk_lengths
-from benchmarks.__main__ import SWEEPS, Config, run
+import benchmarks.__main__
+import benchmarks.epoch.__main__ as epoch_command
+from benchmarks import chunk_lengths, epoch, processes
+from benchmarks.__main__ import SWEEPS, Config, choose_rows, run
+from benchmarks.epoch import worker as epoch_worker
+from benchmarks.epoch.worker import EpochWorker
 from benchmarks.measure import (
     Result,
     Settings,
@@ -22,10 +26,12 @@ from benchmarks.measure import (
     limit_seconds,
     ratios,
 )
-from benchmarks.peers import PEERS, load, missing
-from benchmarks.problem import ROWS, Outcome, Row, make_problem, reorder
-from benchmarks.processes import WorkerError, WorkerProcess, environment_of
-from benchmarks.report import costs, render, write_report
+from benchmarks.peers import PEERS, Peer, load, missing, not_installed
+from benchmarks.problem import Outcome, Row, make_problem, reorder
+from benchmarks.processes import Crew, WorkerError, WorkerProcess, environment_of
+from benchmarks.report import costs, draw, render, write_report
+from lstm_jax.data import Bucket, Segment
+from lstm_jax.plotting import TWELVE, Panel, cost_dots
 
 ROOT = Path(__file__).parent.parent
 ROW = Row(T=5, B=3, D=2, H=4)
@@ -51,6 +57,7 @@ def result(allocator="default", **changes) -> Result:
         temporary_bytes={"manual": 5_000_000, "flax": 10_000_000, "torch": None},
         peak_bytes=dict.fromkeys(names, 30_000_000),
         differences=dict.fromkeys(names, 0.0),
+        failures={},
     )
     return made._replace(**changes)
 
@@ -163,7 +170,7 @@ def test_the_tables():
     row = "| T=100 B=32 D=128 H=128 |"
     assert f"{row} 1.26 | 2.00 (flax) | 1.00 | 0.50 (flax) | – |" in text
     assert f"{row} 2.52e+03 | 2e+03 | 4e+03 · 2.00 (2.00–2.00) | 2e+03 · 1.00" in text
-    assert f"{row} 5 · 30 | 10 · 30 | – · 30 |" in text
+    assert f"{row} 1.64 | 5 · 30 | 10 · 30 | – · 30 |" in text
     assert f"{row} 0.50 | 0.25 | – |" in text
     assert text.count("## Allocator") == 2
 
@@ -179,15 +186,31 @@ def test_a_sweep_over_cells_leaves_peers_blank_where_they_know_none():
         differences={"manual": 0.0},
     )
     results = [result(), other]
-    axis, values, panels = costs(results, "cell")
-    assert (axis, values) == ("cell", ["lstm", "gru"])
-    times = panels["value and gradient, ms"]
-    assert times["flax"] == [4000.0, None]
-    assert times["limit"][1] is None
+    times, _, memory = costs(results, "cell")
+    assert times.curves["flax"] == [4000.0, None]
+    assert times.curves["limit"][1] is None
+    assert memory.curves["manual"] == [5.0, 1.0]
     text = render(results, {}, {}, {})
     assert "| T=5 B=3 D=2 H=4 gru | – | – | – | – | – |" in text
     assert "| T=5 B=3 D=2 H=4 gru | – | 1e+03 | – | – |" in text
-    assert "| T=5 B=3 D=2 H=4 gru | 1 · – | – | – |" in text
+    assert "| T=5 B=3 D=2 H=4 gru | – | 1 · – | – | – |" in text
+
+
+def test_costs_over_the_number_of_steps_have_a_line_of_slope_1():
+    panels = costs([result()], "T")
+    assert [panel.linear for panel in panels] == [True, False, True]
+    assert not any(panel.linear for panel in costs([result()], "H"))
+
+
+def test_every_line_has_a_colour_and_a_marker_of_its_own(tmp_path):
+    lines = [*PEERS, "limit"]
+    styles = TWELVE[: len(lines)]
+    for own in zip(*styles, strict=True):
+        assert len(set(own)) == len(lines)
+    panel = Panel("time, s", {"a": [1.0]})
+    with pytest.raises(ValueError, match="expected at most 12 lines"):
+        cost_dots(tmp_path / "x.png", "", ["row"], [panel], ["a"] * 13)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_report_is_written_with_its_record(tmp_path):
@@ -209,9 +232,9 @@ def test_the_report_is_written_with_its_record(tmp_path):
 def test_the_quick_run(tmp_path):
     """Processes, agreement, rounds and report, at tiny sizes."""
     peers = ("manual", "automatic")
-    config = Config("try", root=tmp_path, peers=peers, quick=True, threads=1)
+    config = Config(folder=tmp_path, peers=peers, quick=True, threads=1)
     text = run(config)
-    record = json.loads((tmp_path / "try" / "record.json").read_text("utf-8"))
+    record = json.loads((tmp_path / "record.json").read_text("utf-8"))
     (made,) = record["results"]
     assert list(made["differences"]) == list(peers)
     assert made["differences"]["automatic"] < 1e-5
@@ -228,12 +251,12 @@ def test_the_quick_run(tmp_path):
         ({"peers": ("automatic",)}, 'peers must include "manual"'),
         ({"peers": ("manual", "cudnn")}, "'cudnn' cannot run: needs --device gpu"),
         ({"rounds": 0}, "rounds must be at least 1; got 0"),
-        ({"threads": -1}, "threads must be at least 1; got -1"),
+        ({"threads": 0}, "threads must be at least 1; got 0"),
     ],
 )
 def test_what_cannot_be_run_is_refused(changes, expected, tmp_path):
     with pytest.raises(ValueError, match=expected):
-        run(Config(root=tmp_path, **changes))
+        run(Config(folder=tmp_path, **changes))
     assert not list(tmp_path.iterdir())
 
 
@@ -261,9 +284,78 @@ def test_a_worker_that_dies_before_or_while_it_is_asked_says_so():
             worker.receive()
 
 
-def test_every_sweep_varies_a_field_of_a_row():
-    assert set(SWEEPS) <= set(Row._fields)
-    assert len(ROWS) == 5
+class Scripted:
+    """Stands in for a worker's process: answers, or fails in what it is told to."""
+
+    def __init__(self, fails_in: str | None = None) -> None:
+        self.fails_in = fails_in
+        self.process = self
+        self.killed = False
+
+    def kill(self) -> None:
+        self.killed = True
+
+    def ask(self, method, *arguments):
+        if method == self.fails_in:
+            raise WorkerError("out of memory", "a long story")
+        return method
+
+    def send(self, method, *arguments):
+        pass
+
+    def receive(self):
+        return self.ask("load")
+
+
+@pytest.mark.parametrize("method", ["load", "time"])
+def test_a_library_that_fails_leaves_and_the_others_go_on(method):
+    workers = {"manual": Scripted(), "flax": Scripted(method), "haiku": Scripted()}
+    failing = workers["flax"]
+    crew = Crew(workers, "manual")
+    crew.load()
+    assert crew.ask_all("time") == {"manual": "time", "haiku": "time"}
+    assert crew.failures == {"flax": "out of memory"}
+    assert failing.killed
+
+
+def test_the_reference_must_not_fail():
+    crew = Crew({"manual": Scripted("time"), "flax": Scripted()}, "manual")
+    with pytest.raises(WorkerError, match="out of memory"):
+        crew.ask_all("time")
+
+
+def test_a_worker_that_takes_too_long_is_ended(monkeypatch):
+    monkeypatch.setattr(processes, "PATIENCE", 0.2)
+    with WorkerProcess(environment_of("float32", 1, "default", "cpu")) as worker:
+        worker.process.send_signal(signal.SIGSTOP)
+        with pytest.raises(WorkerError, match=r"no answer within 0\.2 s"):
+            worker.ask("load", "manual")
+
+
+def test_failures_are_reported():
+    failed = result(failures={"haiku": "out of memory"})
+    assert "- failed: haiku at T=100 B=32 D=128 H=128 (out of memory)" in render(
+        [failed], {}, {}, {}
+    )
+
+
+def test_rows_measured_before_an_error_are_reported(monkeypatch, tmp_path):
+    found = iter([result(row=ROW._replace(H=32))])
+    monkeypatch.setattr(benchmarks.__main__, "measure", lambda *_: next(found))
+    with pytest.raises(StopIteration):
+        run(Config(sweep="H", folder=tmp_path))
+    record = json.loads((tmp_path / "record.json").read_text("utf-8"))
+    assert [r["row"]["H"] for r in record["results"]] == [32]
+
+
+@pytest.mark.parametrize("axis", SWEEPS)
+def test_every_sweep_varies_one_field_and_is_drawn(axis, tmp_path):
+    rows = choose_rows(Config(sweep=axis))
+    assert [getattr(row, axis) for row in rows] == list(SWEEPS[axis].values)
+    assert len({row._replace(**{axis: None}) for row in rows}) == 1
+    results = [result(row=row) for row in rows[:2]]
+    draw(tmp_path / "sweep.png", results, Settings(), axis)
+    assert (tmp_path / "sweep.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_help_lists_the_options():
@@ -285,3 +377,107 @@ def test_chunk_lengths_are_compared(monkeypatch, capsys):
     lines = capsys.readouterr().out.splitlines()
     names = [line.split("|")[1].strip() for line in lines if line.startswith("|")]
     assert names[2:] == ["chosen", "5", "10", "20"]
+
+
+# --- the epoch -----------------------------------------------------------------------
+
+
+def tiny_epoch(reviews):
+    """Two segments of ten batches of two random reviews of up to six words."""
+    generator = np.random.default_rng(reviews)
+    count, steps = 20, 6
+    bucket = Bucket(
+        tokens=generator.integers(2, 30, (count, steps), np.int32),
+        lengths=generator.integers(1, steps + 1, count, np.int32),
+        labels=generator.integers(0, 2, count, np.int32),
+        rows=np.arange(count, dtype=np.int32),
+    )
+    rows = [generator.permutation(count).reshape(10, 2) for _ in range(2)]
+    return epoch.Epoch(
+        weights=epoch.draw_weights(30),
+        train=(bucket,),
+        validation=(bucket,),
+        segments=tuple(Segment(0, own.astype(np.int32)) for own in rows),
+    )
+
+
+class InThisProcess(EpochWorker):
+    """A worker without a process of its own."""
+
+    def __init__(self, *_):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def ask(self, method, *arguments):
+        return getattr(self, method)(*arguments)
+
+
+class Drifting(InThisProcess):
+    """No model: losses of 0.7, flax's a little more from its second segment on."""
+
+    def build(self, name, reviews):
+        self.name = name
+        return [0, 0, 0]
+
+    def train(self, number):
+        off = self.name == "flax" and number >= self.first
+        return 1.0, np.full(10, 0.7 + 0.002 * off)
+
+    def accuracy(self):
+        return 0.5
+
+
+@pytest.fixture
+def absent(monkeypatch):
+    """One more library, which is not installed."""
+    trainers = {**epoch.TRAINERS, "absent": Peer("absent", ("no_such_one",))}
+    monkeypatch.setattr(epoch_command, "TRAINERS", trainers)
+
+
+@pytest.mark.jax_defaults
+@pytest.mark.filterwarnings("default")  # other libraries' own
+@pytest.mark.usefixtures("absent")
+def test_an_epoch_in_every_library(monkeypatch, tmp_path):
+    monkeypatch.setattr(epoch_worker, "make_epoch", tiny_epoch)
+    monkeypatch.setattr(epoch_command, "WorkerProcess", InThisProcess)
+    text = epoch_command.run(epoch_command.Config(reviews=20, folder=tmp_path))
+    assert "absent was left out: no_such_one not installed." in text
+    assert (tmp_path / "README.md").read_text("utf-8") == text
+    record = json.loads((tmp_path / "record.json").read_text("utf-8"))
+    assert record["buckets"] == [0, 0]
+    for name, peer in epoch.TRAINERS.items():
+        assert (name in record) == (not_installed(peer) is None)
+        assert (f"| {name} |" in text) == (name in record)
+    assert {"manual", "automatic", "flax"} <= set(record)
+    own = np.array(record["manual"]["losses"])
+    assert len(own) == 20
+    assert own[-5:].mean() < own[:5].mean()  # it learns
+    for name in set(record) & set(epoch.TRAINERS):
+        np.testing.assert_allclose(record[name]["losses"], own, atol=1e-4)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_an_epoch_with_other_losses_is_refused(first, monkeypatch, tmp_path):
+    monkeypatch.setattr(Drifting, "first", first, raising=False)
+    monkeypatch.setattr(epoch_command, "WorkerProcess", Drifting)
+    config = epoch_command.Config(peers=("manual", "flax"), folder=tmp_path)
+    with pytest.raises(ValueError, match=r"flax and manual disagree: .* by 2\.0e-03"):
+        epoch_command.run(config)
+    assert not list(tmp_path.iterdir())
+
+
+def test_later_losses_of_an_epoch_may_drift(monkeypatch, tmp_path):
+    monkeypatch.setattr(Drifting, "first", 2, raising=False)
+    monkeypatch.setattr(epoch_command, "WorkerProcess", Drifting)
+    config = epoch_command.Config(peers=("manual", "flax"), folder=tmp_path)
+    assert "| flax | 3.0 |" in epoch_command.run(config)
+
+
+def test_a_loss_that_is_not_a_number_is_refused():
+    with pytest.raises(ValueError, match="flax and manual disagree"):
+        epoch_command.check_agreement({"manual": [0.7], "flax": [float("nan")]})

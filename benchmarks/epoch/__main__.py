@@ -1,7 +1,6 @@
 """Measures the epoch: ``python -m benchmarks.epoch --help``."""
 
 import json
-import os
 import random
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,7 +11,14 @@ import numpy as np
 import tyro
 
 from benchmarks.epoch import TRAINERS
-from benchmarks.measure import REFERENCE, Settings, Spread, processors, spread
+from benchmarks.measure import (
+    REFERENCE,
+    Settings,
+    Spread,
+    processor_count,
+    processors,
+    spread,
+)
 from benchmarks.peers import not_installed
 from benchmarks.processes import ALLOCATORS, WorkerProcess, environment_of
 from benchmarks.report import describe_machine
@@ -75,7 +81,9 @@ def run(config: Config) -> str:
     names = config.peers or tuple(n for n, reason in left_out.items() if not reason)
     if REFERENCE not in names:
         raise ValueError(f'peers must include "{REFERENCE}"; got {list(names)}')
-    threads = config.threads or len(os.sched_getaffinity(0))
+    threads = processor_count() if config.threads is None else config.threads
+    if threads < 1:
+        raise ValueError(f"threads must be at least 1; got {threads}")
     results, buckets = measure(names, threads, config)
     settings = Settings(rounds=len(buckets), threads=threads)
     text = render(results, buckets, describe_machine(settings))

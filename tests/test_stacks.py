@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import tree
-from oracles import EACH_CELL, assert_close, drawn_like
+from oracles import EACH_KIND, assert_close, drawn_like
 
 import lstm_jax as lj
 from lstm_jax.layers import Layer, Learned, init_layers, unroll_layers
@@ -35,7 +35,7 @@ def learned(**options):
 # --- streaming -----------------------------------------------------------------------
 
 
-@EACH_CELL
+@EACH_KIND
 def test_a_sequence_in_pieces_is_the_sequence(cell):
     """The final states of one piece go into the next, and resets do not go there."""
     params = stack(cell)
@@ -81,7 +81,9 @@ def test_resets_return_to_the_reset_state():
 # --- learned states ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize(
+    "bidirectional", [pytest.param(False, marks=pytest.mark.slow), True]
+)
 def test_a_learned_state_is_where_every_sequence_starts(bidirectional):
     """Its gradient is the sum over the batch; resets return to it."""
     params = learned(layers=1, bidirectional=bidirectional)

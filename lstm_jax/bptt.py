@@ -247,8 +247,8 @@ def _steps(settings: Settings, params: Any) -> Callable[..., Any]:
         run = partial(native.steps, run, reverse, native.forward_panels(params))
 
     def steps(reset: Any, entry: Any, inputs: Inputs) -> tuple[Any, tuple[Any, Any]]:
-        u = _project(cell, params, inputs)
-        return run(params, reset, entry, u, inputs.valid, inputs.carried)
+        x = trees.masked(inputs.valid, inputs.x)
+        return run(params, reset, entry, x, inputs.valid, inputs.carried)
 
     return steps
 
@@ -258,7 +258,7 @@ def _one_by_one(
     params: Any,
     reset: Any,
     entry: Any,
-    u: Any,
+    x: Any,
     valid: Array | None,
     carried: Array | None,
 ) -> tuple[Any, tuple[Any, Any]]:
@@ -275,13 +275,9 @@ def _one_by_one(
     return lax.scan(
         settings.checkpoint(step, "states"),
         entry,
-        (u, valid, carried),
+        (cell.project(params, x), valid, carried),
         reverse=settings.reverse,
     )
-
-
-def _project(cell: Cell, params: Any, inputs: Inputs) -> Any:
-    return cell.project(params, trees.masked(inputs.valid, inputs.x))
 
 
 def _forward(
@@ -306,16 +302,21 @@ def _forward(
         starts.state,
         inputs,
         None,
-        _chunk_length(settings, params, inputs),
+        _chunk_length(settings, params, inputs, save),
         reverse=settings.reverse,
     )
     ys = ys if saved.states is None else saved.states[0]
     return trees.masked(inputs.valid, ys), final, saved
 
 
-def _chunk_length(settings: Settings, params: Any, inputs: Inputs) -> int:
+def _chunk_length(
+    settings: Settings, params: Any, inputs: Inputs, save: bool = True
+) -> int:
+    cell = settings.cell
+    if save and settings.memory == "store" and native.suits(cell, params):
+        return inputs.steps  # they write over u, and dz over the gates: nothing is more
     x = jax.tree.map(lambda a: a[0], inputs.x)
-    u = jax.eval_shape(settings.cell.project, params, x)
+    u = jax.eval_shape(cell.project, params, x)
     step_bytes = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(u))
     return chunk_length(inputs.steps, step_bytes, settings.memory)
 
@@ -338,30 +339,36 @@ def _recall(settings: Settings, params: Any) -> Callable[..., Any]:
         old = trees.shift(entry, new, reverse=settings.reverse)
         old = trees.select_time(inputs.carried, old, reset)
         if settings.memory == "states":
-            u = _project(cell, params, inputs)
+            u = cell.project(params, trees.masked(inputs.valid, inputs.x))
             _, kept = jax.vmap(partial(cell.step, params))(old, u)
         return old, new, kept
 
     return recall
 
 
-def _reverse_steps(settings: Settings, params: Any) -> Callable[..., Any]:
+def _reverse_steps(settings: Settings, params: Any, reset: Any) -> Callable[..., Any]:
     """The reverse of `_steps`, by definition that of `_one_by_one_reversed`.
+
+    Args:
+        settings: of the unrolling.
+        params: the parameters.
+        reset: the state that resets return to; None without resets.
 
     Returns:
         ``(steps, valid, carried, dy, dstate, dreset) -> (dstate, dreset), dz``, with
-        `steps` as `_recall` gives them, `dy` the gradients of the outputs, 0 beyond a
-        length, `dstate` that of the state after the chunk, but for its output, and
-        `dreset` that of the state that resets return to, so far; None without resets.
-        It returns those of the state before the chunk, of the one that resets return
-        to, and of the pre-activations of all steps.
+        `steps` as `_recall` gives them, `dy` the gradients of the outputs, `dstate`
+        that of the state after the chunk, but for its output, and `dreset` that of the
+        state that resets return to, so far; None without resets. It returns those of
+        the state before the chunk, of the one that resets return to, and of the
+        pre-activations of all steps.
     """
     cell, reverse = settings.cell, settings.reverse
     run = partial(_one_by_one_reversed, settings)
     if cell.linear:
         run = partial(linear.reverse_steps, cell, reverse=reverse)
     elif native.suits(cell, params):
-        run = partial(native.reverse_steps, run, reverse, native.reverse_panels(params))
+        panels = native.reverse_panels(params)
+        run = partial(native.reverse_steps, run, reverse, panels, reset)
     return partial(run, params)
 
 
@@ -381,7 +388,7 @@ def _one_by_one_reversed(
     def step(carry: Any, step_inputs: Any) -> tuple[Any, Any]:
         dstate, dreset = carry
         dy, (old, new, kept), valid, carried = step_inputs
-        dnew = trees.add_output(dstate, dy)
+        dnew = trees.add_output(dstate, trees.masked(valid, dy))
         dold, dz = cell.backward(params, old, new, kept, trees.masked(valid, dnew))
         if carried is not None:
             dreset = trees.add(dreset, trees.masked(~carried, dold))
@@ -404,17 +411,16 @@ def _backward(
     params, starts, inputs, saved = residuals
     dys, dfinal = cotangents
     recall = _recall(settings, params)
-    reverse_steps = _reverse_steps(settings, params)
+    reverse_steps = _reverse_steps(settings, params, starts.reset)
 
     def chunk(carry: Any, chunk_inputs: Any) -> tuple[Any, Any]:
         dstate, dreset, dparams = carry
         (dy, states, kept, inputs), entry = chunk_inputs
         saved = Saved(entry, states, kept)
         steps = old, new, kept = recall(starts.reset, saved, inputs)
-
-        valid, carried = inputs.valid, inputs.carried
-        dy = trees.masked(valid, dy)
-        (dstate, dreset), dz = reverse_steps(steps, valid, carried, dy, dstate, dreset)
+        (dstate, dreset), dz = reverse_steps(
+            steps, inputs.valid, inputs.carried, dy, dstate, dreset
+        )
         x = trees.masked(inputs.valid, inputs.x)
         more, dx = cell.gradients(params, x, old, new, kept, dz)
         return (dstate, dreset, trees.add(dparams, more)), dx

@@ -59,7 +59,7 @@ def steps(
     params: Any,
     reset: Any,
     entry: Any,
-    u: Any,
+    x: Any,
     valid: Array | None,
     carried: Array | None,
     *,
@@ -72,7 +72,7 @@ def steps(
         params: its parameters.
         reset: the state that resets return to; None without resets.
         entry: the state before the first of these steps.
-        u: what the cell projects of their inputs, with time as its leading axis.
+        x: what the cell projects, with time as its leading axis.
         valid: as in `lstm_jax.bptt.Inputs`.
         carried: as in `lstm_jax.bptt.Inputs`.
         reverse: goes from the last step to the first.
@@ -80,6 +80,7 @@ def steps(
     Returns:
         The last state, and of all steps the states after them and what is kept.
     """
+    u = cell.project(params, x)
     count = jax.tree.leaves(u)[0].shape[0]
     zeros = jax.tree.map(lambda h: jnp.zeros_like(h, shape=(count, *h.shape)), entry)
     ones = jax.tree.map(jnp.ones_like, zeros)
@@ -117,7 +118,7 @@ def reverse_steps(
         steps: of all steps, the states before and after, and what the cell keeps.
         valid: as in `steps`.
         carried: as in `steps`.
-        dy: the gradients of the outputs, 0 where not valid.
+        dy: the gradients of the outputs; those where not valid do not count.
         dstate: the gradient of the state after these steps, but for its output.
         dreset: the gradient of the state that resets return to, from later steps;
             None without resets.
@@ -133,7 +134,7 @@ def reverse_steps(
     a, _ = every(*steps, ones)
     a = trees.select(valid, trees.masked(carried, a), ones)
 
-    dys = trees.add_output(jax.tree.map(jnp.zeros_like, new), dy)
+    dys = trees.add_output(jax.tree.map(jnp.zeros_like, new), trees.masked(valid, dy))
     beyond = trees.last(ones, reverse=reverse)
     later = trees.shift(beyond, a, reverse=not reverse)
     dnew = linear_recurrence(later, dys, dstate, reverse=not reverse)  # (2)

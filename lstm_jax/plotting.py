@@ -188,30 +188,28 @@ def cost_dots(
     Raises:
         ValueError: more lines than can be told apart.
     """
-    names = list(dict.fromkeys(name for panel in panels for name in panel.curves))
-    figure = _figure(3.8 * len(panels) + 3.6, 1.4 + 0.11 * len(rows) * (len(names) + 2))
     styles = _line_styles(lines)
-    places = -np.arange(len(rows))
-    step = 1 / (len(names) + 2)
+    heights, places = _dot_places(panels, len(rows))
+    edges = np.cumsum([0, *heights])
+    figure = _figure(3.8 * len(panels) + 3.6, 1.4 + 0.1 * edges[-1])
     grid = figure.subplots(1, len(panels), sharey=True)
     for axes, panel in zip(grid, panels, strict=True):
         for name, curve in panel.curves.items():
-            shift = step * ((len(names) - 1) / 2 - names.index(name))
             axes.plot(
                 _positive(curve),
-                places + shift,
+                edges[:-1] + places[name],
                 linestyle="none",
                 label=name,
                 **styles[name],
             )
         _whole_decades(axes, "x", panel)
-        for place in places[1:]:
-            axes.axhline(place + 0.5, color=GREY, linewidth=0.6)
+        for edge in edges[1:-1]:
+            axes.axhline(edge, color=GREY, linewidth=0.6)
         axes.set_title(panel.label, loc="left", fontsize=10)
         axes.grid(axis="x", alpha=0.25)
         _plain(axes)
-    grid[0].set_yticks(places, rows)
-    grid[0].set_ylim(places[-1] - 0.5, 0.5)
+    grid[0].set_yticks((edges[:-1] + edges[1:]) / 2, rows)
+    grid[0].set_ylim(edges[-1], 0)
     _cost_legend(figure, title)
     _save(figure, path)
 
@@ -663,6 +661,27 @@ def _positive(curve: Sequence[float | None]) -> np.ndarray:
     """A curve for a log axis: what it cannot show is left out."""
     y = np.array([np.nan if c is None else c for c in curve], float)
     return np.where(y > 0, y, np.nan)
+
+
+def _dot_places(
+    panels: Sequence[Panel], rows: int
+) -> tuple[list[int], dict[str, np.ndarray]]:
+    """The height of each row, in dots and gaps; where in each a line has its dot."""
+    names = dict.fromkeys(name for panel in panels for name in panel.curves)
+    drawn = np.array(
+        [
+            np.any(
+                [
+                    np.isfinite(_positive(p.curves.get(name, [None] * rows)))
+                    for p in panels
+                ],
+                0,
+            )
+            for name in names
+        ]
+    )
+    places = np.cumsum(drawn, axis=0) + 0.5
+    return list(drawn.sum(axis=0) + 2), dict(zip(names, places, strict=True))
 
 
 def _whole_decades(axes: Axes, which: Literal["x", "y"], panel: Panel) -> None:

@@ -61,25 +61,27 @@ MASKS["both"] = lambda *sizes: MASKS["lengths"](*sizes) | MASKS["resets"](*sizes
     ],
 )
 @pytest.mark.parametrize(
-    ("mask", "reverse"),
+    ("mask", "reverse", "memory"),
     [
-        ("none", False),
-        ("lengths", True),
-        ("resets", False),
-        ("both", False),
-        ("both", True),
+        ("none", False, "store"),
+        ("lengths", True, "store"),
+        ("resets", False, "states"),
+        ("both", False, "store"),
+        ("both", True, "states"),
     ],
 )
-def test_values_and_gradients(batch, hidden_size, dtype, tolerance, mask, reverse):
+def test_values_and_gradients(
+    batch, hidden_size, dtype, tolerance, mask, reverse, memory
+):
     """Threads divide the rows, unevenly, or else the units, which no vector divides."""
-    steps, dtype = 24, jnp.dtype(dtype)  # three chunks
+    steps, dtype = 24, jnp.dtype(dtype)  # one chunk, or three under "states"
     params, *others = drawn_inputs(
         LSTM, steps, (batch,), hidden_size=hidden_size, dtype=dtype
     )
     # Large weights would make chaos of many units, and any rounding grow with time.
     arguments = (params._replace(Wh=params.Wh / hidden_size**0.5), *others)
     dout = results_like(*arguments)
-    options = MASKS[mask](steps, batch) | {"reverse": reverse}
+    options = MASKS[mask](steps, batch) | {"reverse": reverse, "memory": memory}
     assert is_compiled(LSTM, *arguments[:2])
     found, expected = (
         pulled(cell, *arguments, dout, **options) for cell in (LSTM, SCANNED)

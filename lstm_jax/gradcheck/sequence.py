@@ -75,8 +75,10 @@ def state_gradients(
     """
     plain = Options(lengths=None, resets=None, reverse=False)
     found = _manual(cell, plain, "store", Point(params, xs, state, dys, dfinal))
+    fields = zip(field_names(state), tree.leaves(state), strict=True)
     return {
-        name: _in_time(found, f"d{name}_t", reverse=True) for name in field_names(state)
+        name: _in_time(found, f"d{name}_t", field.shape, reverse=True)
+        for name, field in fields
     }
 
 
@@ -93,7 +95,7 @@ def check_sequence(
 
     rows = []
     for name, expected in dstates.items():
-        manual = _in_time(found, f"d{name}", reverse=backward)
+        manual = _in_time(found, f"d{name}", expected.shape[1:], reverse=backward)
         row = _state_row(
             variant, name, manual, expected, oracles, tolerances, backward=backward
         )
@@ -192,9 +194,11 @@ def _known(
     watched = partial(_run, observed(cell), options, "automatic", "store")
     by_graph = partial(graph.named_cotangents, watched)
     named = once(lambda args, ct: by_graph(*args, cotangent=ct))(args, cotangent)
-    fields = [f"{name}_t" for name in field_names(point.state)]
-    reverse = options.reverse
-    return oracles, {name: _in_time(named, name, reverse=reverse) for name in fields}
+    fields = zip(field_names(point.state), tree.leaves(point.state), strict=True)
+    return oracles, {
+        f"{name}_t": _in_time(named, f"{name}_t", field.shape, reverse=options.reverse)
+        for name, field in fields
+    }
 
 
 def _tagged(state: Any, prefix: str) -> Any:
@@ -206,11 +210,12 @@ def _tagged(state: Any, prefix: str) -> Any:
     return tree.unflatten(tree.structure(state), leaves)
 
 
-def _in_time(named: dict[str, Array], name: str, *, reverse: bool) -> np.ndarray:
-    """A quantity of all steps, (T, B, H), from the chunks that it was named in."""
+def _in_time(
+    named: dict[str, Array], name: str, shape: tuple[int, ...], *, reverse: bool
+) -> np.ndarray:
+    """A quantity of all steps, (T, *shape), from the chunks that it was named in."""
     keys = [key for key in named if key.split(" [")[0] == name]
-    pieces = [np.asarray(named[key]) for key in keys]
-    pieces = [piece.reshape(-1, *piece.shape[2:]) for piece in pieces]
+    pieces = [np.asarray(named[key]).reshape(-1, *shape) for key in keys]
     return np.concatenate(pieces[::-1] if reverse else pieces)
 
 

@@ -27,6 +27,7 @@ from jax import Array, lax
 
 from lstm_jax.cell import Cell
 from lstm_jax.cells.lstm import LSTM, LSTMGates, LSTMParams, LSTMState
+from lstm_jax.identities import concatenate, weighted_input
 
 SOURCE = Path(__file__).with_name("lstm.cc")
 OPTIONS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fPIC")
@@ -88,7 +89,7 @@ def steps(
     params: LSTMParams,
     reset: LSTMState | None,
     entry: LSTMState,
-    u: Array,
+    x: Array,
     valid: Array | None,
     carried: Array | None,
 ) -> tuple[LSTMState, tuple[LSTMState, LSTMGates]]:
@@ -101,7 +102,7 @@ def steps(
         params: the parameters.
         reset: the state that resets return to, (*batch, H) each; None without resets.
         entry: the state before the first step, the same.
-        u: x Wx + b, (T, *batch, 4H).
+        x: the inputs, (T, *batch, D).
         valid: (T, *batch), whether a step changes the state; None if all do.
         carried: (T, *batch), whether a step starts from the last state, and not from
             `reset`; None if all do.
@@ -110,9 +111,9 @@ def steps(
         The last state, and of all steps the states after them and the gates.
     """
     return lax.platform_dependent(
-        *(panels, params, reset, entry, u, valid, carried),
+        *(panels, params, reset, entry, x, valid, carried),
         cpu=partial(_steps, reverse),
-        default=partial(_without_panels, scan),
+        default=lambda panels, *arguments: scan(*arguments),
     )
 
 
@@ -122,7 +123,7 @@ def _steps_jvp(
 ) -> Any:
     # The values are those of the call, not the scan's: under vmap JAX asks that the
     # same ones be batched with derivatives as without.
-    _, tangents = jax.jvp(scan, primals[1:], tangents[1:])  # but for the panels
+    _, tangents = jax.jvp(scan, primals[1:], tangents[1:])
     return steps(scan, reverse, *primals), tangents
 
 
@@ -131,6 +132,7 @@ def reverse_steps(
     scan: Callable[..., Any],
     reverse: bool,
     panels: Array,
+    reset: LSTMState | None,
     params: LSTMParams,
     steps: Steps,
     valid: Array | None,
@@ -145,11 +147,12 @@ def reverse_steps(
         scan: the reverse as `lstm_jax.bptt` scans it.
         reverse: whether the steps went from the last to the first.
         panels: `reverse_panels(params)`, made once for many calls.
+        reset: the state that resets return to; None without resets.
         params: the parameters.
         steps: the states before and after all steps, and the gates.
         valid: as for `steps`.
         carried: as for `steps`.
-        dy: the gradients of the outputs, (T, *batch, H).
+        dy: the gradients of the outputs, (T, *batch, H); any where `valid` is false.
         dstate: the gradient of the last state, (*batch, H) each.
         dreset: the gradient of the state that resets return to, so far; None without
             resets.
@@ -159,9 +162,9 @@ def reverse_steps(
         that of x Wx + b, which is h Wh's too.
     """
     return lax.platform_dependent(
-        *(panels, params, steps, valid, carried, dy, dstate, dreset),
+        *(panels, reset, params, steps, valid, carried, dy, dstate, dreset),
         cpu=partial(_reverse_steps, reverse),
-        default=partial(_without_panels, scan),
+        default=lambda panels, reset, *arguments: scan(*arguments),
     )
 
 
@@ -171,16 +174,11 @@ def _reverse_steps_jvp(
 ) -> Any:
     # The values are those of the call, not the scan's: under vmap JAX asks that the
     # same ones be batched with derivatives as without.
-    _, tangents = jax.jvp(scan, primals[1:], tangents[1:])  # but for the panels
+    _, tangents = jax.jvp(scan, primals[2:], tangents[2:])
     return reverse_steps(scan, reverse, *primals), tangents
 
 
 # --- calling --------------------------------------------------------------------------
-
-
-def _without_panels(scan: Callable[..., Any], panels: Array, *arguments: Any) -> Any:
-    del panels
-    return scan(*arguments)
 
 
 def _steps(
@@ -189,27 +187,28 @@ def _steps(
     params: LSTMParams,
     reset: LSTMState | None,
     entry: LSTMState,
-    u: Array,
+    x: Array,
     valid: Array | None,
     carried: Array | None,
 ) -> tuple[LSTMState, tuple[LSTMState, LSTMGates]]:
-    del params
     initial = entry if reset is None else reset
-    final, (h, c, *gates) = _call(
+    H = entry.h.shape[-1]
+    final, (h, c, gates) = _call(
         "Forward",
         reverse,
-        panels,
+        (panels, params.b),
         states=(*initial, *entry),
-        sequences=(u,),
+        sequences=(weighted_input(x, params.Wx),),
         masks=(valid, carried),
-        results=(2, entry.h.shape[-1:] * 6),
+        results=(2, (H, H, 4 * H)),
     )
-    return LSTMState(*final), (LSTMState(h, c), LSTMGates(*gates))
+    return LSTMState(*final), (LSTMState(h, c), LSTMGates(*jnp.split(gates, 4, -1)))
 
 
 def _reverse_steps(
     reverse: bool,
     panels: Array,
+    reset: LSTMState | None,
     params: LSTMParams,
     steps: Steps,
     valid: Array | None,
@@ -220,12 +219,13 @@ def _reverse_steps(
 ) -> tuple[tuple[LSTMState, LSTMState | None], tuple[Array, None]]:
     del params
     old, new, gates = steps
+    first = old.c[-1 if reverse else 0]  # the others stand in `new` and `reset`
     (dh, dc, *dinitial), (dz,) = _call(
         "Backward",
         reverse,
-        panels,
-        states=dstate,
-        sequences=(dy, old.c, new.c, *gates),
+        (panels,),
+        states=(*dstate, first if reset is None else reset.c, first),
+        sequences=(dy, new.c, concatenate(*gates)),
         masks=(valid, carried),
         results=(4, (4 * dy.shape[-1],)),
     )
@@ -237,7 +237,7 @@ def _reverse_steps(
 def _call(
     direction: str,
     reverse: bool,
-    panels: Array,
+    weights: Sequence[Array],
     *,
     states: Sequence[Array],
     sequences: Sequence[Array],
@@ -249,25 +249,31 @@ def _call(
     Args:
         direction: "Forward" or "Backward".
         reverse: whether the steps go from the last to the first.
-        panels: the recurrent weights.
+        weights: what has neither a time nor a batch axis.
         states: (*batch, H) each.
-        sequences: (T, *batch, ...) each.
+        sequences: (T, *batch, ...) each. The last result is written over the last one.
         masks: (T, *batch) each, or None for true.
         results: how many are like the states; and, of the others, (T, *batch, N), N.
     """
-    (*batch, H), T, dtype = states[0].shape, sequences[0].shape[0], panels.dtype
+    (*batch, H), T, dtype = states[0].shape, sequences[0].shape[0], states[0].dtype
     B, (count, sizes) = math.prod(batch), results
-    shapes = [(B, H)] * count + [(T, B, size) for size in sizes]
+    (*others, last), (*other_sizes, last_size) = sequences, sizes
+    shapes = [(B, H)] * count + [(T, B, size) for size in other_sizes]
+    shapes.append((T * B, last_size))  # as a product has it, or XLA copies it
     # Under vmap, arguments get leading axes: so many problems, one after the other.
     call = jax.ffi.ffi_call(
         f"lstm_jax_{direction}F{8 * dtype.itemsize}",
         [jax.ShapeDtypeStruct(shape, dtype) for shape in shapes],
         vmap_method="broadcast_all",
+        input_output_aliases={
+            len((*weights, *states, *sequences)) - 1: len(shapes) - 1
+        },
     )
     found = call(
-        panels,
+        *weights,
         *(state.reshape(B, H) for state in states),
-        *(sequence.reshape(T, B, sequence.shape[-1]) for sequence in sequences),
+        *(sequence.reshape(T, B, sequence.shape[-1]) for sequence in others),
+        last.reshape(T * B, last_size),
         *(jnp.ones((T, B), bool) if m is None else m.reshape(T, B) for m in masks),
         reverse=reverse,
     )

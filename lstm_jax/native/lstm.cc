@@ -278,14 +278,13 @@ void Together(ffi::ThreadPool& pool, int64_t most, const Run& run) {
 struct Sizes {
   int64_t problems, steps, batch, hidden;
 
-  // From the shape (..., T, B, H).
+  // From the shapes of a mask (..., T, B) and of a state (..., B, H).
   template <typename Shape>
-  explicit Sizes(const Shape& shape) : problems(1) {
-    const size_t rank = shape.size();
-    for (size_t axis = 0; axis + 3 < rank; ++axis) problems *= shape[axis];
-    steps = shape[rank - 3];
-    batch = shape[rank - 2];
-    hidden = shape[rank - 1];
+  Sizes(const Shape& mask, const Shape& state) : problems(1), hidden(state.back()) {
+    const size_t rank = mask.size();
+    for (size_t axis = 0; axis + 2 < rank; ++axis) problems *= mask[axis];
+    steps = mask[rank - 2];
+    batch = mask[rank - 1];
   }
 };
 
@@ -364,19 +363,19 @@ void AddShare(const Share& share, const std::vector<const T*>& rows,
 
 template <ffi::DataType kType, typename T = ffi::NativeType<kType>>
 ffi::Error Forward(ffi::ThreadPool pool, bool reverse, ffi::Buffer<kType> panels,
-                   ffi::Buffer<kType> initial_h, ffi::Buffer<kType> initial_c,
-                   ffi::Buffer<kType> entry_h, ffi::Buffer<kType> entry_c,
-                   ffi::Buffer<kType> u, ffi::Buffer<ffi::PRED> valid,
-                   ffi::Buffer<ffi::PRED> carried, ffi::ResultBuffer<kType> final_h,
-                   ffi::ResultBuffer<kType> final_c, ffi::ResultBuffer<kType> new_h,
-                   ffi::ResultBuffer<kType> new_c, ffi::ResultBuffer<kType> gate_i,
-                   ffi::ResultBuffer<kType> gate_f, ffi::ResultBuffer<kType> gate_o,
-                   ffi::ResultBuffer<kType> gate_g) {
-  const Sizes sizes(new_h->dimensions());
+                   ffi::Buffer<kType> b, ffi::Buffer<kType> initial_h,
+                   ffi::Buffer<kType> initial_c, ffi::Buffer<kType> entry_h,
+                   ffi::Buffer<kType> entry_c, ffi::Buffer<kType> product,
+                   ffi::Buffer<ffi::PRED> valid, ffi::Buffer<ffi::PRED> carried,
+                   ffi::ResultBuffer<kType> final_h, ffi::ResultBuffer<kType> final_c,
+                   ffi::ResultBuffer<kType> new_h, ffi::ResultBuffer<kType> new_c,
+                   ffi::ResultBuffer<kType> gates) {
+  const Sizes sizes(valid.dimensions(), entry_h.dimensions());
   const int64_t T_ = sizes.steps, B = sizes.batch, H = sizes.hidden;
   Divide<T>(pool, sizes, [&](const Share& share, const auto& wait) {
     const Panels<T> matrix = PanelsOf<T>(panels, share.problem, 4);
     const int64_t rows = share.rows, first_state = share.problem * B + share.first_row;
+    const T* bias = b.typed_data() + share.problem * 4 * H;
     std::vector<T> z(rows * matrix.width());
     // Of each row, the state before a step, and what the step starts from.
     std::vector<const T*> state_h(rows), state_c(rows), old_h(rows), old_c(rows);
@@ -392,11 +391,13 @@ ffi::Error Forward(ffi::ThreadPool pool, bool reverse, ffi::Buffer<kType> panels
         const int64_t initial = (first_state + r) * H;
         old_h[r] = carry ? state_h[r] : initial_h.typed_data() + initial;
         old_c[r] = carry ? state_c[r] : initial_c.typed_data() + initial;
-        const T* u_row = u.typed_data() + (first + r) * 4 * H;
+        const T* product_row = product.typed_data() + (first + r) * 4 * H;
         for (int64_t j = share.first_unit; j < share.last_unit; j += kLanes<T>) {
           T* z_unit = z.data() + r * matrix.width() + 4 * j;
           for (int64_t gate = 0; gate < 4; ++gate) {
-            Store(z_unit + gate * kLanes<T>, Load(u_row + gate * H + j, H - j));
+            const int64_t column = gate * H + j;
+            Store(z_unit + gate * kLanes<T>,
+                  Load(product_row + column, H - j) + Load(bias + column, H - j));
           }
         }
       }
@@ -413,10 +414,11 @@ ffi::Error Forward(ffi::ThreadPool pool, bool reverse, ffi::Buffer<kType> panels
           const Vector<T> g = Tanh<T>(Load(z_unit + 3 * kLanes<T>));     // (4)
           const Vector<T> c = i * g + f * Load(old_c[r] + j, lanes);     // (5)
           const Vector<T> h = o * Tanh<T>(c);                            // (6), (7)
-          Store(gate_i->typed_data() + to + j, i, lanes);
-          Store(gate_f->typed_data() + to + j, f, lanes);
-          Store(gate_o->typed_data() + to + j, o, lanes);
-          Store(gate_g->typed_data() + to + j, g, lanes);
+          T* gates_unit = gates->typed_data() + 4 * to + j;
+          Store(gates_unit, i, lanes);
+          Store(gates_unit + H, f, lanes);
+          Store(gates_unit + 2 * H, o, lanes);
+          Store(gates_unit + 3 * H, g, lanes);
           Store(new_h->typed_data() + to + j, within ? h : Load(state_h[r] + j, lanes),
                 lanes);
           Store(new_c->typed_data() + to + j, within ? c : Load(state_c[r] + j, lanes),
@@ -442,15 +444,14 @@ ffi::Error Forward(ffi::ThreadPool pool, bool reverse, ffi::Buffer<kType> panels
 template <ffi::DataType kType, typename T = ffi::NativeType<kType>>
 ffi::Error Backward(ffi::ThreadPool pool, bool reverse, ffi::Buffer<kType> panels,
                     ffi::Buffer<kType> dlast_h, ffi::Buffer<kType> dlast_c,
-                    ffi::Buffer<kType> dy, ffi::Buffer<kType> old_c,
-                    ffi::Buffer<kType> new_c, ffi::Buffer<kType> gate_i,
-                    ffi::Buffer<kType> gate_f, ffi::Buffer<kType> gate_o,
-                    ffi::Buffer<kType> gate_g, ffi::Buffer<ffi::PRED> valid,
-                    ffi::Buffer<ffi::PRED> carried, ffi::ResultBuffer<kType> dfirst_h,
+                    ffi::Buffer<kType> initial_c, ffi::Buffer<kType> first_c,
+                    ffi::Buffer<kType> dy, ffi::Buffer<kType> new_c, ffi::Buffer<kType> gates,
+                    ffi::Buffer<ffi::PRED> valid, ffi::Buffer<ffi::PRED> carried,
+                    ffi::ResultBuffer<kType> dfirst_h,
                     ffi::ResultBuffer<kType> dfirst_c,
                     ffi::ResultBuffer<kType> dinitial_h,
                     ffi::ResultBuffer<kType> dinitial_c, ffi::ResultBuffer<kType> dz) {
-  const Sizes sizes(dy.dimensions());
+  const Sizes sizes(valid.dimensions(), dlast_h.dimensions());
   const int64_t T_ = sizes.steps, B = sizes.batch, H = sizes.hidden;
   Divide<T>(pool, sizes, [&](const Share& share, const auto& wait) {
     const Panels<T> matrix = PanelsOf<T>(panels, share.problem, 1);
@@ -474,25 +475,31 @@ ffi::Error Backward(ffi::ThreadPool pool, bool reverse, ffi::Buffer<kType> panel
         const int64_t state = (first_state + r) * H, at = (first + r) * H;
         T* dz_row = dz->typed_data() + 4 * at;
         dz_rows[r] = dz_row;
+        const T* old_c = initial_c.typed_data() + state;
+        if (n + 1 == T_) {
+          old_c = first_c.typed_data() + state;
+        } else if (carried.typed_data()[first + r]) {
+          old_c = new_c.typed_data() + at + (reverse ? B * H : -B * H);
+        }
         for (int64_t j = share.first_unit; j < share.last_unit; j += kLanes<T>) {
           const int64_t lanes = H - j;
           T* dh_unit = dfirst_h->typed_data() + state + j;
           T* dc_unit = dfirst_c->typed_data() + state + j;
-          const Vector<T> dh =
-              Load(dh_unit, lanes) + Load(dy.typed_data() + at + j, lanes);
           if (!within) {
-            Store(dh_unit, dh, lanes);
             for (int64_t gate = 0; gate < 4; ++gate) {
               Store(dz_row + gate * H + j, Vector<T>{}, lanes);
             }
             continue;
           }
-          const Vector<T> i = Load(gate_i.typed_data() + at + j, lanes);
-          const Vector<T> f = Load(gate_f.typed_data() + at + j, lanes);
-          const Vector<T> o = Load(gate_o.typed_data() + at + j, lanes);
-          const Vector<T> g = Load(gate_g.typed_data() + at + j, lanes);
+          const Vector<T> dh =
+              Load(dh_unit, lanes) + Load(dy.typed_data() + at + j, lanes);
+          const T* gates_unit = gates.typed_data() + 4 * at + j;
+          const Vector<T> i = Load(gates_unit, lanes);
+          const Vector<T> f = Load(gates_unit + H, lanes);
+          const Vector<T> o = Load(gates_unit + 2 * H, lanes);
+          const Vector<T> g = Load(gates_unit + 3 * H, lanes);
           const Vector<T> a = Tanh<T>(Load(new_c.typed_data() + at + j, lanes));
-          const Vector<T> c_prev = Load(old_c.typed_data() + at + j, lanes);
+          const Vector<T> c_prev = Load(old_c + j, lanes);
           const Vector<T> da = dh * o, d_o = dh * a;                         // (7)
           const Vector<T> dc = Load(dc_unit, lanes) + da * (T(1) - a * a);  // (6)
           const Vector<T> di = dc * g, dg = dc * i, df = dc * c_prev;        // (5)
@@ -556,9 +563,9 @@ auto Bind() {
 
 #define DEFINE(bits)                                                             \
   XLA_FFI_DEFINE_HANDLER_SYMBOL(LstmForwardF##bits, Forward<ffi::F##bits>,       \
-                                (Bind<ffi::F##bits, 6, 8>()));                   \
+                                (Bind<ffi::F##bits, 7, 5>()));                   \
   XLA_FFI_DEFINE_HANDLER_SYMBOL(LstmBackwardF##bits, Backward<ffi::F##bits>,     \
-                                (Bind<ffi::F##bits, 10, 5>()))
+                                (Bind<ffi::F##bits, 8, 5>()))
 
 DEFINE(32);
 DEFINE(64);

@@ -6,17 +6,17 @@ and a record of all times are written to a folder under ``runs/bench/``.
 """
 
 import dataclasses
-import sys
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import tyro
 
 import lstm_jax as lj
-from benchmarks.measure import REFERENCE, Result, Settings, measure, processor_count
-from benchmarks.peers import PEERS, missing
+from benchmarks.command import choose_peers, told
+from benchmarks.measure import Result, Settings, measure, processor_count
+from benchmarks.peers import PEERS
 from benchmarks.problem import ROWS, Row
-from benchmarks.processes import ALLOCATORS, WorkerError
+from benchmarks.processes import ALLOCATORS
 from benchmarks.report import write_report
 
 
@@ -79,10 +79,10 @@ def run(config: Config) -> str:
     Rows that were measured before an error or Ctrl-C are reported too.
 
     Raises:
-        ValueError: a name is not known or a number too small; libraries disagree.
+        ValueError: a name is not known or a number too small, or ours disagree.
         benchmarks.processes.WorkerError: "manual" failed.
     """
-    names, left_out = choose_peers(config)
+    names, left_out = choose_peers(config.peers, PEERS, config.device)
     settings = Settings(
         rounds=2 if config.quick else config.rounds,
         threads=processor_count() if config.threads is None else config.threads,
@@ -107,22 +107,6 @@ def run(config: Config) -> str:
                 folder_of(config), results, settings, left_out, config.sweep
             )
     return text
-
-
-def choose_peers(config: Config) -> tuple[list[str], dict[str, str]]:
-    """The peers to run, and those that cannot, with the reason."""
-    for name in config.peers:
-        if name not in PEERS:
-            raise ValueError(f"peers must be some of {list(PEERS)}; got {name!r}")
-        if why := missing(name, config.device):
-            raise ValueError(f"peer {name!r} cannot run: {why}")
-    if config.peers:
-        if REFERENCE not in config.peers:
-            raise ValueError(f'peers must include "{REFERENCE}"; got {config.peers}')
-        return [name for name in PEERS if name in config.peers], {}
-    reasons = {name: missing(name, config.device) for name in PEERS}
-    left_out = {name: why for name, why in reasons.items() if why is not None}
-    return [name for name in PEERS if name not in left_out], left_out
 
 
 def choose_allocators(config: Config) -> tuple[str, ...]:
@@ -151,10 +135,8 @@ def folder_of(config: Config) -> Path:
 def main() -> None:
     """The command."""
     config = tyro.cli(Config, prog="python -m benchmarks", description=__doc__)
-    try:
+    with told():
         text = run(config)
-    except (ValueError, WorkerError) as error:
-        sys.exit(f"benchmarks: {error}")
     print(f"\n{text}\nWritten to {folder_of(config)}/")
 
 

@@ -5,14 +5,15 @@ rounds, beside the length that `lstm_jax.chunks` chooses. What its constants res
 """
 
 import statistics
-import time
 from unittest import mock
 
 import jax
 import jax.numpy as jnp
+import tyro
 
 import lstm_jax as lj
 from benchmarks.problem import ROWS
+from benchmarks.timing import interleaved, temporary_megabytes
 from lstm_jax import bptt
 
 LENGTHS = (5, 8, 10, 20, 25, 40, 50, 100)
@@ -33,22 +34,13 @@ def main() -> None:
         for length in LENGTHS:
             if steps % length == 0:
                 programs[str(length)] = compiled(cell, params, xs, length)
-        for program in programs.values():
-            jax.block_until_ready(program(params, xs))
-        times = {name: [] for name in programs}
-        for _ in range(ROUNDS):
-            for name, program in programs.items():
-                start = time.perf_counter()
-                jax.block_until_ready(program(params, xs))
-                times[name].append(time.perf_counter() - start)
+        times = interleaved(programs, (params, xs), ROUNDS)
         for name, program in programs.items():
             ratios = [t / c for t, c in zip(times[name], times["chosen"], strict=True)]
-            analysis = program.memory_analysis()
-            assert analysis is not None
             print(
                 f"| {name} | {1e3 * statistics.median(times[name]):.1f} "
                 f"| {statistics.median(ratios):.2f} "
-                f"| {analysis.temp_size_in_bytes / 1e6:.1f} |",
+                f"| {temporary_megabytes(program):.1f} |",
                 flush=True,
             )
 
@@ -70,4 +62,4 @@ def compiled(
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)

@@ -6,14 +6,15 @@ as one parallel scan over all steps.
 """
 
 import statistics
-import time
 from functools import partial
 from typing import Any
 from unittest import mock
 
 import jax
+import tyro
 
 import lstm_jax as lj
+from benchmarks.timing import interleaved, temporary_megabytes
 from lstm_jax import bptt
 
 STEPS, SIZE = 4096, 64
@@ -55,21 +56,13 @@ def report(title: str, programs: dict[str, jax.stages.Compiled]) -> None:
         for n, leaf in enumerate(jax.tree.leaves(shape))
     ]
     arguments = jax.tree.unflatten(jax.tree.structure(shape), arguments)
-    times = {name: [] for name in programs}
-    for count in range(ROUNDS + 1):
-        for name, program in programs.items():
-            start = time.perf_counter()
-            jax.block_until_ready(program(*arguments))
-            if count:  # the first one warms up
-                times[name].append(time.perf_counter() - start)
+    times = interleaved(programs, arguments, ROUNDS)
     print(f"\n{title}, T = {STEPS}, D = H = {SIZE}\n\n| | ms | temporary MB |")
     print("|---|---|---|")
     for name, program in programs.items():
-        analysis = program.memory_analysis()
-        assert analysis is not None
-        megabytes = analysis.temp_size_in_bytes / 1e6
         median = 1e3 * statistics.median(times[name])
-        print(f"| {name} | {median:.1f} | {megabytes:.1f} |", flush=True)
+        memory = temporary_megabytes(program)
+        print(f"| {name} | {median:.1f} | {memory:.1f} |", flush=True)
 
 
 def compiled(cell: lj.Cell, batch: int, **options: Any) -> jax.stages.Compiled:
@@ -86,4 +79,4 @@ def compiled(cell: lj.Cell, batch: int, **options: Any) -> jax.stages.Compiled:
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import tyro
 
+from benchmarks.command import told
 from lstm_jax.cell import Cell
 from lstm_jax.cells import CELLS
 from lstm_jax.gradcheck import check_gradients
@@ -37,7 +38,14 @@ class Config:
 
 
 def main(config: Config) -> None:
-    """Prints one row a kind of mistake and one a cell, as each is done."""
+    """Prints one row a kind of mistake and one a cell.
+
+    Raises:
+        ValueError: a cell is not known.
+    """
+    for name in config.cells:
+        if name not in CELLS:
+            raise ValueError(f"cells must be some of {list(CELLS)}; got {name!r}")
     sizes = Sizes(3, 4, 2, 0, config.seed, 1e-5, 128)
     by_kind: Counter[tuple[str, str]] = Counter()
     by_cell: Counter[tuple[str, str]] = Counter()
@@ -111,4 +119,6 @@ def _share(part: int, whole: int) -> str:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    given = tyro.cli(Config, description=__doc__)
+    with told():
+        main(given)

@@ -80,7 +80,7 @@ class WorkerProcess:
         finally:
             timer.cancel()
         if not succeeded:
-            raise WorkerError(answer.strip().splitlines()[-1], answer)
+            raise WorkerError(*answer)
         return answer
 
     def ask(self, method: str, *arguments: Any) -> Any:
@@ -99,11 +99,10 @@ class WorkerProcess:
     ) -> None:
         if kind is not None:
             self.process.kill()
-        with contextlib.suppress(BrokenPipeError):  # what was asked of one now gone
+        # A request that a worker now gone never read breaks the pipe only here.
+        with self.said, self.answers, contextlib.suppress(BrokenPipeError):
             self.requests.close()
         self.process.wait()
-        self.answers.close()
-        self.said.close()
 
     def _end_late(self) -> None:
         self.too_late = True
@@ -149,14 +148,18 @@ class Crew:
         answers = {name: self.ask(name, method, *arguments) for name in asked}
         return {name: answers[name] for name in self.workers}
 
+    def dismiss(self, name: str, reason: str) -> None:
+        """Ends a worker now, as the others may want its memory."""
+        self.failures[name] = reason
+        self.workers.pop(name).process.kill()
+
     def _attempt(self, name: str, question: Callable[[WorkerProcess], Any]) -> Any:
         try:
             return question(self.workers[name])
         except WorkerError as error:
             if name == self.reference:
                 raise
-            self.failures[name] = error.reason
-            self.workers.pop(name).process.kill()  # the others may want its memory
+            self.dismiss(name, error.reason)
             return None
 
 

@@ -126,7 +126,8 @@ def draw(
 ) -> None:
     """Draws what value and gradient cost: curves over a number, or dots by row."""
     first = results[0]
-    title = f"{settings.threads} threads, allocator: {first.allocator}"
+    threads = f"{settings.threads} thread{'s' * (settings.threads > 1)}"
+    title = f"{threads}, allocator: {first.allocator}"
     if axis is not None:
         title = f"{describe(first.row, without=axis)}, {title}"
     panels, lines = costs(results, axis), (*PEERS, "limit")

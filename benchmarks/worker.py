@@ -45,12 +45,12 @@ class Worker:
         }
         return self.built.compile_seconds, self.built.temporary_bytes
 
-    def build_product(self, size: int) -> None:
-        """Builds a product of square float32 matrices, to be timed as "product"."""
+    def build_product(self, size: int, dtype: str) -> None:
+        """Builds a product of square matrices, to be timed as "product"."""
         import jax
         import jax.numpy as jnp
 
-        a = jax.random.normal(jax.random.key(0), (size, size), jnp.float32)
+        a = jax.random.normal(jax.random.key(0), (size, size), jnp.dtype(dtype))
         product = jax.jit(jnp.matmul).lower(a, a).compile()
         self.calls = {"product": lambda: jax.block_until_ready(product(a, a))}
 
@@ -114,8 +114,9 @@ def serve(worker: Any) -> None:
             return
         try:
             answer = (True, getattr(worker, method)(*arguments))
-        except Exception:
-            answer = (False, traceback.format_exc())
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            answer = (False, (reason, traceback.format_exc()))
         pickle.dump(answer, answers)
         answers.flush()
 

@@ -189,7 +189,7 @@ def cost_dots(
         ValueError: more lines than can be told apart.
     """
     styles = _line_styles(lines)
-    heights, places = _dot_places(panels, len(rows))
+    heights, places = _dot_places(panels)
     edges = np.cumsum([0, *heights])
     figure = _figure(3.8 * len(panels) + 3.6, 1.4 + 0.1 * edges[-1])
     grid = figure.subplots(1, len(panels), sharey=True)
@@ -663,25 +663,14 @@ def _positive(curve: Sequence[float | None]) -> np.ndarray:
     return np.where(y > 0, y, np.nan)
 
 
-def _dot_places(
-    panels: Sequence[Panel], rows: int
-) -> tuple[list[int], dict[str, np.ndarray]]:
+def _dot_places(panels: Sequence[Panel]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """The height of each row, in dots and gaps; where in each a line has its dot."""
-    names = dict.fromkeys(name for panel in panels for name in panel.curves)
-    drawn = np.array(
-        [
-            np.any(
-                [
-                    np.isfinite(_positive(p.curves.get(name, [None] * rows)))
-                    for p in panels
-                ],
-                0,
-            )
-            for name in names
-        ]
-    )
-    places = np.cumsum(drawn, axis=0) + 0.5
-    return list(drawn.sum(axis=0) + 2), dict(zip(names, places, strict=True))
+    drawn: dict[str, Any] = {}
+    for panel in panels:
+        for name, curve in panel.curves.items():
+            drawn[name] = drawn.get(name, False) | np.isfinite(_positive(curve))
+    counts = np.cumsum(list(drawn.values()), axis=0)
+    return counts[-1] + 2, dict(zip(drawn, counts + 0.5, strict=True))
 
 
 def _whole_decades(axes: Axes, which: Literal["x", "y"], panel: Panel) -> None:

@@ -3,33 +3,41 @@
 No test looks at a time.
 """
 
+import io
 import json
+import pickle
+import re
+import runpy
 import signal
-import subprocess
+import struct
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import benchmarks.__main__
 import benchmarks.epoch.__main__ as epoch_command
-from benchmarks import chunk_lengths, epoch, processes
+from benchmarks import chunk_lengths, epoch, processes, report, worker
 from benchmarks.__main__ import SWEEPS, Config, choose_rows, run
-from benchmarks.epoch import worker as epoch_worker
+from benchmarks.command import told
 from benchmarks.epoch.worker import EpochWorker
 from benchmarks.measure import (
     Result,
     Settings,
+    agreeing,
     check_agreement,
     disagreement,
     limit_seconds,
     ratios,
+    runs,
 )
-from benchmarks.peers import PEERS, Peer, load, missing, not_installed
+from benchmarks.peers import PEERS, Peer, load, missing
 from benchmarks.problem import Outcome, Row, make_problem, reorder
 from benchmarks.processes import Crew, WorkerError, WorkerProcess, environment_of
 from benchmarks.report import costs, draw, render, write_report
+from lstm_jax import plotting
 from lstm_jax.data import Bucket, Segment
 from lstm_jax.plotting import TWELVE, Panel, cost_dots
 
@@ -74,13 +82,10 @@ def reference():
 @pytest.mark.filterwarnings("default")  # other libraries' own
 @pytest.mark.parametrize("name", [name for name in PEERS if name != "automatic"])
 def test_every_peer_agrees_on_outputs_and_gradients(name, reference):
-    if why := missing(name, "cpu"):
+    if why := missing(PEERS[name], "cpu"):
         pytest.skip(why)
     built = load(name)(make_problem(ROW), "cpu")
-    differences = check_agreement(
-        {"manual": reference, name: built.outcome()}, "float32"
-    )
-    assert differences[name] < 2e-6
+    assert check_agreement(built.outcome(), reference, "float32") < 2e-6
     built.forward()
     built.value_and_gradient()
     assert (built.temporary_bytes is None) == (name == "torch")
@@ -118,9 +123,9 @@ def test_a_peer_that_is_not_installed_is_left_out_and_says_so(monkeypatch):
     monkeypatch.setitem(
         PEERS, "flax", PEERS["flax"]._replace(packages=("no_such_one",))
     )
-    assert missing("flax", "cpu") == "no_such_one not installed"
-    assert missing("manual", "cpu") is None
-    assert missing("cudnn", "cpu") == "needs --device gpu"
+    assert missing(PEERS["flax"], "cpu") == "no_such_one not installed"
+    assert missing(PEERS["manual"], "cpu") is None
+    assert missing(PEERS["cudnn"], "cpu") == "needs --device gpu"
 
 
 # --- agreement -----------------------------------------------------------------------
@@ -131,8 +136,9 @@ def test_a_wrong_array_is_named(field):
     right = outcome()
     wrong = right._replace(**{field: getattr(right, field) * 1.01})
     assert disagreement(wrong, right) == (pytest.approx(0.01), field)
-    with pytest.raises(ValueError, match=rf"flax and manual disagree: {field} by 1\."):
-        check_agreement({"manual": right, "flax": wrong}, "float32")
+    with pytest.raises(ValueError, match=rf"{field} differs from manual's by 1\."):
+        check_agreement(wrong, right, "float32")
+    assert check_agreement(wrong, right, "bfloat16") == pytest.approx(0.01)
 
 
 def test_what_cannot_be_compared_is_an_error():
@@ -141,6 +147,39 @@ def test_what_cannot_be_compared_is_an_error():
         disagreement(right._replace(db=right.db[:8]), right)
     with pytest.raises(ValueError, match="ys is not finite"):
         disagreement(right._replace(ys=right.ys * np.nan), right)
+
+
+@pytest.mark.parametrize("name", ["flax", "automatic"])
+def test_a_peer_that_disagrees_leaves_and_ours_stops_the_run(name):
+    workers = {who: Scripted() for who in ("manual", name, "torch")}
+    crew = Crew(workers, "manual")
+    right = outcome()
+    outcomes = {"manual": right, name: right._replace(db=2 * right.db), "torch": right}
+    told = r"db differs from manual's by 1\.0e\+00 of its largest value"
+    if PEERS[name].ours:
+        with pytest.raises(ValueError, match=f"automatic disagrees: {told}"):
+            agreeing(crew, outcomes, "float32")
+    else:
+        assert agreeing(crew, outcomes, "float32") == {"manual": 0, "torch": 0}
+        assert list(crew.workers) == ["manual", "torch"]
+        assert list(crew.failures) == ["flax"]
+        assert re.match(f"disagrees: {told}", crew.failures["flax"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "device", "expected"),
+    [
+        ({}, "cpu", {"manual", "manual, scan", "flax"}),
+        ({"dtype": "float64"}, "cpu", {"manual", "manual, scan", "flax"}),
+        ({"dtype": "bfloat16"}, "cpu", {"manual", "flax"}),
+        ({}, "gpu", {"manual", "flax"}),
+        ({"cell": "gru"}, "cpu", {"manual"}),
+    ],
+)
+def test_a_peer_runs_where_it_has_something_of_its_own(changes, device, expected):
+    row = ROW._replace(**changes)
+    names = ("manual", "manual, scan", "flax")
+    assert {name for name in names if runs(name, row, device)} == expected
 
 
 # --- figures -------------------------------------------------------------------------
@@ -200,6 +239,46 @@ def test_costs_over_the_number_of_steps_have_a_line_of_slope_1():
     panels = costs([result()], "T")
     assert [panel.linear for panel in panels] == [True, False, True]
     assert not any(panel.linear for panel in costs([result()], "H"))
+
+
+def test_a_row_of_dots_is_as_high_as_it_has_lines():
+    curves = {"a": [1.0, 2.0, None], "b": [3.0, None, None], "c": [None, 1.0, 0.0]}
+    panels = [Panel("time", curves), Panel("memory", {"d": [1.0, None, None]})]
+    heights, places = plotting._dot_places(panels)
+    assert list(heights) == [5, 4, 2]
+    assert [place[0] for name, place in places.items() if name != "c"] == [
+        1.5,
+        2.5,
+        3.5,
+    ]
+    assert [places[name][1] for name in "ac"] == [1.5, 2.5]
+
+
+def test_the_picture_of_all_cells_fits_on_a_page(tmp_path):
+    cells = SWEEPS["cell"].values
+    own = [name for name in PEERS if runs(name, ROW._replace(cell="gru"), "cpu")]
+    figures = {"forward": {}, "value_and_gradient": {name: [1.0] for name in own}}
+    results = [
+        result(
+            row=ROW._replace(cell=cell),
+            seconds=figures,
+            compile_seconds=dict.fromkeys(own, 1.0),
+            temporary_bytes=dict.fromkeys(own, 1),
+            differences=dict.fromkeys(own, 0.0),
+        )
+        for cell in cells
+    ]
+    draw(tmp_path / "cells.png", results, Settings(), "cell")
+    width, height = struct.unpack(">II", (tmp_path / "cells.png").read_bytes()[16:24])
+    assert height < width
+
+
+@pytest.mark.parametrize(("threads", "words"), [(1, "1 thread,"), (2, "2 threads,")])
+def test_the_title_counts_threads(threads, words, monkeypatch, tmp_path):
+    titles = []
+    monkeypatch.setattr(report, "cost_dots", lambda _, title, *__: titles.append(title))
+    draw(tmp_path / "rows.png", [result()], Settings(threads=threads), None)
+    assert titles == [f"{words} allocator: default"]
 
 
 def test_every_line_has_a_colour_and_a_marker_of_its_own(tmp_path):
@@ -266,6 +345,34 @@ def test_a_worker_that_fails_says_why_and_goes_on():
             with pytest.raises(WorkerError, match="KeyError: 'nobody'"):
                 worker.ask("load", "nobody")
     assert worker.process.returncode == 0
+    assert_closed(worker)
+
+
+def assert_closed(worker: WorkerProcess) -> None:
+    for file in (worker.requests, worker.answers, worker.said):
+        assert file.closed
+
+
+def test_a_request_that_nobody_reads_is_no_error_at_the_end():
+    """What is left in the buffer meets a broken pipe when it is closed."""
+    with WorkerProcess(environment_of("float32", 1, "default", "cpu")) as worker:
+        worker.process.kill()
+        worker.process.wait()
+        worker.requests.write(b"never sent")
+    assert_closed(worker)
+
+
+def test_a_worker_dies_with_an_error_of_its_parent():
+    class ParentError(Exception):
+        pass
+
+    worker = WorkerProcess(environment_of("float32", 1, "default", "cpu"))
+    worker.process.send_signal(signal.SIGSTOP)
+    worker.send("load", "manual")
+    with pytest.raises(ParentError), worker:
+        raise ParentError
+    assert worker.process.returncode == -signal.SIGKILL
+    assert_closed(worker)
 
 
 def test_a_worker_that_dies_before_or_while_it_is_asked_says_so():
@@ -282,6 +389,27 @@ def test_a_worker_that_dies_before_or_while_it_is_asked_says_so():
         worker.process.kill()
         with died:
             worker.receive()
+    assert_closed(worker)
+
+
+class Failing:
+    def run(self):
+        error = RuntimeError("what went wrong\nand more of it")
+        error.add_note("a note")
+        raise error
+
+
+def test_the_reason_of_a_failure_is_the_line_that_tells(monkeypatch):
+    sent = io.BytesIO()
+    monkeypatch.setattr(worker.os, "fdopen", lambda *_: sent)
+    monkeypatch.setattr(worker.os, "dup2", lambda *_: None)
+    asked = io.BytesIO(pickle.dumps(("run", ())))
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=asked))
+    worker.serve(Failing())
+    succeeded, (reason, trace) = pickle.loads(sent.getvalue())
+    assert not succeeded
+    assert reason == "RuntimeError: what went wrong"
+    assert "and more of it\na note" in trace
 
 
 class Scripted:
@@ -358,16 +486,51 @@ def test_every_sweep_varies_one_field_and_is_drawn(axis, tmp_path):
     assert (tmp_path / "sweep.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_help_lists_the_options():
-    told = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "--help"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    for option in ("--sweep", "--device", "--quick", "--allocators"):
-        assert option in told
+COMMANDS = ("__main__", "epoch/__main__", "long_sequences", "chunk_lengths")
+COMMANDS = (*COMMANDS, "mutation_score")
+
+
+def execute(command, monkeypatch, *arguments):
+    """What `python -m` does; how the program ended."""
+    file = ROOT / "benchmarks" / f"{command}.py"
+    monkeypatch.setattr(sys, "argv", [str(file), *arguments])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(file), run_name="__main__")
+    return ended.value.code
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_help(command, monkeypatch, capsys):
+    assert execute(command, monkeypatch, "--help") == 0
+    assert "usage: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "expected"),
+    [
+        ("__main__", "--rounds 0", "rounds must be at least 1; got 0"),
+        ("__main__", "--peers numpy", "peers must be some of .*got 'numpy'"),
+        ("epoch/__main__", "--peers numpy", "peers must be some of .*got 'numpy'"),
+        ("epoch/__main__", "--peers flax", 'peers must include "manual"'),
+        ("epoch/__main__", "--threads 0", "threads must be at least 1; got 0"),
+        ("epoch/__main__", "--reviews 0", "reviews must be at least 1; got 0"),
+        ("mutation_score", "--cells gruu", "cells must be some of .*got 'gruu'"),
+    ],
+)
+def test_bad_input_is_told_in_a_line(command, arguments, expected, monkeypatch):
+    said = execute(command, monkeypatch, *arguments.split())
+    assert re.fullmatch(f"error: {expected}.*", said)
+
+
+def test_what_ends_a_command(capsys):
+    with pytest.raises(SystemExit, match=r"^error: no such folder$"), told():
+        raise OSError("no such folder")
+    with pytest.raises(SystemExit) as ended, told():
+        raise KeyboardInterrupt
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "stopped\n"
+    with pytest.raises(KeyError), told():
+        raise KeyError  # a mistake of ours: all of it is shown
 
 
 def test_chunk_lengths_are_compared(monkeypatch, capsys):
@@ -383,7 +546,7 @@ def test_chunk_lengths_are_compared(monkeypatch, capsys):
 
 
 def tiny_epoch(reviews):
-    """Two segments of ten batches of two random reviews of up to six words."""
+    """Three segments of ten batches of two random reviews of up to six words."""
     generator = np.random.default_rng(reviews)
     count, steps = 20, 6
     bucket = Bucket(
@@ -392,7 +555,7 @@ def tiny_epoch(reviews):
         labels=generator.integers(0, 2, count, np.int32),
         rows=np.arange(count, dtype=np.int32),
     )
-    rows = [generator.permutation(count).reshape(10, 2) for _ in range(2)]
+    rows = [generator.permutation(count).reshape(10, 2) for _ in range(3)]
     return epoch.Epoch(
         weights=epoch.draw_weights(30),
         train=(bucket,),
@@ -420,9 +583,9 @@ class InThisProcess(EpochWorker):
 class Drifting(InThisProcess):
     """No model: losses of 0.7, flax's a little more from its second segment on."""
 
-    def build(self, name, reviews):
+    def build(self, name, epoch):
         self.name = name
-        return [0, 0, 0]
+        assert len(epoch.segments) == 3
 
     def train(self, number):
         off = self.name == "flax" and number >= self.first
@@ -432,32 +595,36 @@ class Drifting(InThisProcess):
         return 0.5
 
 
-@pytest.fixture
-def absent(monkeypatch):
-    """One more library, which is not installed."""
-    trainers = {**epoch.TRAINERS, "absent": Peer("absent", ("no_such_one",))}
-    monkeypatch.setattr(epoch_command, "TRAINERS", trainers)
+@pytest.fixture(autouse=True)
+def no_reviews(monkeypatch):
+    monkeypatch.setattr(epoch_command, "make_epoch", tiny_epoch)
 
 
 @pytest.mark.jax_defaults
 @pytest.mark.filterwarnings("default")  # other libraries' own
-@pytest.mark.usefixtures("absent")
-def test_an_epoch_in_every_library(monkeypatch, tmp_path):
-    monkeypatch.setattr(epoch_worker, "make_epoch", tiny_epoch)
+@pytest.mark.parametrize(
+    "names",
+    [("manual", "flax", "torch"), pytest.param(epoch.TRAINERS, marks=pytest.mark.slow)],
+    ids=["quick", "all"],
+)
+def test_an_epoch_in_every_library(names, monkeypatch, tmp_path):
+    trainers = {name: epoch.TRAINERS[name] for name in names}
+    absent = {"absent": Peer("absent", ("no_such_one",))}
+    monkeypatch.setattr(epoch_command, "TRAINERS", trainers | absent)
     monkeypatch.setattr(epoch_command, "WorkerProcess", InThisProcess)
     text = epoch_command.run(epoch_command.Config(reviews=20, folder=tmp_path))
     assert "absent was left out: no_such_one not installed." in text
     assert (tmp_path / "README.md").read_text("utf-8") == text
     record = json.loads((tmp_path / "record.json").read_text("utf-8"))
-    assert record["buckets"] == [0, 0]
-    for name, peer in epoch.TRAINERS.items():
-        assert (name in record) == (not_installed(peer) is None)
+    assert record["buckets"] == [0, 0, 0]
+    for name, peer in trainers.items():
+        assert (name in record) == (missing(peer, "cpu") is None)
         assert (f"| {name} |" in text) == (name in record)
-    assert {"manual", "automatic", "flax"} <= set(record)
+    assert {"manual", "flax"} <= set(record)
     own = np.array(record["manual"]["losses"])
-    assert len(own) == 20
+    assert len(own) == 30
     assert own[-5:].mean() < own[:5].mean()  # it learns
-    for name in set(record) & set(epoch.TRAINERS):
+    for name in set(record) & set(trainers):
         np.testing.assert_allclose(record[name]["losses"], own, atol=1e-4)
 
 
@@ -481,3 +648,11 @@ def test_later_losses_of_an_epoch_may_drift(monkeypatch, tmp_path):
 def test_a_loss_that_is_not_a_number_is_refused():
     with pytest.raises(ValueError, match="flax and manual disagree"):
         epoch_command.check_agreement({"manual": [0.7], "flax": [float("nan")]})
+
+
+def test_too_few_reviews_are_refused(monkeypatch):
+    tiny = tiny_epoch(20)
+    data = SimpleNamespace(train=tiny.train, evaluated={"validation": (None, ())})
+    monkeypatch.setattr(epoch, "load", lambda config: data)
+    with pytest.raises(ValueError, match=r"reviews must be enough for two .* got 20"):
+        epoch.make_epoch(20)

@@ -100,7 +100,11 @@ def load_trainer(name: str, epoch: Epoch) -> Trainer:
 
 
 def make_epoch(reviews: int | None) -> Epoch:
-    """Reads the reviews, all or the first few, and draws the weights."""
+    """Reads the reviews, all or the first few, and draws the weights.
+
+    Raises:
+        ValueError: they are too few for two segments of one length.
+    """
     data = load(dataclasses.replace(CONFIG, reviews=reviews))
     schedule = BatchSchedule(
         sizes=tuple(len(bucket.labels) for bucket in data.train),
@@ -108,11 +112,17 @@ def make_epoch(reviews: int | None) -> Epoch:
         steps_per_segment=STEPS_PER_SEGMENT,
         seed=CONFIG.seed,
     )
+    segments = schedule.epoch(0)
+    if len(segments) == len({segment.bucket for segment in segments}):
+        raise ValueError(
+            f"reviews must be enough for two segments of {STEPS_PER_SEGMENT} batches "
+            f"of {CONFIG.batch_size}, alike in length; got {reviews}"
+        )
     return Epoch(
         weights=draw_weights(data.encoded.tokenizer.vocabulary_size),
         train=data.train,
         validation=data.evaluated["validation"][1],
-        segments=schedule.epoch(0),
+        segments=segments,
     )
 
 

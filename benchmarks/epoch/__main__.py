@@ -5,12 +5,13 @@ import random
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import tyro
 
-from benchmarks.epoch import TRAINERS
+from benchmarks.command import choose_peers, told
+from benchmarks.epoch import TRAINERS, Epoch, make_epoch
 from benchmarks.measure import (
     REFERENCE,
     Settings,
@@ -19,8 +20,7 @@ from benchmarks.measure import (
     processors,
     spread,
 )
-from benchmarks.peers import not_installed
-from benchmarks.processes import ALLOCATORS, WorkerProcess, environment_of
+from benchmarks.processes import WorkerProcess, environment_of
 from benchmarks.report import describe_machine
 from lstm_jax.data import write_whole
 
@@ -44,7 +44,7 @@ class Config:
     reviews: int | None = None
     peers: tuple[str, ...] = ()
     threads: int | None = None
-    allocator: str = "default"
+    allocator: Literal["default", "kept"] = "default"
     folder: Path = Path("runs/bench/epoch")
 
 
@@ -66,31 +66,20 @@ def run(config: Config) -> str:
     """Measures and writes; the Markdown table.
 
     Raises:
-        ValueError: an unknown name, or losses that disagree.
+        ValueError: an unknown name, a number too small, or losses that disagree.
         benchmarks.processes.WorkerError: a library failed.
     """
-    for name in config.peers:
-        if name not in TRAINERS:
-            raise ValueError(f"peers must be of {', '.join(TRAINERS)}; got {name!r}")
-    if config.allocator not in ALLOCATORS:
-        raise ValueError(
-            f"allocator must be one of {', '.join(ALLOCATORS)}; got "
-            f"{config.allocator!r}"
-        )
-    left_out = {name: not_installed(TRAINERS[name]) for name in TRAINERS}
-    names = config.peers or tuple(n for n, reason in left_out.items() if not reason)
-    if REFERENCE not in names:
-        raise ValueError(f'peers must include "{REFERENCE}"; got {list(names)}')
+    names, left_out = choose_peers(config.peers, TRAINERS, "cpu")
     threads = processor_count() if config.threads is None else config.threads
     if threads < 1:
         raise ValueError(f"threads must be at least 1; got {threads}")
-    results, buckets = measure(names, threads, config)
-    settings = Settings(rounds=len(buckets), threads=threads)
+    epoch = make_epoch(config.reviews)
+    buckets = [segment.bucket for segment in epoch.segments]
+    settings = Settings(len(buckets), threads, allocator=config.allocator)
+    results = measure(names, epoch, settings)
     text = render(results, buckets, describe_machine(settings))
     text += "".join(
-        f"\n{name} was left out: {reason}.\n"
-        for name, reason in left_out.items()
-        if reason and not config.peers
+        f"\n{name} was left out: {reason}.\n" for name, reason in left_out.items()
     )
     config.folder.mkdir(parents=True, exist_ok=True)
     record: dict[str, Any] = {name: r._asdict() for name, r in results.items()}
@@ -100,15 +89,13 @@ def run(config: Config) -> str:
     return text
 
 
-def measure(
-    names: tuple[str, ...], threads: int, config: Config
-) -> tuple[dict[str, Result], list[int]]:
-    """A round for each segment, in which each library has a turn; and the buckets."""
-    environment = environment_of("float32", threads, config.allocator, "cpu")
+def measure(names: list[str], epoch: Epoch, settings: Settings) -> dict[str, Result]:
+    """A round for each segment, in which each library has a turn."""
+    _, threads, device, allocator, _ = settings
+    environment = environment_of("float32", threads, allocator, device)
     order = random.Random(0)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     losses: dict[str, list[float]] = {name: [] for name in names}
-    buckets: list[int] = []
     with ExitStack() as stack, processors(threads):
         workers = {
             name: stack.enter_context(
@@ -117,18 +104,19 @@ def measure(
             for name in names
         }
         for name, worker in workers.items():
-            buckets = worker.ask("build", name, config.reviews)
-        for number in range(len(buckets)):
+            worker.ask("build", name, epoch)
+        for number in range(len(epoch.segments)):
             for name in order.sample(names, len(names)):
                 took, found = workers[name].ask("train", number)
                 seconds[name].append(took)
                 losses[name].extend(map(float, found))
             check_agreement(losses)
-            print(f"\rsegment {number + 1} of {len(buckets)}", end="", flush=True)
+            print(
+                f"\rsegment {number + 1} of {len(epoch.segments)}", end="", flush=True
+            )
         print()
         accuracy = {name: worker.ask("accuracy") for name, worker in workers.items()}
-    results = {n: Result(seconds[n], losses[n], accuracy[n]) for n in names}
-    return results, buckets
+    return {n: Result(seconds[n], losses[n], accuracy[n]) for n in names}
 
 
 def check_agreement(losses: dict[str, list[float]]) -> None:
@@ -177,4 +165,6 @@ def render(
 
 
 if __name__ == "__main__":
-    print(run(tyro.cli(Config)))
+    given = tyro.cli(Config, prog="python -m benchmarks.epoch")
+    with told():
+        print(run(given))

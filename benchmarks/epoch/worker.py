@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 
-from benchmarks.epoch import Epoch, Trainer, load_trainer, make_epoch
+from benchmarks.epoch import Epoch, Trainer, load_trainer
 from benchmarks.worker import serve
 
 
@@ -14,11 +14,10 @@ class EpochWorker:
     epoch: Epoch
     trainer: Trainer
 
-    def build(self, name: str, reviews: int | None) -> list[int]:
-        """Builds a model; the bucket of each segment of the epoch."""
-        self.epoch = make_epoch(reviews)
-        self.trainer = load_trainer(name, self.epoch)
-        return [segment.bucket for segment in self.epoch.segments]
+    def build(self, name: str, epoch: Epoch) -> None:
+        """Builds a library's model."""
+        self.epoch = epoch
+        self.trainer = load_trainer(name, epoch)
 
     def train(self, number: int) -> tuple[float, np.ndarray]:
         """Runs a segment: its seconds and its losses."""

@@ -69,16 +69,10 @@ PEERS: dict[str, Peer] = {
 """All that can be compared. "manual" is what the others' times are divided by."""
 
 
-def missing(name: str, device: str) -> str | None:
+def missing(peer: Peer, device: str) -> str | None:
     """Why a peer cannot run here, or None if it can."""
-    peer = PEERS[name]
     if peer.gpu_only and device != "gpu":
         return "needs --device gpu"
-    return not_installed(peer)
-
-
-def not_installed(peer: Peer) -> str | None:
-    """Which of a peer's packages are not, in words, or None if all are."""
     absent = [package for package in peer.packages if find_spec(package) is None]
     return f"{', '.join(absent)} not installed" if absent else None
 

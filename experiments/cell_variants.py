@@ -8,7 +8,6 @@ by more than both intervals.
 
 import dataclasses
 import json
-import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from rich.console import Console
-from scipy.special import stdtrit
 
 from experiments import adding_problem, characters, copy_memory, digits, reviews, vowels
 from experiments.command import (
@@ -28,6 +26,7 @@ from experiments.command import (
     markdown,
     run,
 )
+from experiments.confidence import half_width
 from experiments.seeds import Training
 from lstm_jax import plotting
 from lstm_jax.data import write_whole
@@ -66,7 +65,6 @@ TASKS: MappingProxyType[str, tuple[Experiment, Training]] = MappingProxyType(
 )
 """What cells are compared on, each an experiment at a small size."""
 
-CONFIDENCE = 0.95
 BASE = "lstm"
 
 
@@ -113,8 +111,7 @@ def interval(result: dict[str, Any]) -> Interval:
     of_seeds = [v for v in result[f"{measure}_of_seeds"] if v is not None]
     half = None
     if (count := len(of_seeds)) > 1:
-        quantile = float(stdtrit(count - 1, 0.5 + CONFIDENCE / 2))
-        half = quantile * result[f"{measure}_std"] / math.sqrt(count)
+        half = half_width(result[f"{measure}_std"], count)
     return Interval(
         mean=result[measure],
         half=half,

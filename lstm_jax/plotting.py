@@ -312,7 +312,8 @@ def interval_chart(
 ) -> None:
     """Draws the confidence interval of every cell, a panel a task, beside a base's.
 
-    Panels are as wide as the means and the base's interval; others may end beyond.
+    Panels are as wide as the means and the base's interval; others may end beyond. A
+    mean that has exploded stands at the edge, as a number.
 
     Args:
         path: the PNG to write.
@@ -326,7 +327,13 @@ def interval_chart(
     places = {name: -number for number, name in enumerate(names)}
     for axes, (task, cells) in zip(grid, found.items(), strict=True):
         known = {name: own for name, own in cells.items() if own["mean"] is not None}
+        shown = _not_exploded([own["mean"] for own in known.values()])
         for name, own in known.items():
+            if own["mean"] > max(shown):
+                label, place = f"{own['mean']:.3g} \N{RIGHTWARDS ARROW}", places[name]
+                edge = axes.get_yaxis_transform()
+                axes.text(1, place, label, transform=edge, ha="right", va="center")
+                continue
             axes.errorbar(
                 own["mean"],
                 places[name],
@@ -336,7 +343,6 @@ def interval_chart(
                 capsize=2,
                 color=BLUE if name == base else "black",
             )
-        shown = [own["mean"] for own in known.values()]
         if base in known:
             mean, half = known[base]["mean"], known[base]["half"] or 0.0
             axes.axvspan(mean - half, mean + half, color=BLUE, alpha=0.15, linewidth=0)
@@ -352,6 +358,14 @@ def interval_chart(
         _plain(axes)
     grid[0].set_yticks(list(places.values()), list(places))
     _save(figure, path)
+
+
+def _not_exploded(means: Sequence[float]) -> list[float]:
+    """The means but for the largest, as long as that is ten times the next."""
+    kept = sorted(means)
+    while len(kept) > 1 and kept[-1] > 10 * kept[-2]:
+        kept.pop()
+    return kept
 
 
 def gradient_comparison(path: Path, name: str, result: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ import pytest
 from rich.console import Console
 
 from experiments import cell_variants, command, everything, reviews, seeds
+from lstm_jax import plotting
 from lstm_jax.data import (
     Encoded,
     EncodedReviews,
@@ -293,6 +294,17 @@ def test_intervals_hold_the_mean_as_often_as_they_say():
         for found in [cell_variants.interval(result(values.tolist()))]
     ]
     assert np.mean(inside) == pytest.approx(0.95, abs=0.015)
+
+
+def test_a_mean_that_exploded_leaves_the_others_readable(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(plotting, "_save", lambda figure, path: figures.append(figure))
+    means = {"lstm": 3.0, "gru": 2.9, "rnn_tanh": 3.4, "no_output_tanh": 165.0}
+    cells = {n: {"mean": m, "half": 0.1, "better": -1} for n, m in means.items()}
+    plotting.interval_chart(tmp_path / "a.png", list(means), "lstm", {"task": cells})
+    (axes,) = figures[0].axes
+    assert axes.get_xlim()[1] < 4
+    assert [text.get_text() for text in axes.texts] == ["165 \N{RIGHTWARDS ARROW}"]
 
 
 def test_cells_are_marked_where_intervals_do_not_meet():

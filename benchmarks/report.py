@@ -20,7 +20,7 @@ from benchmarks.measure import (
     spread,
 )
 from benchmarks.peers import PEERS
-from lstm_jax.data import write_whole
+from lstm_jax.files import write_whole
 from lstm_jax.plotting import Panel, cost_curves, cost_dots
 
 CALL_TITLES = {

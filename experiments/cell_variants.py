@@ -29,7 +29,7 @@ from experiments.command import (
 from experiments.confidence import half_width
 from experiments.seeds import Training
 from lstm_jax import plotting
-from lstm_jax.data import write_whole
+from lstm_jax.files import write_whole
 from lstm_jax.train import Options, Records
 
 TASKS: MappingProxyType[str, tuple[Experiment, Training]] = MappingProxyType(

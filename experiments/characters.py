@@ -24,7 +24,8 @@ from experiments.networks import Network, answer, gradient_of, init_network, rea
 from experiments.seeds import Data, Task, Trained, Training
 from lstm_jax.bptt import step
 from lstm_jax.cell import Cell
-from lstm_jax.data import characters, reference_manual, streams, write_whole
+from lstm_jax.data import characters, reference_manual, streams
+from lstm_jax.files import write_whole
 
 
 @dataclass(frozen=True)

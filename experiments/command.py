@@ -25,7 +25,7 @@ from experiments.seeds import Data, Task, Trained, Training, summary, train_seed
 from lstm_jax import plotting
 from lstm_jax.cell import Cell
 from lstm_jax.cells import CELLS
-from lstm_jax.data import write_whole
+from lstm_jax.files import write_whole
 from lstm_jax.train import (
     Options,
     Records,

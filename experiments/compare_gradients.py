@@ -25,7 +25,7 @@ from lstm_jax import graph, plotting
 from lstm_jax.bptt import unroll
 from lstm_jax.cell import Cell
 from lstm_jax.cells import CELLS
-from lstm_jax.data import write_whole
+from lstm_jax.files import write_whole
 from lstm_jax.gradcheck import Report, check_gradients
 from lstm_jax.gradcheck.oracles import once
 from lstm_jax.train import environment

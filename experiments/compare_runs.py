@@ -13,7 +13,7 @@ from rich.console import Console
 
 from experiments.command import markdown
 from lstm_jax import plotting
-from lstm_jax.data import write_whole
+from lstm_jax.files import write_whole
 from lstm_jax.train import Records, launch, read_metrics
 
 

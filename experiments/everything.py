@@ -17,7 +17,7 @@ from typing import NamedTuple
 import tyro
 from rich.console import Console
 
-from lstm_jax.data import write_whole
+from lstm_jax.files import write_whole
 from lstm_jax.train import Interrupts
 
 

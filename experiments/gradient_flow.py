@@ -22,7 +22,7 @@ from rich.table import Table
 from lstm_jax import plotting
 from lstm_jax.cell import Cell
 from lstm_jax.cells import CELLS
-from lstm_jax.data import write_whole
+from lstm_jax.files import write_whole
 from lstm_jax.gradcheck import state_gradients
 
 

@@ -22,7 +22,7 @@ from rich.console import Console
 from experiments import imdb
 from experiments.command import markdown
 from experiments.confidence import half_width
-from lstm_jax.data import write_whole
+from lstm_jax.files import write_whole
 from lstm_jax.train import Options, Records, launch
 
 CHANGES: MappingProxyType[str, dict[str, Any]] = MappingProxyType(

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
-from lstm_jax.data import write_whole
+from lstm_jax.files import write_whole
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#767676"
 OKABE_ITO = (BLUE, ORANGE, "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", GREY)

@@ -22,7 +22,7 @@ from benchmarks.measure import (
 )
 from benchmarks.processes import WorkerProcess, environment_of
 from benchmarks.report import describe_machine
-from lstm_jax.data import write_whole
+from lstm_jax.files import write_whole
 
 COMPARED_STEPS = 20
 TOLERANCE = 1e-3

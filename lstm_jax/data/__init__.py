@@ -23,7 +23,6 @@ from lstm_jax.data.buckets import (
     make_buckets,
     padding_fraction,
 )
-from lstm_jax.data.cache import default_cache_dir, write_whole
 from lstm_jax.data.encoding import (
     PADDING_ID,
     UNKNOWN_ID,
@@ -49,6 +48,7 @@ from lstm_jax.data.synthetic import (
     copy_memory_baseline,
 )
 from lstm_jax.data.text import Characters, characters, reference_manual, streams
+from lstm_jax.files import default_cache_dir
 
 __all__ = [
     "PADDING_ID",
@@ -85,5 +85,4 @@ __all__ = [
     "streams",
     "truncate",
     "vowel_series",
-    "write_whole",
 ]

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, SupportsIndex
 
 import numpy as np
 
-from lstm_jax.data.cache import write_whole
 from lstm_jax.data.checks import at_least
 from lstm_jax.data.optional import require
+from lstm_jax.files import write_whole
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

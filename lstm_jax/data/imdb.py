@@ -12,17 +12,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lstm_jax.data.cache import (
-    cache_key,
-    default_cache_dir,
-    load_arrays,
-    save_arrays,
-)
+from lstm_jax.data.cache import cache_key, load_arrays, save_arrays
 from lstm_jax.data.checks import at_least
 from lstm_jax.data.encoding import Encoded, ReviewTokenizer
 from lstm_jax.data.optional import require
 from lstm_jax.data.reviews import ReviewSplits, divide
 from lstm_jax.data.sources import Source, find_source
+from lstm_jax.files import default_cache_dir
 
 # Raise it whenever the same recipe would give other arrays.
 _FORMAT = 1

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from lstm_jax.data import write_whole
+from lstm_jax.files import write_whole
 from lstm_jax.graph.sketch import Edge, Node, Sketch, sketch
 
 PICTURES = (".svg", ".png", ".pdf")

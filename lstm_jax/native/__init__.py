@@ -27,6 +27,7 @@ from jax import Array, lax
 
 from lstm_jax.cell import Cell
 from lstm_jax.cells.lstm import LSTM, LSTMGates, LSTMParams, LSTMState
+from lstm_jax.files import default_cache_dir
 from lstm_jax.identities import concatenate, weighted_input
 
 SOURCE = Path(__file__).with_name("lstm.cc")
@@ -330,7 +331,7 @@ def _compiled() -> Path:
             _processor(),
         )
     )
-    folder = _cache_folder()
+    folder = default_cache_dir() / "native"
     library = folder / f"lstm-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
     if library.exists():
         return library
@@ -347,11 +348,6 @@ def _compiled() -> Path:
         )
         made.replace(library)  # whole or not at all, whoever else compiles it
     return library
-
-
-def _cache_folder() -> Path:
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "lstm_jax" / "native"
 
 
 def _processor() -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from lstm_jax.data import write_whole
+from lstm_jax.files import write_whole
 from lstm_jax.train.devices import is_first
 
 _PACKAGES = ("flax", "jax", "jaxlib", "numpy", "optax", "orbax-checkpoint")

@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lstm_jax.data import cache, default_cache_dir, write_whole
+from lstm_jax import files
+from lstm_jax.data import default_cache_dir
 from lstm_jax.data.cache import cache_key, load_arrays, save_arrays
+from lstm_jax.files import write_whole
 
 ARRAYS = {"tokens": np.arange(7, dtype=np.int32), "split/labels": np.zeros((0, 2))}
 
@@ -77,7 +79,7 @@ def test_a_disk_that_really_refuses_leaves_nothing(tmp_path):
     """The system's own limit on a file's size stands in for a full disk."""
     program = """
 import pathlib, resource, signal, sys
-from lstm_jax.data import write_whole
+from lstm_jax.files import write_whole
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 write_whole(pathlib.Path(sys.argv[1]), bytes(1_000_000))
@@ -92,7 +94,7 @@ write_whole(pathlib.Path(sys.argv[1]), bytes(1_000_000))
 def test_a_kill_in_mid_write_leaves_the_old_file_or_none(tmp_path, before):
     program = """
 import os, pathlib, signal, sys
-from lstm_jax.data import write_whole
+from lstm_jax.files import write_whole
 os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
 write_whole(pathlib.Path(sys.argv[1]), b"after")
 """
@@ -161,7 +163,7 @@ def test_a_key_depends_on_content_alone():
 
 def test_another_process_may_remove_a_left_over_first(tmp_path, monkeypatch):
     (tmp_path / ".file.x.tmp").touch()
-    monkeypatch.setattr(cache, "_STALE_SECONDS", -1.0)
+    monkeypatch.setattr(files, "_STALE_SECONDS", -1.0)
     unlink = Path.unlink
 
     def faster(self, missing_ok=False):

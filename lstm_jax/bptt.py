@@ -6,7 +6,8 @@ the pre-activations, gives the gradients of weights and inputs as products over 
 steps at once, outside of that scan. Both directions go through time in chunks
 (`lstm_jax.chunks`), which bounds the memory of everything that is not kept. Cells that
 are linear in their state go through a chunk by a parallel scan (`lstm_jax.linear`), and
-the LSTM on CPUs by compiled C++ (`lstm_jax.native`): the same steps, by a faster way.
+the LSTM on CPUs by compiled C++ (`lstm_jax.native`), for which all steps are one chunk
+where everything is kept: the same steps, by a faster way.
 
 The reverse needs, of every step, the state before and after it and whatever the cell
 keeps. How it gets them is the memory policy:

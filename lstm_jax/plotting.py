@@ -199,6 +199,7 @@ def cost_dots(
                 _positive(curve),
                 edges[:-1] + places[name],
                 linestyle="none",
+                clip_on=False,
                 label=name,
                 **styles[name],
             )

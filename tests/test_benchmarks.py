@@ -37,7 +37,8 @@ from benchmarks.peers import PEERS, Peer, load, missing
 from benchmarks.problem import Outcome, Row, make_problem, reorder
 from benchmarks.processes import Crew, WorkerError, WorkerProcess, environment_of
 from benchmarks.report import costs, draw, render, write_report
-from lstm_jax import plotting
+from lstm_jax import bptt, plotting
+from lstm_jax.chunks import scan_chunks
 from lstm_jax.data import Bucket, Segment
 from lstm_jax.plotting import TWELVE, Panel, cost_dots
 
@@ -536,10 +537,18 @@ def test_what_ends_a_command(capsys):
 def test_chunk_lengths_are_compared(monkeypatch, capsys):
     monkeypatch.setattr(chunk_lengths, "ROWS", (Row(T=20, B=2, D=3, H=4),))
     monkeypatch.setattr(chunk_lengths, "ROUNDS", 1)
+    lengths = []
+
+    def spy(*arguments, **options):
+        lengths.append(arguments[4])
+        return scan_chunks(*arguments, **options)
+
+    monkeypatch.setattr(bptt, "scan_chunks", spy)
     chunk_lengths.main()
     lines = capsys.readouterr().out.splitlines()
     names = [line.split("|")[1].strip() for line in lines if line.startswith("|")]
     assert names[2:] == ["chosen", "5", "10", "20"]
+    assert {5, 10, 20} <= {*lengths}
 
 
 # --- the epoch -----------------------------------------------------------------------

@@ -71,8 +71,9 @@ def run(config: Config) -> str:
     """
     names, left_out = choose_peers(config.peers, TRAINERS, "cpu")
     threads = processor_count() if config.threads is None else config.threads
-    if threads < 1:
-        raise ValueError(f"threads must be at least 1; got {threads}")
+    for what, number in (("threads", threads), ("reviews", config.reviews)):
+        if number is not None and number < 1:
+            raise ValueError(f"{what} must be at least 1; got {number}")
     epoch = make_epoch(config.reviews)
     buckets = [segment.bucket for segment in epoch.segments]
     settings = Settings(len(buckets), threads, allocator=config.allocator)

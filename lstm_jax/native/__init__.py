@@ -261,14 +261,13 @@ def _call(
     (*others, last), (*other_sizes, last_size) = sequences, sizes
     shapes = [(B, H)] * count + [(T, B, size) for size in other_sizes]
     shapes.append((T * B, last_size))  # as a product has it, or XLA copies it
+    overwritten = len(weights) + len(states) + len(others)
     # Under vmap, arguments get leading axes: so many problems, one after the other.
     call = jax.ffi.ffi_call(
         f"lstm_jax_{direction}F{8 * dtype.itemsize}",
         [jax.ShapeDtypeStruct(shape, dtype) for shape in shapes],
         vmap_method="broadcast_all",
-        input_output_aliases={
-            len((*weights, *states, *sequences)) - 1: len(shapes) - 1
-        },
+        input_output_aliases={overwritten: len(shapes) - 1},
     )
     found = call(
         *weights,
@@ -280,7 +279,7 @@ def _call(
     )
     return (
         [state.reshape(*batch, H) for state in found[:count]],
-        [found.reshape(T, *batch, found.shape[-1]) for found in found[count:]],
+        [steps.reshape(T, *batch, steps.shape[-1]) for steps in found[count:]],
     )
 
 
@@ -298,7 +297,7 @@ def available() -> bool:
         said = getattr(error, "stderr", None) or str(error)
         logging.getLogger("lstm_jax").warning(
             "lstm_jax.native could not be compiled, so LSTMs run as compiled scans, "
-            "which are somewhat slower: %s",
+            "which are slower: %s",
             said.strip().splitlines()[0] if said.strip() else type(error).__name__,
         )
         return False

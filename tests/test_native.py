@@ -20,7 +20,7 @@ from jax import tree
 from oracles import assert_close, drawn_inputs, drawn_like, pulled, results_like
 
 import lstm_jax as lj
-from lstm_jax import native
+from lstm_jax import graph, native
 
 LSTM = lj.CELLS["lstm"]
 SCANNED = LSTM._replace(name="scanned")
@@ -229,6 +229,15 @@ def test_the_hessian_of_what_resets_return_to():
         return jax.jit(jax.hessian(value))(state)
 
     assert_close(hessian(LSTM), hessian(SCANNED), 1e-12)
+
+
+@needs_a_compiler
+def test_the_graph_sees_the_equations():
+    """By its local rules, where JAX itself would run the compiled steps."""
+    params, xs, _ = drawn_inputs(LSTM, 4, (3,))
+    assert is_compiled(LSTM, params, xs)
+    found = jax.jit(graph.grad(partial(objective, LSTM)))(params, xs)
+    assert_close(found, jax.grad(partial(objective, SCANNED))(params, xs), 1e-12)
 
 
 @needs_a_compiler

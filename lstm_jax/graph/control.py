@@ -89,11 +89,22 @@ def scan(params: dict[str, Any], operands: list[Any], moves: list[bool]) -> Walk
 def cond(params: dict[str, Any], operands: list[Any], moves: list[bool]) -> Walked:
     """Walks back through the branch that was taken, computing its nodes again.
 
-    Names inside a branch are not collected: the other branches don't have them.
+    Names inside a branch are not collected: the other branches don't have them. Of
+    `lax.platform_dependent`, the branch for any platform is walked like a function
+    that is called: others may hold what is not JAX.
     """
     branches = params["branches"]
     index, *inputs = operands
     inputs_move = moves[1:]
+    platforms = params["branches_platforms"] or ()
+    if None in platforms:
+        walked = forward(branches[platforms.index(None)], inputs, inputs_move)
+
+        def walk_back(arriving: list[Any]) -> tuple[list[Any], Named]:
+            leaving, named = walked.pullback(arriving)
+            return [None, *leaving], named
+
+        return walked._replace(pullback=walk_back)
 
     def back(branch: Any) -> Any:
         def walk_back(inputs: list[Any], arriving: list[Any]) -> list[Any]:

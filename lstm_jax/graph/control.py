@@ -96,7 +96,7 @@ def cond(params: dict[str, Any], operands: list[Any], moves: list[bool]) -> Walk
     branches = params["branches"]
     index, *inputs = operands
     inputs_move = moves[1:]
-    platforms = params["branches_platforms"] or ()
+    platforms = params.get("branches_platforms", ())
     if None in platforms:
         walked = forward(branches[platforms.index(None)], inputs, inputs_move)
 

@@ -73,9 +73,8 @@ def scan_chunks(
         The last carry, and the outputs of all chunks joined along their leading axis.
     """
     steps = jax.tree.leaves(sequences)[0].shape[0]
-    if (
-        length == steps
-    ):  # no scan of one chunk, which the compiler would not see through
+    if length == steps:
+        # Without a scan around it, the compiler need not copy what goes in and out.
         return body(carry, (sequences, jax.tree.map(lambda s: s[0], per_chunk)))
     whole = steps // length
     parts = [(0, whole)] if whole else []

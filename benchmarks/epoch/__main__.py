@@ -92,12 +92,13 @@ def run(config: Config) -> str:
 
 def measure(names: list[str], epoch: Epoch, settings: Settings) -> dict[str, Result]:
     """A round for each segment, in which each library has a turn."""
-    _, threads, device, allocator, _ = settings
-    environment = environment_of("float32", threads, allocator, device)
+    environment = environment_of(
+        "float32", settings.threads, settings.allocator, settings.device
+    )
     order = random.Random(0)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     losses: dict[str, list[float]] = {name: [] for name in names}
-    with ExitStack() as stack, processors(threads):
+    with ExitStack() as stack, processors(settings.threads):
         workers = {
             name: stack.enter_context(
                 WorkerProcess(environment, "benchmarks.epoch.worker")

@@ -173,8 +173,7 @@ def reverse_steps(
 def _reverse_steps_jvp(
     scan: Callable[..., Any], reverse: bool, primals: Any, tangents: Any
 ) -> Any:
-    # The values are those of the call, not the scan's: under vmap JAX asks that the
-    # same ones be batched with derivatives as without.
+    # The values of the call, as in `_steps_jvp`.
     _, tangents = jax.jvp(scan, primals[2:], tangents[2:])
     return reverse_steps(scan, reverse, *primals), tangents
 

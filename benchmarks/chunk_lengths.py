@@ -1,8 +1,8 @@
 """How many steps a chunk should have: `python -m benchmarks.chunk_lengths`.
 
 Value and gradient of one LSTM layer, scanned, with chunks of several lengths, in
-interleaved rounds, beside the length that `lstm_jax.chunks` chooses. What its constants
-rest on. (The LSTM's compiled steps take all of time at once.)
+interleaved rounds, beside the length that `lstm_jax.engine.chunks` chooses. What its
+constants rest on. (The LSTM's compiled steps take all of time at once.)
 """
 
 import statistics
@@ -15,7 +15,7 @@ import tyro
 import lstm_jax as lj
 from benchmarks.problem import ROWS
 from benchmarks.timing import interleaved, temporary_megabytes
-from lstm_jax import bptt
+from lstm_jax.engine import bptt
 
 LENGTHS = (5, 8, 10, 20, 25, 40, 50, 100)
 ROUNDS = 9

@@ -15,7 +15,7 @@ import tyro
 
 import lstm_jax as lj
 from benchmarks.timing import interleaved, temporary_megabytes
-from lstm_jax import bptt
+from lstm_jax.engine import bptt
 
 STEPS, SIZE = 4096, 64
 BATCHES = (1, 16)

@@ -101,8 +101,8 @@ def limit_seconds(result: Result, call: str) -> float | None:
 def runs(name: str, row: Row, device: str) -> bool:
     """Whether a peer knows the row's cell, and is not another peer by a second name.
 
-    "manual, scan" does without the compiled steps of `lstm_jax.native`, so it differs
-    from "manual" only where there are such steps.
+    "manual, scan" does without the compiled steps of `lstm_jax.engine.native`, so it
+    differs from "manual" only where there are such steps.
     """
     if row.cell != "lstm":
         return PEERS[name].ours and name != SCAN

@@ -20,8 +20,8 @@ from benchmarks.measure import (
     spread,
 )
 from benchmarks.peers import PEERS
+from experiments.plots import Panel, cost_curves, cost_dots
 from lstm_jax.files import write_whole
-from lstm_jax.plotting import Panel, cost_curves, cost_dots
 
 CALL_TITLES = {
     "value_and_gradient": "Value and gradient",

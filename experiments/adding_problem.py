@@ -14,10 +14,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from experiments.command import Experiment, command
+from experiments.data import adding_problem, adding_problem_baseline
 from experiments.networks import Network, answer, init_network, read
 from experiments.seeds import Data, Task, Training
 from lstm_jax.cell import Cell
-from lstm_jax.data import adding_problem, adding_problem_baseline
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,15 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from experiments import adding_problem, characters, copy_memory, digits, reviews, vowels
+from experiments import (
+    adding_problem,
+    characters,
+    copy_memory,
+    digits,
+    plots,
+    reviews,
+    vowels,
+)
 from experiments.command import (
     KNOWN_CELLS,
     Experiment,
@@ -28,9 +36,8 @@ from experiments.command import (
 )
 from experiments.confidence import half_width
 from experiments.seeds import Training
-from lstm_jax import plotting
+from experiments.training import Options, Records
 from lstm_jax.files import write_whole
-from lstm_jax.train import Options, Records
 
 TASKS: MappingProxyType[str, tuple[Experiment, Training]] = MappingProxyType(
     {
@@ -186,7 +193,7 @@ def report(folder: Path) -> None:
     order = [
         name for name in KNOWN_CELLS if any(name in cells for cells in found.values())
     ]
-    plotting.interval_chart(folder / "intervals.png", order, BASE, content)
+    plots.interval_chart(folder / "intervals.png", order, BASE, content)
 
 
 def table(found: Mapping[str, Mapping[str, Interval]]) -> str:

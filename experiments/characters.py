@@ -20,11 +20,11 @@ import optax
 from jax import Array, lax
 
 from experiments.command import Experiment, command
+from experiments.data import characters, reference_manual, streams
 from experiments.networks import Network, answer, gradient_of, init_network, read
 from experiments.seeds import Data, Task, Trained, Training
-from lstm_jax.bptt import step
 from lstm_jax.cell import Cell
-from lstm_jax.data import characters, reference_manual, streams
+from lstm_jax.engine.bptt import step
 from lstm_jax.files import write_whole
 
 

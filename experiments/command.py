@@ -19,14 +19,11 @@ import jax
 import tyro
 from rich.console import Console
 
+from experiments import plots
 from experiments.ablations import ABLATIONS
 from experiments.networks import gradient_of
 from experiments.seeds import Data, Task, Trained, Training, summary, train_seeds
-from lstm_jax import plotting
-from lstm_jax.cell import Cell
-from lstm_jax.cells import CELLS
-from lstm_jax.files import write_whole
-from lstm_jax.train import (
+from experiments.training import (
     Options,
     Records,
     launch,
@@ -34,6 +31,9 @@ from lstm_jax.train import (
     progress_bar,
     read_metrics,
 )
+from lstm_jax.cell import Cell
+from lstm_jax.cells import CELLS
+from lstm_jax.files import write_whole
 
 C = TypeVar("C")
 
@@ -205,7 +205,7 @@ def compare(
         ]
         for result in results
     }
-    plotting.seed_curves(
+    plots.seed_curves(
         folder / "curves.png",
         f"{experiment.name}, {folder.name}",
         experiment.measure,

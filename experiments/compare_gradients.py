@@ -21,14 +21,15 @@ from jax import Array
 from rich.console import Console
 from rich.table import Table
 
-from lstm_jax import graph, plotting
-from lstm_jax.bptt import unroll
+from experiments import plots
+from experiments.training import environment
+from lstm_jax import graph
 from lstm_jax.cell import Cell
 from lstm_jax.cells import CELLS
+from lstm_jax.engine.bptt import unroll
 from lstm_jax.files import write_whole
 from lstm_jax.gradcheck import Report, check_gradients
 from lstm_jax.gradcheck.oracles import once
-from lstm_jax.train import environment
 
 EXPONENTS = np.arange(-12, 0.01, 0.5)
 
@@ -64,8 +65,8 @@ def main(config: Config) -> dict[str, Any]:
         console.print(report.table(), _table(result))
         folder = config.out / name
         write_whole(folder / "result.json", json.dumps(result, indent=1).encode())
-        plotting.gradient_comparison(folder / "gradients.png", name, result)
-    plotting.gradient_overview(config.out / "overview.png", results)
+        plots.gradient_comparison(folder / "gradients.png", name, result)
+    plots.gradient_overview(config.out / "overview.png", results)
     return results
 
 

@@ -11,10 +11,10 @@ import numpy as np
 import tyro
 from rich.console import Console
 
+from experiments import plots
 from experiments.command import markdown
-from lstm_jax import plotting
+from experiments.training import Records, launch, read_metrics
 from lstm_jax.files import write_whole
-from lstm_jax.train import Records, launch, read_metrics
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def compare(given: Arguments) -> None:
     write_whole(given.out / "table.md", text.encode())
     panels = {name: curves(runs, name) for name in measures_of(runs)}
     if panels:
-        plotting.run_curves(given.out / "curves.png", panels)
+        plots.run_curves(given.out / "curves.png", panels)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,10 +14,10 @@ import optax
 from jax import Array
 
 from experiments.command import Experiment, command
+from experiments.data import copy_memory, copy_memory_baseline
 from experiments.networks import Network, answer, init_network, read
 from experiments.seeds import Data, Task, Training
 from lstm_jax.cell import Cell
-from lstm_jax.data import copy_memory, copy_memory_baseline
 
 TOKENS, ANSWERS, COPIED = 10, 9, 10
 

@@ -17,8 +17,8 @@ from typing import NamedTuple
 import tyro
 from rich.console import Console
 
+from experiments.training import Interrupts
 from lstm_jax.files import write_whole
-from lstm_jax.train import Interrupts
 
 
 class Job(NamedTuple):

@@ -19,7 +19,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from lstm_jax import plotting
+from experiments import plots
 from lstm_jax.cell import Cell
 from lstm_jax.cells import CELLS
 from lstm_jax.files import write_whole
@@ -64,7 +64,7 @@ def main(config: Config) -> dict[str, Any]:
         "cells": cells,
     }
     write_whole(config.out / "result.json", json.dumps(result, indent=1).encode())
-    plotting.gradient_flow(config.out / "gradient_flow.png", biases, cells)
+    plots.gradient_flow(config.out / "gradient_flow.png", biases, cells)
     Console(width=100).print(_table(biases, cells))
     return result
 

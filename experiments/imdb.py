@@ -19,8 +19,8 @@ import tyro
 from jax import Array
 from rich.console import Console
 
-from lstm_jax import plotting
-from lstm_jax.data import (
+from experiments import plots
+from experiments.data import (
     BatchSchedule,
     Bucket,
     Encoded,
@@ -32,8 +32,8 @@ from lstm_jax.data import (
     padding_fraction,
     truncate,
 )
-from lstm_jax.model import SequenceClassifier
-from lstm_jax.train import (
+from experiments.sentiment.model import SequenceClassifier
+from experiments.training import (
     Checkpoints,
     Options,
     Records,
@@ -300,7 +300,7 @@ def train(
     if config.test and not outcome.interrupted:
         result["test"] = evaluate("test", outcome.params)
     result = run.finish(result)
-    plotting.training_curves(folder / "curves.png", read_metrics(folder))
+    plots.training_curves(folder / "curves.png", read_metrics(folder))
     if not outcome.interrupted:
         draw_trace(config, folder, plan.model, outcome.params, data)
     return result
@@ -376,7 +376,7 @@ def running_scores(
 
 def most_changed(
     config: Config, model: SequenceClassifier, params: Any, data: Data, count: int = 4
-) -> list[plotting.ScoredText]:
+) -> list[plots.ScoredText]:
     """Short validation reviews judged rightly after the widest change of mind.
 
     Of the first 64 reviews of 25 to 100 words, half of the chosen have each label.
@@ -385,14 +385,14 @@ def most_changed(
     size = min(100, config.max_length)
     fitting = np.flatnonzero((rows.lengths >= min(25, size)) & (rows.lengths <= size))
     predict = jax.jit(partial(predict_logits, model))
-    found: dict[int, list[tuple[float, plotting.ScoredText]]] = {0: [], 1: []}
+    found: dict[int, list[tuple[float, plots.ScoredText]]] = {0: [], 1: []}
     for row in fitting[:64]:
         ids, label = rows.row(row), int(rows.labels[row])
         scores = running_scores(predict, params, ids, size)
         toward = scores if label else 1 - scores
         if toward[-1] > 0.5:
             words = tuple(data.encoded.tokenizer.words(ids))
-            text = plotting.ScoredText(words, scores, ("negative", "positive")[label])
+            text = plots.ScoredText(words, scores, ("negative", "positive")[label])
             found[label].append((float(toward[-1] - toward[5:].min()), text))
     best = [
         sorted(texts, key=lambda t: -t[0])[: count // 2] for texts in found.values()
@@ -408,7 +408,7 @@ def draw_trace(
     rows = [text._replace(scores=text.scores.tolist())._asdict() for text in texts]
     Records(folder).write("trace", {"reviews": rows})
     if texts:
-        plotting.running_scores(folder / "trace.png", texts)
+        plots.running_scores(folder / "trace.png", texts)
 
 
 # --- scoring text -----------------------------------------------------------------

@@ -22,8 +22,8 @@ from rich.console import Console
 from experiments import imdb
 from experiments.command import markdown
 from experiments.confidence import half_width
+from experiments.training import Options, Records, launch
 from lstm_jax.files import write_whole
-from lstm_jax.train import Options, Records, launch
 
 CHANGES: MappingProxyType[str, dict[str, Any]] = MappingProxyType(
     {

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from experiments.data import Series
 from experiments.seeds import Task, Training
-from lstm_jax.bptt import unroll
 from lstm_jax.cell import Cell, not_derived
-from lstm_jax.data import Series
+from lstm_jax.engine.bptt import unroll
 
 
 class Network(NamedTuple):

@@ -16,10 +16,7 @@ import optax
 from jax import Array
 
 from experiments.command import Experiment, command
-from experiments.networks import Network, answer, init_network, read
-from experiments.seeds import Data, Task, Training
-from lstm_jax.cell import Cell
-from lstm_jax.data import (
+from experiments.data import (
     UNKNOWN_ID,
     Bucket,
     Encoded,
@@ -27,8 +24,11 @@ from lstm_jax.data import (
     make_buckets,
     truncate,
 )
+from experiments.networks import Network, answer, init_network, read
+from experiments.seeds import Data, Task, Training
+from experiments.sentiment.model import mean_over_steps
+from lstm_jax.cell import Cell
 from lstm_jax.layers import Layer, variational_dropout
-from lstm_jax.model import mean_over_steps
 
 
 @dataclass(frozen=True)

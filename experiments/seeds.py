@@ -16,7 +16,7 @@ import numpy as np
 import optax
 from jax import Array, lax
 
-from lstm_jax.train import Interrupts, Run, Snapshot, make_optimizer
+from experiments.training import Interrupts, Run, Snapshot, make_optimizer
 
 
 @dataclass(frozen=True)

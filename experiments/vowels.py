@@ -8,10 +8,10 @@ import sys
 from dataclasses import dataclass
 
 from experiments.command import Experiment, command
+from experiments.data import vowel_series
 from experiments.networks import classifier
 from experiments.seeds import Data, Task, Training
 from lstm_jax.cell import Cell
-from lstm_jax.data import vowel_series
 
 
 @dataclass(frozen=True)

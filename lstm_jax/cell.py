@@ -85,7 +85,7 @@ class Cell(NamedTuple):
         linear: whether ``step`` is linear in the state, element by element: every
             number of the new state is ``a * h_prev + b`` of the same number of the
             old one, with a and b of ``u`` alone. `lstm_jax.unroll` then takes all
-            steps at once; see `lstm_jax.linear`.
+            steps at once; see `lstm_jax.engine.associative_scan`.
     """
 
     name: str

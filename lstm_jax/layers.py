@@ -16,10 +16,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lstm_jax import doors
-from lstm_jax.bptt import unroll
 from lstm_jax.cell import Cell
-from lstm_jax.zoneout import Zoneout
+from lstm_jax.engine import checks
+from lstm_jax.engine.bptt import unroll
+from lstm_jax.engine.zoneout import Zoneout
 
 
 class Layer(NamedTuple):
@@ -224,7 +224,7 @@ def _check_states(params: tuple[Layer, ...], state: Any) -> list[Any]:
 
 def _turned(resets: Any, xs: Array) -> Array | None:
     """Resets for the way back: before the last step of a sequence, not its first."""
-    resets = doors.check_resets(resets, xs.shape[:-1])
+    resets = checks.check_resets(resets, xs.shape[:-1])
     if resets is None:
         return None
     return jnp.concatenate([resets[1:], jnp.zeros_like(resets[:1])])

@@ -20,7 +20,16 @@ from jaxtyping import install_import_hook
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
-install_import_hook("lstm_jax", "beartype.beartype")
+install_import_hook(
+    [
+        "lstm_jax",
+        "experiments.data",
+        "experiments.plots",
+        "experiments.sentiment",
+        "experiments.training",
+    ],
+    "beartype.beartype",
+)
 
 # The first run of an example compiles, so its time says nothing. Derandomized, so that
 # a failure is everyone's and not a matter of luck.

@@ -19,8 +19,8 @@ import numpy as np
 from jax import Array
 from jax.test_util import check_grads
 
-from lstm_jax import bptt, trees
 from lstm_jax.cell import Cell
+from lstm_jax.engine import bptt, trees
 from lstm_jax.gradcheck.step import Sizes, draw, forward_only
 
 SHARED = "lstm_jax.cell"
@@ -436,7 +436,7 @@ ENGINE = {
 
 
 class EngineMutant(NamedTuple):
-    """A copy of `lstm_jax.bptt` with one expression of the reverse changed."""
+    """A copy of `lstm_jax.engine.bptt` with one expression of the reverse changed."""
 
     module: types.ModuleType
     kind: str

@@ -15,7 +15,7 @@ import pytest
 from oracles import EACH_CELL
 
 import lstm_jax as lj
-from lstm_jax.data import adding_problem
+from experiments.data import adding_problem
 from lstm_jax.layers import Layer, init_layers, unroll_layers
 
 HIDDEN_SIZE = 32

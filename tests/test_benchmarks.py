@@ -37,10 +37,11 @@ from benchmarks.peers import PEERS, Peer, load, missing
 from benchmarks.problem import Outcome, Row, make_problem, reorder
 from benchmarks.processes import Crew, WorkerError, WorkerProcess, environment_of
 from benchmarks.report import costs, draw, render, write_report
-from lstm_jax import bptt, plotting
-from lstm_jax.chunks import scan_chunks
-from lstm_jax.data import Bucket, Segment
-from lstm_jax.plotting import TWELVE, Panel, cost_dots
+from experiments import plots
+from experiments.data import Bucket, Segment
+from experiments.plots import TWELVE, Panel, cost_dots
+from lstm_jax.engine import bptt
+from lstm_jax.engine.chunks import scan_chunks
 
 ROOT = Path(__file__).parent.parent
 ROW = Row(T=5, B=3, D=2, H=4)
@@ -245,7 +246,7 @@ def test_costs_over_the_number_of_steps_have_a_line_of_slope_1():
 def test_a_row_of_dots_is_as_high_as_it_has_lines():
     curves = {"a": [1.0, 2.0, None], "b": [3.0, None, None], "c": [None, 1.0, 0.0]}
     panels = [Panel("time", curves), Panel("memory", {"d": [1.0, None, None]})]
-    heights, places = plotting._dot_places(panels)
+    heights, places = plots._dot_places(panels)
     assert list(heights) == [5, 4, 2]
     assert [place[0] for name, place in places.items() if name != "c"] == [
         1.5,

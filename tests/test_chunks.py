@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from jax import lax
 
-from lstm_jax.chunks import (
+from lstm_jax.engine.chunks import (
     CHUNK_BYTES,
     LONGEST,
     SHORTEST,

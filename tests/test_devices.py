@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tiny_run import Config, compilation_cache, final, programs, programs_in
 
-from lstm_jax.train import Options, on_devices, read_metrics
+from experiments.training import Options, on_devices, read_metrics
 
 __all__ = ["compilation_cache", "programs"]  # fixtures
 

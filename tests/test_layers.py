@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from oracles import EACH_CELL
 
-from lstm_jax.bptt import unroll
 from lstm_jax.cells import LSTM
+from lstm_jax.engine.bptt import unroll
 from lstm_jax.layers import (
     Dropout,
     Layer,

@@ -18,7 +18,7 @@ from oracles import (
 )
 
 import lstm_jax as lj
-from lstm_jax.linear import linear_recurrence
+from lstm_jax.engine.associative_scan import linear_recurrence
 
 LINEAR = {name: cell for name, cell in lj.CELLS.items() if cell.linear}
 EACH_LINEAR = pytest.mark.parametrize("cell", LINEAR.values(), ids=LINEAR)

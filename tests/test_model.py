@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.sentiment.model import POOLINGS, SequenceClassifier
 from lstm_jax.layers import Layer
-from lstm_jax.model import POOLINGS, SequenceClassifier
 
 pytestmark = pytest.mark.jax_defaults
 

@@ -20,7 +20,8 @@ from jax import tree
 from oracles import assert_close, drawn_inputs, drawn_like, pulled, results_like
 
 import lstm_jax as lj
-from lstm_jax import graph, native
+from lstm_jax import graph
+from lstm_jax.engine import native
 
 LSTM = lj.CELLS["lstm"]
 SCANNED = LSTM._replace(name="scanned")

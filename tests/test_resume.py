@@ -9,7 +9,7 @@ import time
 import pytest
 from tiny_run import assert_same_run, compilation_cache, programs
 
-from lstm_jax.train import Options, read_metrics
+from experiments.training import Options, read_metrics
 
 __all__ = ["compilation_cache", "programs"]  # fixtures
 

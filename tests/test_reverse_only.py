@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lstm_jax.reverse_only import reverse_only
+from lstm_jax.engine.reverse_only import reverse_only
 
 X = jnp.asarray([0.5, -1.0, 2.0])
 

@@ -22,8 +22,8 @@ import orbax.checkpoint as ocp
 import pytest
 from rich.console import Console
 
-from lstm_jax.data import BatchSchedule, Bucket
-from lstm_jax.train import (
+from experiments.data import BatchSchedule, Bucket
+from experiments.training import (
     Checkpoints,
     Interrupts,
     Options,
@@ -38,7 +38,7 @@ from lstm_jax.train import (
     read_metrics,
     train_segment,
 )
-from lstm_jax.train.checkpoints import fingerprint
+from experiments.training.checkpoints import fingerprint
 
 pytestmark = pytest.mark.jax_defaults
 

@@ -11,8 +11,8 @@ from jax import tree
 from oracles import EACH_KIND, assert_close, drawn_inputs, results_like
 
 import lstm_jax as lj
+from lstm_jax.engine.zoneout import draw_masks
 from lstm_jax.layers import init_layers, unroll_layers
-from lstm_jax.zoneout import draw_masks
 
 STEPS, BATCH = 4, 3
 LENGTHS = np.array([0, STEPS, 2])

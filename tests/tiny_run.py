@@ -17,8 +17,8 @@ import optax
 import pytest
 
 import lstm_jax as lj
-from lstm_jax.data import BatchSchedule, Bucket
-from lstm_jax.train import (
+from experiments.data import BatchSchedule, Bucket
+from experiments.training import (
     Options,
     devices,
     fit,

@@ -19,8 +19,8 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.peers import Peer
+from experiments.data import BatchSchedule, Bucket, Segment
 from experiments.imdb import STEPS_PER_SEGMENT, Config, load
-from lstm_jax.data import BatchSchedule, Bucket, Segment
 
 CONFIG = Config()
 

@@ -11,15 +11,15 @@ import optax
 from jax import Array
 
 from benchmarks.epoch import CONFIG, Epoch, Trainer
-from lstm_jax.data import Bucket, Segment
-from lstm_jax.train import init_state, make_optimizer, train_segment
+from experiments.data import Bucket, Segment
+from experiments.training import init_state, make_optimizer, train_segment
 
 Layer = Callable[[Any, Array, Array], Array]
 """``(params, xs (T, B, D), lengths (B,)) -> ys (T, B, H)``; any beyond the lengths."""
 
 
 def trainer(epoch: Epoch, layer: Layer, params: Any) -> Trainer:
-    """The model around a recurrent layer, trained by `lstm_jax.train`.
+    """The model around a recurrent layer, trained by `experiments.training`.
 
     Args:
         epoch: what to train on.

@@ -11,7 +11,7 @@ from torch.optim.swa_utils import AveragedModel
 from benchmarks.epoch import CONFIG, Epoch, Trainer, Weights
 from benchmarks.peers.torch_lstm import TORCH
 from benchmarks.problem import ORDER, reorder
-from lstm_jax.data import Bucket, Segment
+from experiments.data import Bucket, Segment
 
 
 class Model(nn.Module):

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import tree
 
-from lstm_jax import bptt, doors
 from lstm_jax.cell import Cell
+from lstm_jax.engine import bptt, checks
+from lstm_jax.gradcheck.flat_jaxpr import trace
 from lstm_jax.gradcheck.oracles import DIRECTIONS
-from lstm_jax.gradcheck.pairs import (
+from lstm_jax.gradcheck.quantities import (
     Forward,
     forward_targets,
     judge,
@@ -20,7 +21,6 @@ from lstm_jax.gradcheck.pairs import (
     leaf_names,
     partial_targets,
 )
-from lstm_jax.gradcheck.program import trace
 from lstm_jax.gradcheck.report import TOLERANCES, Report, Tolerances
 from lstm_jax.gradcheck.sequence import VARIANTS, check_sequence
 from lstm_jax.gradcheck.step import ONE_STEP, Sizes, check_step
@@ -76,12 +76,12 @@ def check_gradients(
         TypeError: if `cell` is no cell.
         ValueError: if it has no backward, or for sizes or names out of range.
     """
-    doors.check_cell(cell, "manual")
+    checks.check_cell(cell, "manual")
     _check_positive(input_size=input_size, hidden_size=hidden_size, batch=batch)
     if steps < 0:
         raise ValueError(f"steps must be at least 0; got {steps}")
     for variant in variants:
-        doors.check_choice("each of variants", variant, VARIANTS)
+        checks.check_choice("each of variants", variant, VARIANTS)
     if not 0 < difference_step < 1:
         raise ValueError(f"difference_step must be in (0, 1); got {difference_step}")
     sizes = Sizes(
@@ -91,7 +91,7 @@ def check_gradients(
         raise ValueError(
             f"max_entries must be at least {DIRECTIONS}; got {max_entries}"
         )
-    doors.check_choice("memory", memory, bptt.MEMORIES)
+    checks.check_choice("memory", memory, bptt.MEMORIES)
     variants = tuple(variants) if steps else ()
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         rows, order = check_step(cell, sizes, tolerances)

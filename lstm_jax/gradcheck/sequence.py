@@ -14,8 +14,9 @@ import numpy as np
 from jax import Array, tree
 from jax.ad_checkpoint import checkpoint_name
 
-from lstm_jax import bptt, graph
+from lstm_jax import graph
 from lstm_jax.cell import Cell
+from lstm_jax.engine import bptt
 from lstm_jax.gradcheck.oracles import Oracles, differentiate, once, order
 from lstm_jax.gradcheck.report import Row, Tolerances, compare
 from lstm_jax.gradcheck.step import (

@@ -9,8 +9,9 @@ import numpy as np
 from jax import Array, tree
 
 from lstm_jax.cell import Cell, not_derived
+from lstm_jax.gradcheck.flat_jaxpr import Program, trace
 from lstm_jax.gradcheck.oracles import Oracles
-from lstm_jax.gradcheck.pairs import (
+from lstm_jax.gradcheck.quantities import (
     Forward,
     Label,
     Target,
@@ -21,7 +22,6 @@ from lstm_jax.gradcheck.pairs import (
     leaf_names,
     partial_targets,
 )
-from lstm_jax.gradcheck.program import Program, trace
 from lstm_jax.gradcheck.report import Row, Tolerances
 
 ONE_STEP = "one step"

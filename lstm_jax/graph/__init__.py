@@ -12,11 +12,11 @@ a graph, go back through it node by node, and at every node apply a local rule.
 None of it calls JAX's own differentiation, so it is a second opinion on it.
 """
 
-from lstm_jax.graph.names import named_cotangents, named_values
+from lstm_jax.graph.backprop import UnknownPrimitiveError
+from lstm_jax.graph.intermediates import named_cotangents, named_values
 from lstm_jax.graph.render import Drawing, render
 from lstm_jax.graph.rules import RULES, Rule, elementwise, local, rule
 from lstm_jax.graph.transforms import grad, value_and_grad, vjp
-from lstm_jax.graph.walk import UnknownPrimitiveError
 
 __all__ = [
     "RULES",

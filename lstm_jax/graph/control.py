@@ -12,7 +12,7 @@ import jax
 from jax import lax
 from jax.extend.core import jaxpr_as_fun
 
-from lstm_jax.graph.walk import (
+from lstm_jax.graph.backprop import (
     Named,
     Walked,
     differentiable,

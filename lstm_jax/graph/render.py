@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 
 from lstm_jax.files import write_whole
-from lstm_jax.graph.sketch import Edge, Node, Sketch, sketch
+from lstm_jax.graph.diagram import Diagram, Edge, Node, diagram_of
 
 PICTURES = (".svg", ".png", ".pdf")
 TEXTS = (".mmd", ".dot")
@@ -38,20 +38,20 @@ class Drawing(NamedTuple):
     comes back along a dashed one. The body of a `scan` is drawn once, in a frame.
 
     Attributes:
-        sketch: its nodes and edges.
+        diagram: its nodes and edges.
     """
 
-    sketch: Sketch
+    diagram: Diagram
 
     @property
     def mermaid(self) -> str:
         """The drawing as Mermaid text, which GitHub and many notebooks display."""
-        return _mermaid(self.sketch)
+        return _mermaid(self.diagram)
 
     @property
     def dot(self) -> str:
         """The drawing in graphviz's language."""
-        return _dot(self.sketch)
+        return _dot(self.diagram)
 
     def save(self, path: str | Path) -> None:
         """Writes the drawing to a file, in the format that its suffix names.
@@ -88,13 +88,13 @@ def render(fn: Callable[..., Any], *args: Any) -> Drawing:
     Returns:
         A `Drawing`: `.mermaid` and `.dot` are texts, `.save(path)` writes a file.
     """
-    return Drawing(sketch(jax.make_jaxpr(fn)(*args)))
+    return Drawing(diagram_of(jax.make_jaxpr(fn)(*args)))
 
 
 # --- Mermaid -------------------------------------------------------------------------
 
 
-def _mermaid(drawing: Sketch) -> str:
+def _mermaid(drawing: Diagram) -> str:
     def node_line(k: int, node: Node, indent: str) -> str:
         left, right = BRACKETS[node.kind]
         output = ":::output" if node.output else ""
@@ -126,7 +126,7 @@ def _escaped(text: str) -> str:
 # --- graphviz ------------------------------------------------------------------------
 
 
-def _dot(drawing: Sketch) -> str:
+def _dot(drawing: Diagram) -> str:
     def node_line(k: int, node: Node, indent: str) -> str:
         width = ", penwidth=3" if node.output else ""
         shape = SHAPES[node.kind]
@@ -177,7 +177,7 @@ def _picture(dot: str, format: str) -> bytes:
 
 
 def _framed(
-    drawing: Sketch,
+    drawing: Diagram,
     node_line: Callable[[int, Node, str], str],
     frame: Callable[[int, str], tuple[str, str]],
     inside: tuple[int, ...] = (),

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import tree
 
-from lstm_jax.graph.walk import Walked, differentiable, forward, zeros
+from lstm_jax.graph.backprop import Walked, differentiable, forward, zeros
 
 
 def vjp(fn: Callable[..., Any], *args: Any) -> tuple[Any, Callable[[Any], tuple]]:

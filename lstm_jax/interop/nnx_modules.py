@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from lstm_jax import doors
-from lstm_jax.bptt import GRADIENTS, step, unroll
 from lstm_jax.cell import Cell
 from lstm_jax.cells import LSTM
+from lstm_jax.engine import checks
+from lstm_jax.engine.bptt import GRADIENTS, step, unroll
 
 
 class NNXCell(nnx.RNNCellBase):
@@ -44,8 +44,8 @@ class NNXCell(nnx.RNNCellBase):
         rngs: nnx.Rngs,
         **options: Any,
     ):
-        doors.check_choice("gradient", gradient, GRADIENTS)
-        doors.check_cell(cell, gradient)
+        checks.check_choice("gradient", gradient, GRADIENTS)
+        checks.check_cell(cell, gradient)
         self.cell = nnx.static(cell)
         self.gradient = gradient
         params = cell.init(
@@ -68,7 +68,7 @@ class NNXCell(nnx.RNNCellBase):
         Raises:
             TypeError, ValueError: they are not what the cell's `init` would make.
         """
-        doors.check_params(self.cell, params)
+        checks.check_params(self.cell, params)
         for field, value in params._asdict().items():
             getattr(self, field)[...] = value
 

@@ -15,13 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from lstm_jax import doors
 from lstm_jax.cell import Cell
 from lstm_jax.cells.elman import ElmanParams
 from lstm_jax.cells.gru import GRUParams
 from lstm_jax.cells.gru_before import GRUBeforeParams
 from lstm_jax.cells.lstm import LSTMParams
 from lstm_jax.cells.projected import ProjectedParams
+from lstm_jax.engine import checks
 
 
 class Weights(NamedTuple):
@@ -141,7 +141,7 @@ def weights_of(cell: Cell, params: Any, gates: str) -> Weights:
         TypeError: the parameters are not the cell's.
         ValueError: they have a wrong shape, or more than one head.
     """
-    doors.check_params(cell, params)
+    checks.check_params(cell, params)
     if params.Wh.ndim != 2:
         raise ValueError(
             "only recurrent weights of one head have a counterpart; got Wh of shape "
@@ -162,7 +162,7 @@ def params_of(cell: Cell, weights: Weights, gates: str) -> Any:
     kind = KINDS[cell.name]
     fields = kind.join(weights.ordered(gates, kind.gates))
     params = kind.params(**{name: as_jax(array) for name, array in fields.items()})
-    doors.check_params(cell, params)
+    checks.check_params(cell, params)
     return params
 
 
@@ -171,7 +171,7 @@ def params_of(cell: Cell, weights: Weights, gates: str) -> Any:
 
 def check_cell(library: str, cell: Cell, gates: Mapping[str, str]) -> str:
     """The library's gate order for `cell`; an error if it has no such cell."""
-    doors.check_cell(cell, "automatic")
+    checks.check_cell(cell, "automatic")
     if cell.name not in gates:
         raise ValueError(
             f"{library} has counterparts of the cells {', '.join(gates)}; got "

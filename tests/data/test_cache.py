@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from experiments.data import default_cache_dir
+from experiments.data.cache import cache_key, load_arrays, save_arrays
 from lstm_jax import files
-from lstm_jax.data import default_cache_dir
-from lstm_jax.data.cache import cache_key, load_arrays, save_arrays
 from lstm_jax.files import write_whole
 
 ARRAYS = {"tokens": np.arange(7, dtype=np.int32), "split/labels": np.zeros((0, 2))}

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from lstm_jax.data.checks import at_least
-from lstm_jax.data.optional import require
+from experiments.data.checks import at_least
+from experiments.data.optional import require
 
 
 @pytest.mark.parametrize("number", [3, 4, np.int32(3), np.int64(10**12)])

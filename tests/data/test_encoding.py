@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstm_jax.data import (
+from experiments.data import (
     PADDING_ID,
     UNKNOWN_ID,
     Encoded,

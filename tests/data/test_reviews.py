@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstm_jax.data import Reviews
-from lstm_jax.data.reviews import divide
+from experiments.data import Reviews
+from experiments.data.reviews import divide
 
 
 def made(texts, labels) -> Reviews:

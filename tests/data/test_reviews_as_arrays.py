@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from lstm_jax.data import (
+from experiments.data import (
     EncodedReviews,
     ReviewTokenizer,
     bucket_boundaries,

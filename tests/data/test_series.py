@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from lstm_jax.data import digit_series, pixel_permutation, read_ts, vowel_series
+from experiments.data import digit_series, pixel_permutation, read_ts, vowel_series
 
 READINGS = {"rows": (8, 8), "pixels": (64, 1), "permuted": (64, 1)}
 HEADER = "# a comment\n@problemName Two\n@data\n"

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from lstm_jax.data.sources import find_source, read_csv, read_folder
+from experiments.data.sources import find_source, read_csv, read_folder
 
 
 def test_csv_rows_of_imdb_are_read(csv_file, reviews):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lstm_jax.data import (
+from experiments.data import (
     adding_problem,
     adding_problem_baseline,
     copy_memory,

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from lstm_jax.data import characters, reference_manual, streams
+from experiments.data import characters, reference_manual, streams
 
 
 @pytest.fixture(scope="module")

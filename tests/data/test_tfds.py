@@ -9,7 +9,7 @@ import threading
 import numpy as np
 import pytest
 
-from lstm_jax.data import load_imdb, tfds
+from experiments.data import load_imdb, tfds
 
 datasets = pytest.importorskip("tensorflow_datasets")
 requests = pytest.importorskip("requests")

@@ -5,7 +5,7 @@ test_tfds.py is about machines without it.
 
 import pytest
 
-from lstm_jax.data import tfds
+from experiments.data import tfds
 
 pytestmark = pytest.mark.interop("tensorflow")
 

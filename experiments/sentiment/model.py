@@ -1,0 +1,173 @@
+"""A classifier of token sequences: embedding, recurrent layers, pooling, a head."""
+
+from collections.abc import Callable
+from types import MappingProxyType
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from experiments.data import UNKNOWN_ID
+from lstm_jax.cells import CELLS
+from lstm_jax.engine import checks
+from lstm_jax.engine.bptt import GRADIENTS, MEMORIES
+from lstm_jax.layers import (
+    Dropout,
+    Layer,
+    check_rate,
+    init_layers,
+    unroll_layers,
+    variational_dropout,
+)
+
+
+def last_state(ys: Array, lengths: Array, final: Layer) -> Array:
+    """The final output of each direction: at each row's length, and at step 0."""
+    del ys, lengths
+    return jnp.concatenate([d[0] for d in final if d is not None], axis=-1)
+
+
+def mean_over_steps(ys: Array, lengths: Array, final: Layer) -> Array:
+    """The mean of the outputs of the valid steps; 0 where there is none."""
+    del final  # outputs beyond the length are 0 already
+    return ys.sum(axis=0) / jnp.maximum(lengths, 1).astype(ys.dtype)[:, None]
+
+
+def max_over_steps(ys: Array, lengths: Array, final: Layer) -> Array:
+    """The largest output of the valid steps, unit by unit; 0 where there is none."""
+    del final
+    valid = jnp.arange(ys.shape[0])[:, None] < lengths
+    lowest = jnp.asarray(jnp.finfo(ys.dtype).min, ys.dtype)
+    largest = jnp.where(valid[..., None], ys, lowest).max(axis=0, initial=lowest)
+    return jnp.where((lengths > 0)[:, None], largest, jnp.zeros_like(largest))
+
+
+POOLINGS: MappingProxyType[str, Callable[[Array, Array, Layer], Array]] = (
+    MappingProxyType(
+        {"last": last_state, "mean": mean_over_steps, "max": max_over_steps}
+    )
+)
+"""Ways from outputs (T, B, F), lengths and the last layer's final state to (B, F)."""
+
+
+class SequenceClassifier(nn.Module):
+    """Reads sequences of tokens and gives one logit each.
+
+    ::
+
+        embedding -> dropout -> layers -> pooling -> dropout -> head
+
+    Training also replaces whole words by the unknown word (word dropout; Iyyer et
+    al., 2015, section 3 leave them out), so that no single word decides alone.
+
+    Attributes:
+        vocabulary_size: ids, padding and the unknown word included.
+        embedding_size: D.
+        hidden_size: H of each direction.
+        cell: a key of `lstm_jax.CELLS`.
+        layers: recurrent layers.
+        bidirectional: whether they read in both directions.
+        pooling: keys of `POOLINGS`, at least one; what they give is joined.
+        word_dropout: the share of words replaced in training.
+        embedding_dropout: the rate of variational dropout on the embeddings.
+        layer_dropout: the rate of dropout between the layers.
+        variational: whether that dropout has one mask for all steps.
+        head_dropout: the rate of dropout on what is pooled.
+        gradient: "manual" or "automatic"; see `lstm_jax.unroll`.
+        memory: see `lstm_jax.unroll`.
+        dtype: of all parameters and computations.
+
+    Raises:
+        ValueError: an unknown name, or a number out of range, when it is called.
+    """
+
+    vocabulary_size: int
+    embedding_size: int = 64
+    hidden_size: int = 64
+    cell: str = "lstm"
+    layers: int = 1
+    bidirectional: bool = False
+    pooling: tuple[str, ...] = ("mean", "max")
+    word_dropout: float = 0.0
+    embedding_dropout: float = 0.0
+    layer_dropout: float = 0.0
+    variational: bool = True
+    head_dropout: float = 0.0
+    gradient: str = "manual"
+    memory: str = "store"
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, tokens: Array, lengths: Array, *, train: bool) -> Array:
+        """The logit of each row's probability of label 1, (B,).
+
+        Args:
+            tokens: (B, T) integers below the vocabulary size.
+            lengths: (B,) integers from 0 to T; tokens beyond them change nothing, and
+                a row of length 0 gets the logit of an empty text.
+            train: whether dropout is on; it needs ``rngs={"dropout": key}``.
+        """
+        self._check()
+        embedding = self.param(
+            "embedding",
+            nn.initializers.normal(0.1),
+            (self.vocabulary_size, self.embedding_size),
+            self.dtype,
+        )
+        layers = self.param("layers", self._init_layers)
+        words = self._drop_words(tokens) if train else tokens
+        xs = embedding[words.T]
+        between = None
+        if train:
+            xs = variational_dropout(self._key(), xs, self.embedding_dropout)
+            between = Dropout(self._key(), self.layer_dropout, self.variational)
+        ys, finals = unroll_layers(
+            CELLS[self.cell],
+            layers,
+            xs,
+            lengths=lengths,
+            between=between,
+            gradient=self.gradient,
+            memory=self.memory,
+        )
+        pooled = [POOLINGS[name](ys, lengths, finals[-1]) for name in self.pooling]
+        features = jnp.concatenate(pooled, axis=-1)
+        features = nn.Dropout(self.head_dropout)(features, deterministic=not train)
+        head = nn.Dense(1, dtype=self.dtype, param_dtype=self.dtype, name="head")
+        return head(features)[:, 0]
+
+    def _key(self) -> Array:
+        return self.make_rng("dropout")
+
+    def _init_layers(self, key: Array) -> tuple[Layer, ...]:
+        return init_layers(
+            CELLS[self.cell],
+            key,
+            self.embedding_size,
+            self.hidden_size,
+            layers=self.layers,
+            bidirectional=self.bidirectional,
+            dtype=self.dtype,
+        )
+
+    def _drop_words(self, tokens: Array) -> Array:
+        dropped = jax.random.bernoulli(self._key(), self.word_dropout, tokens.shape)
+        return jnp.where(dropped, jnp.asarray(UNKNOWN_ID, tokens.dtype), tokens)
+
+    def _check(self) -> None:
+        checks.check_choice("cell", self.cell, tuple(CELLS))
+        checks.check_choice("gradient", self.gradient, GRADIENTS)
+        checks.check_choice("memory", self.memory, MEMORIES)
+        if not self.pooling:
+            raise ValueError(f"pooling must name at least one of {', '.join(POOLINGS)}")
+        for name in self.pooling:
+            checks.check_choice("pooling", name, tuple(POOLINGS))
+        for name in (
+            "word_dropout",
+            "embedding_dropout",
+            "layer_dropout",
+            "head_dropout",
+        ):
+            check_rate(name, getattr(self, name))

@@ -1,0 +1,82 @@
+"""Training: many steps in one compiled scan, records, checkpoints, clean ends.
+
+=========== ====================================================================
+launch      the command: devices, errors in a line, the exit status
+runs        a run in its folder, new or continued; its `Options`
+loop        `fit`: epochs, evaluation, checkpoints
+steps       the state, the optimizer, the compiled segment, predictions
+devices     meshes, several processes, how arrays lie on them
+checkpoints pytrees on the disk, through orbax
+records     config.json, metrics.jsonl, result.json: written whole or not at all
+events      the same for TensorBoard
+progress    the bar that says how far it has come
+interrupts  SIGINT and SIGTERM end a run cleanly
+=========== ====================================================================
+
+An experiment in a few calls::
+
+    def train(config, folder, options, console):
+        run = open_run(folder, config, options, console)  # new, or continued
+        outcome = fit(
+            run,
+            init_state(...),
+            loss=...,
+            optimizer=...,
+            data=...,
+            schedule=...,
+            epochs=...,
+            evaluate=...,
+            console=console,
+        )
+        return run.finish({**outcome.result(), "seed": config.seed})["interrupted"]
+
+
+    sys.exit(launch(partial(train, config, folder, options), options))
+"""
+
+from experiments.training.checkpoints import Checkpoints
+from experiments.training.devices import on_devices, replicate
+from experiments.training.interrupts import Interrupts
+from experiments.training.launch import launch
+from experiments.training.loop import fit
+from experiments.training.progress import progress_bar
+from experiments.training.records import Records, environment, read_metrics
+from experiments.training.runs import (
+    Options,
+    Outcome,
+    Progress,
+    Run,
+    Snapshot,
+    open_run,
+)
+from experiments.training.steps import (
+    TrainState,
+    init_state,
+    make_optimizer,
+    predict_rows,
+    train_segment,
+)
+
+__all__ = [
+    "Checkpoints",
+    "Interrupts",
+    "Options",
+    "Outcome",
+    "Progress",
+    "Records",
+    "Run",
+    "Snapshot",
+    "TrainState",
+    "environment",
+    "fit",
+    "init_state",
+    "launch",
+    "make_optimizer",
+    "on_devices",
+    "open_run",
+    "predict_rows",
+    "progress_bar",
+    "read_metrics",
+    "replicate",
+    "train_segment",
+]

@@ -1,0 +1,130 @@
+"""A run's folder: config.json, metrics.jsonl and result.json, and what ran where."""
+
+import importlib.metadata
+import io
+import json
+import os
+import platform
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from experiments.training.devices import is_first
+from lstm_jax.files import write_whole
+
+_PACKAGES = ("flax", "jax", "jaxlib", "numpy", "optax", "orbax-checkpoint")
+
+
+class Records:
+    """The records of one run, in a folder of its own.
+
+    Of several processes the first writes them; in the others nothing happens.
+
+    Attributes:
+        folder: where they are, an absolute path.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder).resolve()
+        self._metrics = self.folder / "metrics.jsonl"
+
+    def write(self, name: str, content: dict[str, Any]) -> None:
+        """Writes ``name.json``, whole or not at all.
+
+        Raises:
+            OSError: it could not be written; the message names the file.
+        """
+        if is_first():
+            text = json.dumps(content, indent=2) + "\n"
+            write_whole(self.folder / f"{name}.json", text.encode())
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        """What ``name.json`` says; None where there is no such file."""
+        file = self.folder / f"{name}.json"
+        return json.loads(file.read_text("utf-8")) if file.is_file() else None
+
+    def append(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Adds lines to metrics.jsonl, all of them or none.
+
+        Raises:
+            OSError: they could not be written; the message names the file.
+        """
+        if not is_first():
+            return
+        content = "".join(json.dumps(row) + "\n" for row in rows).encode()
+        with self._opened() as file:
+            before = file.seek(0, os.SEEK_END)
+            try:
+                written = file.write(content)
+                while written < len(content):
+                    written += file.write(content[written:])
+            except OSError:
+                file.truncate(before)
+                raise
+
+    def size(self) -> int:
+        """The bytes of metrics.jsonl, all of which are on the disk from here on.
+
+        In processes other than the first, 0.
+        """
+        if not is_first():
+            return 0
+        with self._opened() as file:
+            os.fsync(file.fileno())
+            return file.seek(0, os.SEEK_END)
+
+    def cut(self, size: int) -> None:
+        """Takes away all lines of metrics.jsonl after so many bytes.
+
+        Raises:
+            ValueError: there are fewer.
+        """
+        if not is_first():
+            return
+        with self._opened() as file:
+            if file.seek(0, os.SEEK_END) < size:
+                raise ValueError(
+                    f"{self._metrics}: expected at least {size} bytes, "
+                    f"got {file.tell()}: lines were lost"
+                )
+            file.truncate(size)
+
+    @contextmanager
+    def _opened(self) -> Generator[io.FileIO]:
+        """metrics.jsonl for reading and writing, made if need be."""
+        try:
+            descriptor = os.open(self._metrics, os.O_RDWR | os.O_CREAT, 0o666)
+            with io.FileIO(descriptor, "r+") as file:
+                yield file
+        except OSError as error:
+            message = f"could not write {self._metrics}: {error.strerror or error}"
+            raise OSError(error.errno, message) from error
+
+
+def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl; one that was cut off by a kill is left out.
+
+    Raises:
+        FileNotFoundError: the folder has none.
+    """
+    text = (Path(folder) / "metrics.jsonl").read_text("utf-8")
+    return [json.loads(line) for line in text.split("\n")[:-1]]
+
+
+def environment() -> dict[str, Any]:
+    """Versions, the device, and what else explains a time: ready for JSON."""
+    device = jax.devices()[0]
+    return {
+        "versions": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in _PACKAGES},
+        },
+        "device": f"{device.platform}: {device.device_kind}",
+        "devices": jax.device_count(),
+        "cpu_count": os.cpu_count(),
+        "machine": platform.machine(),
+        "system": platform.system(),
+    }

@@ -1,0 +1,1 @@
+"""The engine: a cell over sequences, and backpropagation through time."""

@@ -1,0 +1,68 @@
+"""Trees of arrays whose leading axes are time or batch: masked, shifted, summed."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+
+def select(mask: Array | None, chosen: Any, other: Any) -> Any:
+    """`chosen` where the mask over the leading axes is true, `other` elsewhere."""
+    if mask is None:
+        return chosen
+    return jax.tree.map(lambda a, b: jnp.where(_widen(mask, a), a, b), chosen, other)
+
+
+def masked(mask: Array | None, tree: Any) -> Any:
+    """`tree` where the mask over the leading axes is true, 0 elsewhere."""
+    return select(mask, tree, jax.tree.map(jnp.zeros_like, tree))
+
+
+def select_time(mask: Array | None, chosen: Any, other: Any) -> Any:
+    """`select` of all steps, where `other` is the same in all."""
+    if mask is None:
+        return chosen
+    every = jax.tree.map(lambda a, b: jnp.broadcast_to(a, b.shape), other, chosen)
+    return select(mask, chosen, every)
+
+
+def shift(entry: Any, new: Any, *, reverse: bool) -> Any:
+    """The values before each step, from the one before all and those after each."""
+
+    def shifted(entry: Array, new: Array) -> Array:
+        if reverse:
+            return jnp.concatenate([new[1:], entry[None]])
+        return jnp.concatenate([entry[None], new[:-1]])
+
+    return jax.tree.map(shifted, entry, new)
+
+
+def last(new: Any, *, reverse: bool) -> Any:
+    """The values after the last step that is run."""
+    return jax.tree.map(lambda a: a[0] if reverse else a[-1], new)
+
+
+def add(a: Any, b: Any) -> Any:
+    """The sum over fan-out, in the dtype of `a`."""
+    return jax.tree.map(lambda x, y: x + y.astype(x.dtype), a, b)
+
+
+def add_output(dstate: Any, dy: Array) -> Any:
+    """The output is a state's first field: it goes to the next step and to y."""
+    first, *rest = dstate
+    return type(dstate)(first + dy, *rest)
+
+
+def lead(tree: Any) -> Any:
+    """`tree` with a leading axis of one entry."""
+    return jax.tree.map(lambda a: a[None], tree)
+
+
+def cast_like(gradients: Any, primals: Any) -> Any:
+    """Cotangents in the dtype of their primals."""
+    return jax.tree.map(lambda g, p: g.astype(p.dtype), gradients, primals)
+
+
+def _widen(mask: Array, like: Array) -> Array:
+    return mask.reshape(*mask.shape, *(1,) * (like.ndim - mask.ndim))

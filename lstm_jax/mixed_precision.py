@@ -6,16 +6,17 @@ bits, and gains most, are the operands of matrix products.
 """
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.extend.core import Literal, jaxprs_in_params
+from jax.extend.core import JaxprEqn, jaxprs_in_params
 from jax.typing import DTypeLike
 
 from lstm_jax.cell import Cell, not_derived
+from lstm_jax.jaxprs import computed, evaluate
 
 
 def mixed_precision(cell: Cell, dtype: DTypeLike = jnp.bfloat16) -> Cell:
@@ -63,40 +64,25 @@ def _rounded(function: Callable[..., Any], dtype: jnp.dtype) -> Callable[..., An
 
     def run(*arguments: Any) -> Any:
         trace = jax.make_jaxpr(function, return_shape=True)
-        closed, results = trace(*arguments)
-        leaves = jax.tree.leaves(arguments)
-        flat = _evaluated(closed.jaxpr, closed.consts, leaves, dtype)
+        jaxpr, results = trace(*arguments)
+        node = partial(_with_rounded_products, dtype)
+        flat = evaluate(jaxpr, jax.tree.leaves(arguments), node)
         return jax.tree.unflatten(jax.tree.structure(results), flat)
 
     return run
 
 
-def _evaluated(jaxpr: Any, consts: Any, inputs: Any, dtype: jnp.dtype) -> list[Any]:
-    """The outputs of a jaxpr whose products have operands of `dtype`."""
-    values = dict(zip(jaxpr.constvars, consts, strict=True))
-    values |= dict(zip(jaxpr.invars, inputs, strict=True))
-
-    def value(atom: Any) -> Any:
-        return atom.val if isinstance(atom, Literal) else values[atom]
-
-    for equation in jaxpr.eqns:
-        operands = [value(atom) for atom in equation.invars]
-        inner = equation.params.get("jaxpr")
-        if equation.primitive is lax.dot_general_p:
-            outputs = [_product(equation, *operands, dtype)]
-        elif equation.primitive.name == "jit":
-            outputs = _evaluated(inner.jaxpr, inner.consts, operands, dtype)
-        elif any(map(_multiplies, jaxprs_in_params(equation.params))):
-            raise NotImplementedError(
-                f"mixed_precision: a cell's matrix product inside {equation.primitive}"
-            )
-        else:
-            params = equation.primitive.get_bind_params(equation.params)
-            outputs = equation.primitive.bind(*operands, **params)
-            if not equation.primitive.multiple_results:
-                outputs = [outputs]
-        values |= dict(zip(equation.outvars, outputs, strict=True))
-    return [value(atom) for atom in jaxpr.outvars]
+def _with_rounded_products(
+    dtype: jnp.dtype, equation: JaxprEqn, operands: list[Any]
+) -> list[Any]:
+    """The outputs of an equation, whose product's operands have the dtype."""
+    if equation.primitive is lax.dot_general_p:
+        return [_product(equation, *operands, dtype)]
+    if any(map(_multiplies, jaxprs_in_params(equation.params))):
+        raise NotImplementedError(
+            f"mixed_precision: a cell's matrix product inside {equation.primitive}"
+        )
+    return computed(equation, operands)
 
 
 def _multiplies(jaxpr: Any) -> bool:

@@ -21,7 +21,7 @@ from jax.extend.core import jaxprs_in_params, primitives
 
 from lstm_jax import graph, identities
 from lstm_jax.engine.reverse_only import reverse_only
-from lstm_jax.graph import backprop
+from lstm_jax.jaxprs import opened
 
 
 class Row(NamedTuple):
@@ -164,7 +164,7 @@ ROWS = {
 
 def primitives_of(fn: Any, *args: Any) -> set[str]:
     def visit(jaxpr: Any) -> Iterator[str]:
-        for equation in backprop.opened(jaxpr)[0].eqns:
+        for equation in opened(jaxpr)[0].eqns:
             yield equation.primitive.name
             for inner in jaxprs_in_params(equation.params):
                 yield from visit(inner)

@@ -7,23 +7,16 @@ one list, and questions about it are questions about that list.
 
 import re
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jax import Array, tree
-from jax.extend.core import JaxprEqn, Literal
+from jax.extend.core import JaxprEqn
 
-CALLS = {
-    "jit": "jaxpr",
-    "pjit": "jaxpr",
-    "remat2": "jaxpr",
-    "checkpoint": "jaxpr",
-    "closed_call": "call_jaxpr",
-}
-"""Primitives that only call a program, and the parameter that holds it."""
+from lstm_jax import jaxprs
+from lstm_jax.jaxprs import as_array, computed
 
 NAME = re.compile(r"(?P<quantity>.+) \((?P<equation>\d+)\)")
 """What `lstm_jax.named` writes."""
@@ -110,37 +103,20 @@ def trace(fn: Callable[..., Any], *args: Any) -> Program:
     avals: dict[int, Any] = {}
     count = iter(range(10**9))
 
-    def number(atom: Any, numbers: dict[Any, int]) -> int:
-        if not isinstance(atom, Literal):
-            return numbers[atom]
-        fresh = next(count)
-        constants[fresh] = jnp.asarray(atom.val, atom.aval.dtype)
-        return fresh
+    def constant(value: Any, aval: Any) -> int:
+        number = next(count)
+        constants[number] = as_array(value, aval)
+        return number
 
-    def opened(jaxpr: Any, inputs: Sequence[int]) -> list[int]:
-        graph = getattr(jaxpr, "jaxpr", jaxpr)
-        numbers = dict(zip(graph.invars, inputs, strict=True))
-        for variable, value in zip(
-            graph.constvars, getattr(jaxpr, "consts", ()), strict=True
-        ):
-            numbers[variable] = next(count)
-            constants[numbers[variable]] = value
-        for equation in graph.eqns:
-            operands = [number(atom, numbers) for atom in equation.invars]
-            call = CALLS.get(equation.primitive.name)
-            if call is not None:
-                outputs = opened(equation.params[call], operands)
-            else:
-                outputs = [next(count) for _ in equation.outvars]
-                nodes.append(Node(equation, tuple(operands), tuple(outputs)))
-                types = (variable.aval for variable in equation.outvars)
-                avals.update(zip(outputs, types, strict=True))
-            numbers.update(zip(equation.outvars, outputs, strict=True))
-        return [number(atom, numbers) for atom in graph.outvars]
+    def node(equation: JaxprEqn, operands: list[int]) -> list[int]:
+        outputs = [next(count) for _ in equation.outvars]
+        nodes.append(Node(equation, tuple(operands), tuple(outputs)))
+        avals.update(zip(outputs, (v.aval for v in equation.outvars), strict=True))
+        return outputs
 
     inputs = tuple(next(count) for _ in closed.in_avals)
     avals.update(zip(inputs, closed.in_avals, strict=True))
-    outputs = tuple(opened(closed, inputs))
+    outputs = tuple(jaxprs.evaluate(closed, inputs, node, constant=constant))
     return Program(inputs, outputs, tuple(nodes), constants, shapes, avals)
 
 
@@ -161,8 +137,8 @@ def evaluate(
     nudges, uses = nudges or {}, uses or {}
     values = dict(program.constants)
 
-    def put(value: int, computed: Any) -> None:
-        values[value] = computed + nudges[value] if value in nudges else computed
+    def put(value: int, found: Any) -> None:
+        values[value] = found + nudges[value] if value in nudges else found
 
     for value, leaf in zip(program.inputs, tree.leaves(args), strict=True):
         put(value, leaf)
@@ -171,12 +147,8 @@ def evaluate(
             values[v] + uses[index, v] if (index, v) in uses else values[v]
             for v in inputs
         ]
-        params = equation.primitive.get_bind_params(equation.params)
-        with equation.ctx.manager:
-            found = equation.primitive.bind(*operands, **params)
-        many = equation.primitive.multiple_results
-        for value, computed in zip(outputs, found if many else [found], strict=True):
-            put(value, computed)
+        for value, found in zip(outputs, computed(equation, operands), strict=True):
+            put(value, found)
     return values
 
 

@@ -22,12 +22,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.extend import source_info_util
 from jax.extend.core import JaxprEqn, Literal
 
 from lstm_jax.graph.rules import RULES
 from lstm_jax.identities import fan_out_backward
+from lstm_jax.jaxprs import ALL_CALLS, Values, computed, opened
 
 Named = dict[str, list[Any]]
 """What was found for each name, in program order: a loop's body may repeat a name."""
@@ -66,14 +66,15 @@ def forward(jaxpr: Any, inputs: Sequence[Any], active: Sequence[bool]) -> Walked
         active: for each input, whether its gradient is wanted. Only nodes that depend
             on such an input are visited on the way back.
     """
-    graph, values = started(jaxpr, inputs)
+    graph, _ = opened(jaxpr)
+    values = Values(jaxpr, inputs)
     moving = {v for v, moves in zip(graph.invars, active, strict=True) if moves}
     visited = []
     for equation in graph.eqns:
-        operands = [value_of(atom, values) for atom in equation.invars]
+        operands = [values[atom] for atom in equation.invars]
         moves = [is_in(atom, moving) for atom in equation.invars]
         node = visit(equation, operands, moves)
-        values.update(zip(equation.outvars, node.outputs, strict=True))
+        values.put(equation, node.outputs)
         moving.update(
             v for v, m in zip(equation.outvars, node.active, strict=True) if m
         )
@@ -81,7 +82,7 @@ def forward(jaxpr: Any, inputs: Sequence[Any], active: Sequence[bool]) -> Walked
             visited.append((equation, node.pullback))
 
     return Walked(
-        outputs=[value_of(atom, values) for atom in graph.outvars],
+        outputs=[values[atom] for atom in graph.outvars],
         active=[is_in(atom, moving) for atom in graph.outvars],
         pullback=lambda cotangents: backward(graph, visited, moving, cotangents),
     )
@@ -192,27 +193,15 @@ def structure(primitive: str) -> Callable[[Callable], Callable]:
     return declare
 
 
-CALLS = {
-    "jit": "jaxpr",
-    "remat2": "jaxpr",
-    "closed_call": "call_jaxpr",
-    "eval_jaxpr": "call_jaxpr",
-    "custom_jvp_call": "call_jaxpr",
-    "custom_vjp_call": "call_jaxpr",
-    "custom_vmap_call": "call",
-}
-"""Primitives that only call a graph, and the parameter that holds it.
-
-The custom derivative rules among them are not used: what is differentiated is the
-function that they belong to, by the table.
-"""
-
-
 def _call(parameter: str) -> Callable[..., Walked]:
     return lambda params, operands, moves: forward(params[parameter], operands, moves)
 
 
-STRUCTURES |= {primitive: _call(parameter) for primitive, parameter in CALLS.items()}
+# The derivative rules that some of them have are not used: what is differentiated is
+# the function that they belong to, by the table.
+STRUCTURES |= {
+    primitive: _call(parameter) for primitive, parameter in ALL_CALLS.items()
+}
 
 
 @structure("name")
@@ -222,40 +211,12 @@ def _name(params: dict[str, Any], operands: list[Any], moves: list[bool]) -> Wal
     return Walked(operands, moves, lambda arriving: (arriving, {name: arriving}))
 
 
-# --- jaxprs ---
-
-
-def opened(jaxpr: Any) -> tuple[Any, Sequence[Any]]:
-    """A jaxpr and the values of its constants, whether or not they are attached."""
-    return getattr(jaxpr, "jaxpr", jaxpr), getattr(jaxpr, "consts", ())
-
-
-def started(jaxpr: Any, inputs: Sequence[Any]) -> tuple[Any, dict[Any, Any]]:
-    """The graph, and the values of its constants and inputs by variable."""
-    graph, constants = opened(jaxpr)
-    variables = [*graph.constvars, *graph.invars]
-    given = zip(variables, [*constants, *inputs], strict=True)
-    return graph, {v: _as_array(value, v.aval) for v, value in given}
-
-
-def value_of(atom: Any, values: dict[Any, Any]) -> Any:
-    """The value of a variable, or of a constant that stands in an equation."""
-    if isinstance(atom, Literal):
-        return _as_array(atom.val, atom.aval)
-    return values[atom]
+# --- what flows ---
 
 
 def is_in(atom: Any, variables: Any) -> bool:
     """Whether `atom` is one of `variables`; a constant in an equation never is."""
     return not isinstance(atom, Literal) and atom in variables
-
-
-def computed(equation: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
-    """The outputs of one equation."""
-    params = equation.primitive.get_bind_params(equation.params)
-    with equation.ctx.manager:
-        outputs = equation.primitive.bind(*operands, **params)
-    return list(outputs) if equation.primitive.multiple_results else [outputs]
 
 
 def differentiable(aval: Any) -> bool:
@@ -278,12 +239,6 @@ def merged(first: Named, second: Named) -> Named:
     """Both tables; the quantities of `first` precede those of `second`."""
     names = [*first, *(name for name in second if name not in first)]
     return {name: [*first.get(name, ()), *second.get(name, ())] for name in names}
-
-
-def _as_array(value: Any, aval: Any) -> jax.Array:
-    if isinstance(value, jax.Array):
-        return value
-    return jnp.asarray(np.asarray(value, aval.dtype))
 
 
 def _check_gradient(whose: str, aval: Any, d: Any) -> None:

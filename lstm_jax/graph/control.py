@@ -17,11 +17,11 @@ from lstm_jax.graph.backprop import (
     Walked,
     differentiable,
     forward,
-    opened,
     structure,
     zeros,
 )
 from lstm_jax.identities import fan_out_backward
+from lstm_jax.jaxprs import opened
 
 
 def scan_parts(params: dict[str, Any], items: Any) -> tuple[list, list, list]:

@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax.extend.core import JaxprEqn, Literal
 
-from lstm_jax.graph.backprop import CALLS, differentiable, opened
+from lstm_jax.graph.backprop import differentiable
 from lstm_jax.graph.control import scan_parts
 from lstm_jax.graph.intermediates import names_in
 from lstm_jax.graph.rules import RULES
+from lstm_jax.jaxprs import ALL_CALLS, called, opened
 
 LONGEST_TEXT = 24
 
@@ -180,8 +181,9 @@ def _draw_equation(
     names: list[str | None],
 ) -> list[Term]:
     primitive, params = equation.primitive.name, equation.params
-    if primitive in CALLS:
-        return _draw(drawing, params[CALLS[primitive]], operands, loops, names)
+    inner = called(equation, ALL_CALLS)
+    if inner is not None:
+        return _draw(drawing, inner, operands, loops, names)
     if primitive == "scan":
         return _draw_scan(drawing, params, operands, loops)
     if _is_name(equation):

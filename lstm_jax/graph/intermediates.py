@@ -6,24 +6,18 @@ that occurs again in the program, in an unrolled loop for instance, is followed 
 count: ``"c (5)"``, ``"c (5) [2]"``, ``"c (5) [3]"``.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 from jax import lax, tree
-from jax.extend.core import jaxprs_in_params
+from jax.extend.core import JaxprEqn, jaxprs_in_params
 
-from lstm_jax.graph.backprop import (
-    CALLS,
-    Named,
-    computed,
-    merged,
-    opened,
-    started,
-    value_of,
-)
+from lstm_jax.graph.backprop import Named
 from lstm_jax.graph.control import scan_parts
 from lstm_jax.graph.transforms import flat_cotangent, trace
+from lstm_jax.jaxprs import ALL_CALLS, computed, evaluate, opened
 
 
 def named_values(fn: Callable[..., Any], *args: Any) -> dict[str, jax.Array]:
@@ -63,21 +57,20 @@ def named_cotangents(
 
 def _evaluate(jaxpr: Any, inputs: list[Any]) -> tuple[list[Any], Named]:
     """The outputs, and what is named on the way."""
-    graph, values = started(jaxpr, inputs)
-    named: Named = {}
-    for equation in graph.eqns:
-        operands = [value_of(atom, values) for atom in equation.invars]
-        primitive, params = equation.primitive.name, equation.params
-        if primitive in CALLS:
-            outputs, inner = _evaluate(params[CALLS[primitive]], operands)
-        elif primitive == "scan":
-            outputs, inner = _evaluate_scan(params, operands)
-        else:
-            outputs = computed(equation, operands)
-            inner = {params["name"]: outputs} if primitive == "name" else {}
-        named = merged(named, inner)
-        values.update(zip(equation.outvars, outputs, strict=True))
-    return [value_of(atom, values) for atom in graph.outvars], named
+    named: Named = defaultdict(list)
+
+    def node(equation: JaxprEqn, operands: list[Any]) -> list[Any]:
+        if equation.primitive.name == "scan":
+            outputs, inner = _evaluate_scan(equation.params, operands)
+            for name, values in inner.items():
+                named[name] += values
+            return outputs
+        outputs = computed(equation, operands)
+        if equation.primitive.name == "name":
+            named[equation.params["name"]] += outputs
+        return outputs
+
+    return evaluate(jaxpr, inputs, node, calls=ALL_CALLS), dict(named)
 
 
 def _evaluate_scan(params: dict[str, Any], operands: list) -> tuple[list, Named]:

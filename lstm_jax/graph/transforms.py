@@ -14,6 +14,7 @@ import numpy as np
 from jax import tree
 
 from lstm_jax.graph.backprop import Walked, differentiable, forward, zeros
+from lstm_jax.jaxprs import as_array
 
 
 def vjp(fn: Callable[..., Any], *args: Any) -> tuple[Any, Callable[[Any], tuple]]:
@@ -134,7 +135,8 @@ def trace(fn: Callable[..., Any], args: tuple, wanted: Sequence[int]) -> Traced:
         bool(owner in wanted and differentiable(aval))
         for owner, aval in zip(owners, jaxpr.in_avals, strict=True)
     ]
-    walked: Walked = forward(jaxpr, tree.leaves(args), active)
+    inputs = map(as_array, tree.leaves(args), jaxpr.in_avals)
+    walked: Walked = forward(jaxpr, list(inputs), active)
 
     def pullback(cotangents: list[Any]) -> tuple[tuple, dict[str, list[Any]]]:
         flat, named = walked.pullback(cotangents)

@@ -16,8 +16,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from lstm_jax.cell import OutputState, gated, init_weights, named, zero_state
+from lstm_jax.cell import OutputState, named
+from lstm_jax.gated import gated
 from lstm_jax.identities import tanh
+from lstm_jax.initializers import ZeroState, init_weights
 
 
 class NameParams(NamedTuple):
@@ -48,7 +50,7 @@ def init(
     dtype: DTypeLike = jnp.float32,
     **options: Any,
 ) -> NameParams:
-    """Draws parameters; arguments and errors as in `lstm_jax.cell.init_weights`."""
+    """Draws parameters; see `lstm_jax.initializers.init_weights`."""
     biases = (0.0,)  # one for each column block
     weights = init_weights(key, input_size, hidden_size, biases, dtype, **options)
     return NameParams(**weights)
@@ -81,7 +83,7 @@ def backward(
 NAME = gated(
     "name",
     init=init,
-    initial_state=zero_state(OutputState),
+    initial_state=ZeroState(OutputState),
     equations=equations,
     backward=backward,
 )

@@ -15,9 +15,11 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from lstm_jax.cell import Cell, gated, zero_state
+from lstm_jax.cell import Cell
 from lstm_jax.cells.lstm import LSTMParams, LSTMState, init
+from lstm_jax.gated import gated
 from lstm_jax.identities import sigmoid, tanh
+from lstm_jax.initializers import ZeroState
 
 Gate = Callable[[Array], Array]
 
@@ -60,9 +62,7 @@ def gates_without_recurrence(
 
 
 def _variant(name: str, changed: Callable[..., Any]) -> Cell:
-    return gated(
-        name, init=init, initial_state=zero_state(LSTMState), equations=changed
-    )
+    return gated(name, init=init, initial_state=ZeroState(LSTMState), equations=changed)
 
 
 ABLATIONS: MappingProxyType[str, Cell] = MappingProxyType(

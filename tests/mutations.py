@@ -11,6 +11,7 @@ import inspect
 import textwrap
 import types
 from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -23,9 +24,9 @@ from lstm_jax.cell import Cell
 from lstm_jax.engine import bptt, trees
 from lstm_jax.gradcheck.step import Sizes, draw, forward_only
 
-SHARED = "lstm_jax.cell"
+SHARED = "lstm_jax.gated"
 # What these contain is about shapes, not about derivatives.
-HELPERS = {"named", "not_derived", "_recurrent", "_by_head"}
+HELPERS = {"named", "not_derived", "no_elementwise", "_recurrent", "_by_head"}
 SHAPES = {"split", "reshape", "zeros_like", "shape", "broadcast_to"}
 
 
@@ -290,27 +291,43 @@ def _mutable(function: types.FunctionType) -> bool:
     return ours and not helper
 
 
+def taken_apart(function: Any) -> tuple[types.FunctionType, dict[str, Any]]:
+    """A function of a cell as a plain one, and the functions that it holds by field."""
+    function = inspect.unwrap(function)
+    if not is_dataclass(function):
+        return function, {}
+    held = {field.name: getattr(function, field.name) for field in fields(function)}
+    return inspect.unwrap(type(function).__call__), held
+
+
 def reverse_functions(cell: Cell) -> list[types.FunctionType]:
     """The functions behind a cell's reverse, each once."""
     found: dict[Any, None] = {}
-    stack = [inspect.unwrap(cell.backward), inspect.unwrap(cell.gradients)]
+    stack = [cell.backward, cell.gradients]
     while stack:
-        function = stack.pop()
-        if function not in found:
+        function, held = taken_apart(stack.pop())
+        if function not in found and function.__name__ not in HELPERS:
             found[function] = None
-            stack += parts(function).values()
+            stack += [*held.values(), *parts(function).values()]
     return list(found)
 
 
 def with_function(function: Any, old: types.FunctionType, new: Any) -> Any:
     """`function` with `new` in the place of `old`, wherever it is called from."""
-    plain = inspect.unwrap(function)
+    plain, held = taken_apart(function)
+    changed = {name: with_function(f, old, new) for name, f in held.items()}
+    whole = replace(function, **changed) if held else function
+    replaced = _replaced(plain, old, new)
+    if replaced is plain:
+        return whole if held else plain
+    return types.MethodType(replaced, whole) if held else replaced
+
+
+def _replaced(plain: types.FunctionType, old: types.FunctionType, new: Any) -> Any:
     if plain is old:
         return new
-    replaced = {
-        name: with_function(part, old, new) for name, part in parts(plain).items()
-    }
-    changed = {n: f for n, f in replaced.items() if f is not parts(plain)[n]}
+    changed = {name: _replaced(part, old, new) for name, part in parts(plain).items()}
+    changed = {n: f for n, f in changed.items() if f is not parts(plain)[n]}
     return Source(plain).compiled(changed) if changed else plain
 
 
@@ -322,7 +339,7 @@ def mutants(cell: Cell, *, shared: bool = False) -> Iterator[Mutant]:
 
     Args:
         cell: a right one.
-        shared: those of the weighted-input rule in `lstm_jax.cell`, which all cells
+        shared: those of the weighted-input rule in `lstm_jax.gated`, which all cells
             share, instead of those in the cell's own file.
     """
     for function in reverse_functions(cell):

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import pickle
 import re
 
 import jax
@@ -12,7 +13,9 @@ from jax import tree
 from oracles import EACH_CELL, assert_close, drawn_inputs
 
 import lstm_jax as lj
-from lstm_jax.cells import PROJECTED_LSTM
+from lstm_jax.cells import PROJECTED_LSTM, SLSTM
+from lstm_jax.gated import BlockSizes, GatedBackward, GatedGradients, GatedStep
+from lstm_jax.initializers import ZeroState
 
 KEY = jax.random.key(0)
 INPUT_SIZE, HIDDEN_SIZE = 3, 4
@@ -34,6 +37,41 @@ def test_it_is_a_static_argument(cell):
     assert cell != cell._replace(name="another")
     run = jax.jit(lambda c, p: c.initial_state(p, ()), static_argnums=0)
     run(cell, init_of(cell))
+
+
+@EACH_CELL
+def test_it_is_the_same_after_it_was_pickled(cell):
+    again = pickle.loads(pickle.dumps(cell))
+    assert again == cell
+    assert hash(again) == hash(cell)
+
+
+def test_two_gated_cells_of_the_same_functions_are_equal():
+    def built(**changed):
+        step, reverse = lj.LSTM.step, lj.LSTM.backward
+        given = {
+            "init": lj.LSTM.init,
+            "initial_state": ZeroState(lj.LSTMState),
+            "equations": step.equations,
+            "backward": reverse.backward,
+        }
+        return lj.gated("lstm", **{**given, **changed})
+
+    assert built() == lj.LSTM
+    assert hash(built()) == hash(lj.LSTM)
+    assert built(equations=SLSTM.step.equations) != lj.LSTM
+    assert built(backward=SLSTM.backward.backward) != lj.LSTM
+    assert built(sizes=BlockSizes(4)) != lj.LSTM
+
+
+@EACH_CELL
+def test_a_cell_is_gated_in_all_of_its_functions_or_in_none(cell):
+    kinds = zip(
+        (cell.step, cell.backward, cell.gradients),
+        (GatedStep, GatedBackward, GatedGradients),
+        strict=True,
+    )
+    assert len({isinstance(function, kind) for function, kind in kinds}) == 1
 
 
 @EACH_CELL

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lstm_jax.cell import gated, named, not_derived
+from lstm_jax.cell import named, not_derived
 from lstm_jax.cells import CELLS
 from lstm_jax.cells import lstm as lstm_file
+from lstm_jax.gated import gated
 from lstm_jax.gradcheck import Report, Row, Tolerances, check_gradients, check_vjp
 from lstm_jax.gradcheck.check import DIFFERENCE_STEP
 from lstm_jax.gradcheck.flat_jaxpr import evaluate, trace

@@ -24,7 +24,16 @@ PYTHONS = ("3.11", "3.12", "3.13")
 LOCKED_EXTRAS = ("imdb", "tfds", "experiments", "tensorboard", "bench", "dev")
 
 # Every module's imports lead only to the left.
-CHAIN = ("jaxprs", "identities", "cell", "cells", "engine", "layers")
+CHAIN = (
+    "jaxprs",
+    "identities",
+    "cell",
+    "gated",
+    "initializers",
+    "cells",
+    "engine",
+    "layers",
+)
 # These look at the chain; nothing in the chain looks at them.
 ONLOOKERS = ("gradcheck", "graph", "interop")
 

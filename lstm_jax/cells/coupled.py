@@ -19,9 +19,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from lstm_jax.cell import gated, init_weights, named, zero_state
+from lstm_jax.cell import named
 from lstm_jax.cells.lstm import LSTMState
+from lstm_jax.gated import gated
 from lstm_jax.identities import concatenate, sigmoid, tanh
+from lstm_jax.initializers import ZeroState, init_weights
 
 
 class CoupledParams(NamedTuple):
@@ -55,7 +57,7 @@ def init(
     input_bias: float = -1.0,
     **options: Any,
 ) -> CoupledParams:
-    """Draws parameters; arguments and errors as in `lstm_jax.cell.init_weights`.
+    """Draws parameters; see `lstm_jax.initializers.init_weights`.
 
     `input_bias` is the input gate's bias: -1 opens the forget gate as the bias of 1
     does in `lstm_jax.cells.lstm`. All others are 0.
@@ -110,7 +112,7 @@ def backward(
 COUPLED_LSTM = gated(
     "coupled_lstm",
     init=init,
-    initial_state=zero_state(LSTMState),
+    initial_state=ZeroState(LSTMState),
     equations=equations,
     backward=backward,
 )

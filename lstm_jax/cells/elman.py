@@ -15,8 +15,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from lstm_jax.cell import OutputState, gated, init_weights, named, zero_state
+from lstm_jax.cell import OutputState, named
+from lstm_jax.gated import gated
 from lstm_jax.identities import tanh, tanh_backward
+from lstm_jax.initializers import ZeroState, init_weights
 
 
 class ElmanParams(NamedTuple):
@@ -41,7 +43,7 @@ def init(
     dtype: DTypeLike = jnp.float32,
     **options: Any,
 ) -> ElmanParams:
-    """Draws parameters; arguments and errors as in `lstm_jax.cell.init_weights`."""
+    """Draws parameters; see `lstm_jax.initializers.init_weights`."""
     weights = init_weights(key, input_size, hidden_size, (0.0,), dtype, **options)
     return ElmanParams(**weights)
 
@@ -93,7 +95,7 @@ def relu_backward_step(
 RNN_TANH = gated(
     "rnn_tanh",
     init=init,
-    initial_state=zero_state(OutputState),
+    initial_state=ZeroState(OutputState),
     equations=tanh_equations,
     backward=tanh_backward_step,
 )
@@ -101,7 +103,7 @@ RNN_TANH = gated(
 RNN_RELU = gated(
     "rnn_relu",
     init=init,
-    initial_state=zero_state(OutputState),
+    initial_state=ZeroState(OutputState),
     equations=relu_equations,
     backward=relu_backward_step,
 )

@@ -24,8 +24,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from lstm_jax.cell import OutputState, gated, init_weights, named, zero_state
+from lstm_jax.cell import OutputState, named
+from lstm_jax.gated import gated
 from lstm_jax.identities import concatenate, sigmoid, tanh
+from lstm_jax.initializers import ZeroState, init_weights
 
 
 class GRUParams(NamedTuple):
@@ -61,7 +63,7 @@ def init(
     dtype: DTypeLike = jnp.float32,
     **options: Any,
 ) -> GRUParams:
-    """Draws parameters; arguments and errors as in `lstm_jax.cell.init_weights`."""
+    """Draws parameters; see `lstm_jax.initializers.init_weights`."""
     biases = (0.0, 0.0, 0.0)
     weights = init_weights(key, input_size, hidden_size, biases, dtype, **options)
     return GRUParams(**weights, bh=jnp.zeros((hidden_size,), dtype))
@@ -125,7 +127,7 @@ def inner_bias(
 GRU = gated(
     "gru",
     init=init,
-    initial_state=zero_state(OutputState),
+    initial_state=ZeroState(OutputState),
     equations=equations,
     backward=backward,
     elementwise=inner_bias,

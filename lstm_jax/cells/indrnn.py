@@ -20,15 +20,9 @@ from jax import Array
 from jax.nn import initializers
 from jax.typing import DTypeLike
 
-from lstm_jax.cell import (
-    Initializer,
-    OutputState,
-    block_sizes,
-    gated,
-    init_inputs,
-    named,
-    zero_state,
-)
+from lstm_jax.cell import OutputState, named
+from lstm_jax.gated import BlockSizes, gated
+from lstm_jax.initializers import Initializer, ZeroState, init_inputs
 
 uniform: Initializer = initializers.uniform(1.0)
 """Recurrent weights from 0 to 1: units of many memory lengths."""
@@ -57,7 +51,7 @@ def init(
     input_init: Initializer | None = None,
     recurrent_init: Initializer = uniform,
 ) -> IndRNNParams:
-    """Draws parameters; arguments and errors as in `lstm_jax.cell.init_weights`."""
+    """Draws parameters; see `lstm_jax.initializers.init_weights`."""
     key_x, key_h = jax.random.split(key)
     return IndRNNParams(
         **init_inputs(key_x, input_size, hidden_size, (0.0,), dtype, input_init),
@@ -101,12 +95,12 @@ def recurrent_weights(
     return {"w": named(du * state.h, "dw", 1)}
 
 
-sizes = block_sizes(1)
+sizes = BlockSizes(1)
 
 INDRNN = gated(
     "indrnn",
     init=init,
-    initial_state=zero_state(OutputState, sizes),
+    initial_state=ZeroState(OutputState, sizes),
     equations=equations,
     backward=backward,
     elementwise=recurrent_weights,

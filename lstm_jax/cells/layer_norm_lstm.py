@@ -22,8 +22,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from lstm_jax.cell import Cell, Initializer, named, weight_sizes, zero_state
+from lstm_jax.cell import Cell, named
 from lstm_jax.cells.lstm import LSTM, LSTMGates, LSTMState
+from lstm_jax.gated import weight_sizes
 from lstm_jax.identities import (
     bias_gradient,
     concatenate,
@@ -34,6 +35,7 @@ from lstm_jax.identities import (
     weight_gradient,
     weighted_input,
 )
+from lstm_jax.initializers import Initializer, ZeroState
 
 
 class LayerNormParams(NamedTuple):
@@ -171,7 +173,7 @@ LAYER_NORM_LSTM = Cell(
     name="layer_norm_lstm",
     init=init,
     sizes=weight_sizes,
-    initial_state=zero_state(LSTMState),
+    initial_state=ZeroState(LSTMState),
     project=project,
     step=step,
     backward=backward,

@@ -22,8 +22,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from lstm_jax.cell import gated, init_weights, named, zero_state
+from lstm_jax.cell import named
+from lstm_jax.gated import gated
 from lstm_jax.identities import concatenate, sigmoid, tanh
+from lstm_jax.initializers import ZeroState, init_weights
 
 
 class LSTMParams(NamedTuple):
@@ -80,7 +82,7 @@ def init(
         forget_bias: the forget gate's bias (1 by Jozefowicz et al., 2015, so that
             memory lasts at the start of training); all others are 0.
         **options: `input_init`, `recurrent_init` and `heads` of
-            `lstm_jax.cell.init_weights`, which also names the errors raised.
+            `lstm_jax.initializers.init_weights`, which also names the errors raised.
     """
     biases = (0.0, forget_bias, 0.0, 0.0)
     return LSTMParams(
@@ -137,7 +139,7 @@ def backward(
 LSTM = gated(
     "lstm",
     init=init,
-    initial_state=zero_state(LSTMState),
+    initial_state=ZeroState(LSTMState),
     equations=equations,
     backward=backward,
 )

@@ -19,25 +19,21 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from lstm_jax.cell import (
-    Cell,
-    Initializer,
-    OutputState,
-    init_blocks,
-    init_inputs,
-    input_gradients,
-    input_product,
-    named,
-    orthogonal,
-    weight_sizes,
-    zero_state,
-)
+from lstm_jax.cell import Cell, OutputState, named
+from lstm_jax.gated import input_gradients, input_product, weight_sizes
 from lstm_jax.identities import (
     concatenate,
     sigmoid,
     tanh,
     weight_gradient,
     weighted_input,
+)
+from lstm_jax.initializers import (
+    Initializer,
+    ZeroState,
+    init_blocks,
+    init_inputs,
+    orthogonal,
 )
 
 
@@ -74,7 +70,7 @@ def init(
     input_init: Initializer | None = None,
     recurrent_init: Initializer = orthogonal,
 ) -> MGUParams:
-    """Draws parameters; arguments and errors as in `lstm_jax.cell.init_weights`.
+    """Draws parameters; see `lstm_jax.initializers.init_weights`.
 
     `forget_bias` is the gate's bias; the candidate's is 0.
     """
@@ -148,7 +144,7 @@ MGU = Cell(
     name="mgu",
     init=init,
     sizes=weight_sizes,
-    initial_state=zero_state(OutputState),
+    initial_state=ZeroState(OutputState),
     project=input_product,
     step=step,
     backward=backward,

@@ -15,16 +15,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from lstm_jax.cell import (
-    Initializer,
-    OutputState,
-    block_sizes,
-    gated,
-    init_inputs,
-    named,
-    zero_state,
-)
+from lstm_jax.cell import OutputState, named
+from lstm_jax.gated import BlockSizes, gated
 from lstm_jax.identities import concatenate, sigmoid
+from lstm_jax.initializers import Initializer, ZeroState, init_inputs
 
 
 class MinGRUParams(NamedTuple):
@@ -54,7 +48,7 @@ def init(
     dtype: DTypeLike = jnp.float32,
     input_init: Initializer | None = None,
 ) -> MinGRUParams:
-    """Draws parameters; arguments and errors as in `lstm_jax.cell.init_weights`."""
+    """Draws parameters; see `lstm_jax.initializers.init_weights`."""
     biases = (0.0, 0.0)
     weights = init_inputs(key, input_size, hidden_size, biases, dtype, input_init)
     return MinGRUParams(**weights)
@@ -89,12 +83,12 @@ def backward(
     return OutputState(h=dh_prev), concatenate(dz_z, dn), None
 
 
-sizes = block_sizes(2)
+sizes = BlockSizes(2)
 
 MIN_GRU = gated(
     "min_gru",
     init=init,
-    initial_state=zero_state(OutputState, sizes),
+    initial_state=ZeroState(OutputState, sizes),
     equations=equations,
     backward=backward,
     sizes=sizes,

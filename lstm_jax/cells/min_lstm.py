@@ -20,16 +20,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from lstm_jax.cell import (
-    Initializer,
-    OutputState,
-    block_sizes,
-    gated,
-    init_inputs,
-    named,
-    zero_state,
-)
+from lstm_jax.cell import OutputState, named
+from lstm_jax.gated import BlockSizes, gated
 from lstm_jax.identities import concatenate, sigmoid
+from lstm_jax.initializers import Initializer, ZeroState, init_inputs
 
 
 class MinLSTMParams(NamedTuple):
@@ -62,7 +56,7 @@ def init(
     forget_bias: float = 1.0,
     input_init: Initializer | None = None,
 ) -> MinLSTMParams:
-    """Draws parameters; arguments and errors as in `lstm_jax.cell.init_weights`.
+    """Draws parameters; see `lstm_jax.initializers.init_weights`.
 
     `forget_bias` is the forget gate's bias; all others are 0.
     """
@@ -105,12 +99,12 @@ def backward(
     return OutputState(h=dh_prev), concatenate(dz_f, dz_i, dn), None
 
 
-sizes = block_sizes(3)
+sizes = BlockSizes(3)
 
 MIN_LSTM = gated(
     "min_lstm",
     init=init,
-    initial_state=zero_state(OutputState, sizes),
+    initial_state=ZeroState(OutputState, sizes),
     equations=equations,
     backward=backward,
     sizes=sizes,

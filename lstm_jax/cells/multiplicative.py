@@ -23,18 +23,17 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from lstm_jax.cell import (
-    Cell,
+from lstm_jax.cell import Cell, named
+from lstm_jax.cells.lstm import LSTM, LSTMGates, LSTMParams, LSTMState
+from lstm_jax.gated import weight_sizes
+from lstm_jax.identities import weight_gradient, weighted_input
+from lstm_jax.initializers import (
     Initializer,
+    ZeroState,
     glorot_uniform,
     init_blocks,
-    named,
     orthogonal,
-    weight_sizes,
-    zero_state,
 )
-from lstm_jax.cells.lstm import LSTM, LSTMGates, LSTMParams, LSTMState
-from lstm_jax.identities import weight_gradient, weighted_input
 
 
 class MultiplicativeParams(NamedTuple):
@@ -159,7 +158,7 @@ MULTIPLICATIVE_LSTM = Cell(
     name="multiplicative_lstm",
     init=init,
     sizes=weight_sizes,
-    initial_state=zero_state(LSTMState),
+    initial_state=ZeroState(LSTMState),
     project=project,
     step=step,
     backward=backward,

@@ -21,9 +21,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from lstm_jax.cell import gated, init_weights, named, zero_state
+from lstm_jax.cell import named
 from lstm_jax.cells.lstm import LSTMGates, LSTMState
+from lstm_jax.gated import gated
 from lstm_jax.identities import concatenate, sigmoid, tanh
+from lstm_jax.initializers import ZeroState, init_weights
 
 
 class PeepholeParams(NamedTuple):
@@ -131,7 +133,7 @@ def peepholes(
 PEEPHOLE_LSTM = gated(
     "peephole_lstm",
     init=init,
-    initial_state=zero_state(LSTMState),
+    initial_state=ZeroState(LSTMState),
     equations=equations,
     backward=backward,
     elementwise=peepholes,

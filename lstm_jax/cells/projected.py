@@ -22,18 +22,17 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from lstm_jax.cell import (
-    Cell,
+from lstm_jax.cell import Cell, named
+from lstm_jax.cells.lstm import LSTM, LSTMGates, LSTMParams, LSTMState
+from lstm_jax.identities import tanh, weight_gradient, weighted_input
+from lstm_jax.initializers import (
     Initializer,
     check_size,
     glorot_uniform,
     init_blocks,
     init_inputs,
-    named,
     orthogonal,
 )
-from lstm_jax.cells.lstm import LSTM, LSTMGates, LSTMParams, LSTMState
-from lstm_jax.identities import tanh, weight_gradient, weighted_input
 
 
 class ProjectedParams(NamedTuple):

@@ -27,16 +27,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from lstm_jax.cell import (
-    Initializer,
-    OutputState,
-    block_sizes,
-    gated,
-    init_inputs,
-    named,
-    zero_state,
-)
+from lstm_jax.cell import OutputState, named
+from lstm_jax.gated import BlockSizes, gated
 from lstm_jax.identities import concatenate, sigmoid, square_root, square_root_backward
+from lstm_jax.initializers import Initializer, ZeroState, init_inputs
 
 C = 8.0
 """c: the recurrence gate moves a between σ(Λ) to the power of 8 and 1."""
@@ -74,7 +68,7 @@ def init(
     dtype: DTypeLike = jnp.float32,
     input_init: Initializer | None = None,
 ) -> RGLRUParams:
-    """Draws parameters; arguments and errors as in `lstm_jax.cell.init_weights`.
+    """Draws parameters; see `lstm_jax.initializers.init_weights`.
 
     As in De et al., Λ is such that σ(Λ) to the power of c is uniform from 0.9 to
     0.999.
@@ -142,12 +136,12 @@ def decay(
     return {"decay": named(dl * C * kept.r * sigmoid(-params.decay), "ddecay", 3)}
 
 
-sizes = block_sizes(3)
+sizes = BlockSizes(3)
 
 RG_LRU = gated(
     "rg_lru",
     init=init,
-    initial_state=zero_state(OutputState, sizes),
+    initial_state=ZeroState(OutputState, sizes),
     equations=equations,
     backward=backward,
     elementwise=decay,

@@ -30,8 +30,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from lstm_jax.cell import gated, init_weights, named, zero_state
+from lstm_jax.cell import named
+from lstm_jax.gated import gated
 from lstm_jax.identities import concatenate, sigmoid, tanh
+from lstm_jax.initializers import ZeroState, init_weights
 
 
 class SLSTMParams(NamedTuple):
@@ -155,7 +157,7 @@ def _nonzero(n: Array) -> Array:
 SLSTM = gated(
     "slstm",
     init=init,
-    initial_state=zero_state(SLSTMState),
+    initial_state=ZeroState(SLSTMState),
     equations=equations,
     backward=backward,
 )

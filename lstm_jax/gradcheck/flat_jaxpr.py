@@ -22,7 +22,7 @@ NAME = re.compile(r"(?P<quantity>.+) \((?P<equation>\d+)\)")
 """What `lstm_jax.named` writes."""
 
 _LIBRARY = Path(__file__).resolve().parent.parent
-_HELPERS = {_LIBRARY / "cell.py", _LIBRARY / "identities.py"}
+_HELPERS = {_LIBRARY / f"{name}.py" for name in ("cell", "gated", "identities")}
 _TOOLS = Path(__file__).resolve().parent
 
 

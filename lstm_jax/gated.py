@@ -1,0 +1,217 @@
+"""`gated`: a cell from its elementwise equations, with the products around them.
+
+The input's product and its gradients, and the sizes, are also for the cells that write
+their four functions themselves.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from lstm_jax.cell import Cell, not_derived
+from lstm_jax.identities import (
+    accumulator_dtype,
+    bias_gradient,
+    weight_gradient,
+    weighted_input,
+)
+
+
+def no_elementwise(*_: Any) -> dict[str, Array]:
+    """Stands for the elementwise parameters of a cell that has none."""
+    return {}
+
+
+def weight_sizes(params: Any) -> dict[str, int]:
+    """`Cell.sizes` for parameters with the fields Wx (D, N) and Wh.
+
+    Wh is (H, N), or (G, K, H/K, H/K) in a cell of K heads.
+    """
+    sizes = {"input_size": params.Wx.shape[0]}
+    if params.Wh.ndim == 4:
+        _, heads, size, _ = params.Wh.shape
+        return sizes | {"hidden_size": heads * size, "heads": heads}
+    return sizes | {"hidden_size": params.Wh.shape[0]}
+
+
+@dataclass(frozen=True)
+class BlockSizes:
+    """`Cell.sizes` for parameters without Wh, whose Wx is (D, blocks * H).
+
+    Attributes:
+        blocks: the number of column blocks.
+    """
+
+    blocks: int
+
+    def __call__(self, params: Any) -> dict[str, int]:
+        """As `Cell.sizes`."""
+        input_size, columns = params.Wx.shape
+        return {"input_size": input_size, "hidden_size": columns // self.blocks}
+
+
+def gated(
+    name: str,
+    *,
+    init: Callable[..., Any],
+    initial_state: Callable[[Any, tuple[int, ...]], Any],
+    equations: Callable[..., tuple[Any, Any]],
+    backward: Callable[..., tuple[Any, Array, Any]] = not_derived,
+    elementwise: Callable[..., dict[str, Array]] = no_elementwise,
+    sizes: Callable[[Any], dict[str, int]] = weight_sizes,
+    linear: bool = False,
+) -> Cell:
+    """A cell with one product ``u = x Wx + b`` and at most one ``v = h Wh`` a step.
+
+    Its parameters have the fields ``Wx (D, N)``, ``Wh`` and ``b (N,)``. With one head
+    ``Wh`` is (H, N); with K heads, (G, K, H/K, H/K): every gate of a head sees that
+    head's part of h alone, and v is laid out as with one head. Parameters without a
+    field ``Wh`` mean a cell whose state acts on itself element by element: v is None,
+    and dv is None too, or whatever `elementwise` needs beside du.
+
+    Args:
+        name: its key in `lstm_jax.CELLS`.
+        init: as in `Cell`; `init_weights` draws the three fields.
+        initial_state: as in `Cell`; `ZeroState` is one.
+        equations: ``(params, state, u, v) -> (new_state, kept)``, elementwise.
+        backward: ``(params, state, new_state, kept, dnew) -> (dstate, du, dv)``,
+            elementwise: the gradients of the two products and of the old state,
+            this one without the path through ``v``, which is added here. Left out,
+            the cell has automatic gradients only.
+        elementwise: ``(params, state, new_state, kept, du, dv) -> dict``, for
+            parameters beside these three that act element by element, (H,), such as
+            peepholes: by field, the gradient at every step and example, (..., H). It
+            runs for many steps at once, outside the sequential part, and the sum over
+            time and batch is taken here.
+        sizes: as in `Cell`; `BlockSizes` where there is no Wh.
+        linear: as in `Cell`.
+
+    Returns:
+        The cell, with the weighted-input rule around its equations. Two calls with the
+        same arguments make equal cells; what was given stands in the fields of
+        `GatedStep`, `GatedBackward` and `GatedGradients`.
+    """
+    derived = backward is not not_derived
+    return Cell(
+        name=name,
+        init=init,
+        sizes=sizes,
+        initial_state=initial_state,
+        project=input_product,
+        step=GatedStep(equations),
+        backward=GatedBackward(backward) if derived else not_derived,
+        gradients=GatedGradients(elementwise) if derived else not_derived,
+        linear=linear,
+    )
+
+
+@dataclass(frozen=True)
+class GatedStep:
+    """`Cell.step` of a gated cell: the recurrent product, then the equations."""
+
+    equations: Callable[..., tuple[Any, Any]]
+
+    def __call__(self, params: Any, state: Any, u: Array) -> tuple[Any, Any]:
+        """As `Cell.step`."""
+        v = _recurrent_input(state[0], params.Wh) if _recurrent(params) else None
+        return self.equations(params, state, u, v)
+
+
+@dataclass(frozen=True)
+class GatedBackward:
+    """`Cell.backward` of a gated cell: the equations' reverse, then the product's."""
+
+    backward: Callable[..., tuple[Any, Array, Any]]
+
+    def __call__(
+        self, params: Any, state: Any, new_state: Any, kept: Any, dnew: Any
+    ) -> tuple[Any, tuple[Array, Array | None]]:
+        """As `Cell.backward`."""
+        dstate, du, dv = self.backward(params, state, new_state, kept, dnew)
+        if _recurrent(params):
+            dh = dstate[0] + _recurrent_input_backward(dv, params.Wh)
+            dstate = dstate._replace(**{dstate._fields[0]: dh})
+        # Where z = u + v, both have the same gradient: it is kept once.
+        return dstate, (du, None if dv is du else dv)
+
+
+@dataclass(frozen=True)
+class GatedGradients:
+    """`Cell.gradients` of a gated cell: the weighted-input rule, and `elementwise`."""
+
+    elementwise: Callable[..., dict[str, Array]]
+
+    def __call__(
+        self, params: Any, x: Array, state: Any, new_state: Any, kept: Any, dz: Any
+    ) -> tuple[Any, Array]:
+        """As `Cell.gradients`."""
+        du, dv = dz
+        if dv is None and _recurrent(params):
+            dv = du
+        dweights, dx = input_gradients(params, x, du)
+        if _recurrent(params):
+            dweights["Wh"] = _recurrent_gradient(dv, state[0], params.Wh)
+        own = self.elementwise(params, state, new_state, kept, du, dv)
+        summed = {field: bias_gradient(d) for field, d in own.items()}
+        return type(params)(**dweights, **summed), dx
+
+
+def input_product(params: Any, x: Array) -> Array:
+    """`Cell.project` for parameters with the fields Wx and b: u = x Wx + b."""
+    return weighted_input(x, params.Wx, params.b)
+
+
+def input_gradients(params: Any, x: Array, du: Array) -> tuple[dict[str, Array], Array]:
+    """The weighted-input rule for ``u = x Wx + b``.
+
+    Args:
+        params: parameters with the fields Wx (D, N) and b (N,).
+        x: (..., D).
+        du: ∂J/∂u, (..., N).
+
+    Returns:
+        The gradients of Wx and b by field, summed over all leading axes, and dx.
+    """
+    return {"Wx": weight_gradient(du, x), "b": bias_gradient(du)}, du @ params.Wx.T
+
+
+def _recurrent(params: Any) -> bool:
+    return "Wh" in params._fields
+
+
+def _recurrent_input(h: Array, Wh: Array) -> Array:
+    """The product v = h Wh, gate blocks side by side; by head if Wh has 4 axes."""
+    if Wh.ndim == 2:
+        return weighted_input(h, Wh)
+    gates, heads, size, _ = Wh.shape
+    parts = h.reshape(*h.shape[:-1], heads, size)
+    v = jnp.einsum("...kd,gkdn->...gkn", parts, Wh)
+    return v.reshape(*h.shape[:-1], gates * heads * size)
+
+
+def _recurrent_input_backward(dv: Array, Wh: Array) -> Array:
+    """∂J/∂h = dv Whᵀ."""
+    if Wh.ndim == 2:
+        return dv @ Wh.T
+    dh = jnp.einsum("...gkn,gkdn->...kd", _by_head(dv, Wh), Wh)
+    return dh.reshape(*dv.shape[:-1], -1)
+
+
+def _recurrent_gradient(dv: Array, h: Array, Wh: Array) -> Array:
+    """∂J/∂Wh = hᵀ dv, summed over all leading axes; at least float32."""
+    if Wh.ndim == 2:
+        return weight_gradient(dv, h)
+    _, heads, size, _ = Wh.shape
+    return jnp.einsum(
+        "...kd,...gkn->gkdn",
+        h.reshape(*h.shape[:-1], heads, size),
+        _by_head(dv, Wh),
+        preferred_element_type=accumulator_dtype(dv.dtype),
+    )
+
+
+def _by_head(v: Array, Wh: Array) -> Array:
+    return v.reshape(*v.shape[:-1], *Wh.shape[:2], Wh.shape[3])

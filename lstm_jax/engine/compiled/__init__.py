@@ -1,0 +1,19 @@
+"""A gated cell's steps as compiled code, written from the cell's own equations.
+
+`unit.py` traces the equations and their reverse for one hidden unit, `expressions.py`
+says how each operation is written, and `writing.py` writes the function.
+"""
+
+from lstm_jax.engine.compiled.expressions import EXPRESSIONS, expression
+from lstm_jax.engine.compiled.unit import NotUnitByUnit, Program, Unit, trace
+from lstm_jax.engine.compiled.writing import write
+
+__all__ = [
+    "EXPRESSIONS",
+    "NotUnitByUnit",
+    "Program",
+    "Unit",
+    "expression",
+    "trace",
+    "write",
+]

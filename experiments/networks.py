@@ -10,7 +10,7 @@ from jax import Array
 
 from experiments.data import Series
 from experiments.seeds import Task, Training
-from lstm_jax.cell import Cell, not_derived
+from lstm_jax.cell import Cell
 from lstm_jax.engine.bptt import unroll
 
 
@@ -51,7 +51,7 @@ def answer(network: Network, outputs: Array) -> Array:
 
 def gradient_of(cell: Cell) -> str:
     """The hand-derived gradient where a cell has one."""
-    return "automatic" if cell.backward is not_derived else "manual"
+    return "manual" if cell.derived else "automatic"
 
 
 # --- which class does a series belong to? -----------------------------------------

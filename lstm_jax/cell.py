@@ -25,8 +25,8 @@ of another cell. A cell may leave out ``backward`` and ``gradients``; it then ha
 automatic gradients only.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Hashable
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 from jax import Array
 from jax.ad_checkpoint import checkpoint_name
@@ -42,32 +42,101 @@ class OutputState(NamedTuple):
     h: Array
 
 
-def not_derived(*_: Any) -> Any:
-    """Stands for the backward of a cell that has none."""
-    raise NotImplementedError("this cell has no hand-derived backward")
+# Checkable at run time, as annotations are in the tests.
+
+
+@runtime_checkable
+class Init(Hashable, Protocol):
+    """``(key, input_size, hidden_size, *, dtype, ...) -> params``."""
+
+    def __call__(
+        self, key: Array, input_size: int, hidden_size: int, *_: Any, **options: Any
+    ) -> Any:
+        """Draws parameters, a NamedTuple of arrays; options are the cell's own."""
+        ...
+
+
+@runtime_checkable
+class Sizes(Hashable, Protocol):
+    """``params -> sizes``."""
+
+    def __call__(self, params: Any, /) -> dict[str, int]:
+        """The size arguments of `Init` that made the parameters."""
+        ...
+
+
+@runtime_checkable
+class InitialState(Hashable, Protocol):
+    """``(params, batch_shape) -> state``."""
+
+    def __call__(self, params: Any, batch_shape: tuple[int, ...], /) -> Any:
+        """The first state, zeros if not stated otherwise.
+
+        A NamedTuple of arrays, (*batch_shape, H). **Its first field is the cell's
+        output** (``h``).
+        """
+        ...
+
+
+@runtime_checkable
+class Project(Hashable, Protocol):
+    """``(params, x) -> u``."""
+
+    def __call__(self, params: Any, x: Any, /) -> Any:
+        """What depends on the input alone, any pytree, from x (..., D)."""
+        ...
+
+
+@runtime_checkable
+class Step(Hashable, Protocol):
+    """``(params, state, u) -> (new_state, kept)``."""
+
+    def __call__(self, params: Any, state: Any, u: Any, /) -> tuple[Any, Any]:
+        """The equations; `kept` is any pytree that `Backward` needs beside states."""
+        ...
+
+
+@runtime_checkable
+class Backward(Hashable, Protocol):
+    """``(params, state, new_state, kept, dnew) -> (dstate, dz)``."""
+
+    def __call__(
+        self, params: Any, state: Any, new_state: Any, kept: Any, dnew: Any, /
+    ) -> tuple[Any, Any]:
+        """The reverse of the equations, without any weight's gradient.
+
+        From the gradient `dnew` of the new state to those of the old state and of the
+        pre-activations (any pytree).
+        """
+        ...
+
+
+@runtime_checkable
+class Gradients(Hashable, Protocol):
+    """``(params, x, state, new_state, kept, dz) -> (dparams, dx)``."""
+
+    def __call__(
+        self, params: Any, x: Any, state: Any, new_state: Any, kept: Any, dz: Any, /
+    ) -> tuple[Any, Any]:
+        """The weighted-input rule for many steps; dparams is summed over them all."""
+        ...
 
 
 class Cell(NamedTuple):
     """A recurrent cell: pure functions, hashable, usable as a static argument.
 
-    Parameters and states are NamedTuples of arrays. **The first field of a state is
-    the cell's output** (``h``). ``...`` stands for any leading axes: none or the
-    batch's in ``step`` and ``backward``, time before them in the other two.
+    Arrays have any leading axes, written ``...``: none or the batch's in ``step`` and
+    ``backward``, time before them in ``project`` and ``gradients``.
 
     Attributes:
         name: its key in `lstm_jax.CELLS`.
-        init: ``(key, input_size, hidden_size, *, dtype, ...) -> params``.
-        sizes: ``params -> dict``, the size arguments of `init` that made them.
-        initial_state: ``(params, batch_shape) -> state``, zeros if not stated
-            otherwise.
-        project: ``(params, x (..., D)) -> u``, any pytree.
-        step: ``(params, state, u) -> (new_state, kept)``; `kept` is any pytree that
-            `backward` needs beside the two states.
-        backward: ``(params, state, new_state, kept, dnew) -> (dstate, dz)``: from the
-            gradient `dnew` of the new state those of the old state and of the
-            pre-activations (any pytree). No weight gradient is computed here.
-        gradients: ``(params, x, state, new_state, kept, dz) -> (dparams, dx)``, for
-            all steps of a stretch of time at once, summed over time and batch.
+        init: draws parameters; see `Init`.
+        sizes: the sizes that they were drawn with; see `Sizes`.
+        initial_state: the state before the first step; see `InitialState`.
+        project: see `Project`, and the table above for this and the next three.
+        step: see `Step`.
+        backward: see `Backward`; None in a cell that has automatic gradients only.
+        gradients: see `Gradients`; None if `backward` is.
         linear: whether ``step`` is linear in the state, element by element: every
             number of the new state is ``a * h_prev + b`` of the same number of the
             old one, with a and b of ``u`` alone. `lstm_jax.unroll` then takes all
@@ -75,16 +144,20 @@ class Cell(NamedTuple):
     """
 
     name: str
-    init: Callable[..., Any]
-    sizes: Callable[[Any], dict[str, int]]
-    initial_state: Callable[[Any, tuple[int, ...]], Any]
-    project: Callable[[Any, Array], Any]
-    step: Callable[[Any, Any, Any], tuple[Any, Any]]
-    backward: Callable[[Any, Any, Any, Any, Any], tuple[Any, Any]] = not_derived
-    gradients: Callable[[Any, Array, Any, Any, Any, Any], tuple[Any, Array]] = (
-        not_derived
-    )
+    init: Init
+    sizes: Sizes
+    initial_state: InitialState
+    project: Project
+    step: Step
+    # Not `| None`: whoever calls these has asked `derived` before.
+    backward: Backward = cast("Backward", None)
+    gradients: Gradients = cast("Gradients", None)
     linear: bool = False
+
+    @property
+    def derived(self) -> bool:
+        """Whether the reverse was written by hand: `backward` and `gradients`."""
+        return self.backward is not None and self.gradients is not None
 
 
 def named(value: Array, quantity: str, equation: int) -> Array:

@@ -11,7 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from lstm_jax.cell import Cell, not_derived
+from lstm_jax.cell import Cell, Init, InitialState, Sizes
 from lstm_jax.identities import (
     accumulator_dtype,
     bias_gradient,
@@ -48,7 +48,7 @@ class BlockSizes:
     blocks: int
 
     def __call__(self, params: Any) -> dict[str, int]:
-        """As `Cell.sizes`."""
+        """As `lstm_jax.cell.Sizes`."""
         input_size, columns = params.Wx.shape
         return {"input_size": input_size, "hidden_size": columns // self.blocks}
 
@@ -56,12 +56,12 @@ class BlockSizes:
 def gated(
     name: str,
     *,
-    init: Callable[..., Any],
-    initial_state: Callable[[Any, tuple[int, ...]], Any],
+    init: Init,
+    initial_state: InitialState,
     equations: Callable[..., tuple[Any, Any]],
-    backward: Callable[..., tuple[Any, Array, Any]] = not_derived,
+    backward: Callable[..., tuple[Any, Array, Any]] | None = None,
     elementwise: Callable[..., dict[str, Array]] = no_elementwise,
-    sizes: Callable[[Any], dict[str, int]] = weight_sizes,
+    sizes: Sizes = weight_sizes,
     linear: bool = False,
 ) -> Cell:
     """A cell with one product ``u = x Wx + b`` and at most one ``v = h Wh`` a step.
@@ -94,17 +94,19 @@ def gated(
         same arguments make equal cells; what was given stands in the fields of
         `GatedStep`, `GatedBackward` and `GatedGradients`.
     """
-    derived = backward is not not_derived
-    return Cell(
+    cell = Cell(
         name=name,
         init=init,
         sizes=sizes,
         initial_state=initial_state,
         project=input_product,
         step=GatedStep(equations),
-        backward=GatedBackward(backward) if derived else not_derived,
-        gradients=GatedGradients(elementwise) if derived else not_derived,
         linear=linear,
+    )
+    if backward is None:
+        return cell
+    return cell._replace(
+        backward=GatedBackward(backward), gradients=GatedGradients(elementwise)
     )
 
 
@@ -115,7 +117,7 @@ class GatedStep:
     equations: Callable[..., tuple[Any, Any]]
 
     def __call__(self, params: Any, state: Any, u: Array) -> tuple[Any, Any]:
-        """As `Cell.step`."""
+        """As `lstm_jax.cell.Step`."""
         v = _recurrent_input(state[0], params.Wh) if _recurrent(params) else None
         return self.equations(params, state, u, v)
 
@@ -129,7 +131,7 @@ class GatedBackward:
     def __call__(
         self, params: Any, state: Any, new_state: Any, kept: Any, dnew: Any
     ) -> tuple[Any, tuple[Array, Array | None]]:
-        """As `Cell.backward`."""
+        """As `lstm_jax.cell.Backward`."""
         dstate, du, dv = self.backward(params, state, new_state, kept, dnew)
         if _recurrent(params):
             dh = dstate[0] + _recurrent_input_backward(dv, params.Wh)
@@ -147,7 +149,7 @@ class GatedGradients:
     def __call__(
         self, params: Any, x: Array, state: Any, new_state: Any, kept: Any, dz: Any
     ) -> tuple[Any, Array]:
-        """As `Cell.gradients`."""
+        """As `lstm_jax.cell.Gradients`."""
         du, dv = dz
         if dv is None and _recurrent(params):
             dv = du

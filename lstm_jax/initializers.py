@@ -11,6 +11,7 @@ from jax import Array
 from jax.nn import initializers
 from jax.typing import DTypeLike
 
+from lstm_jax.cell import Sizes
 from lstm_jax.gated import weight_sizes
 from lstm_jax.identities import accumulator_dtype, concatenate
 
@@ -27,10 +28,10 @@ class ZeroState:
     """
 
     state: Any
-    sizes: Callable[[Any], dict[str, int]] = weight_sizes
+    sizes: Sizes = weight_sizes
 
     def __call__(self, params: Any, batch_shape: tuple[int, ...]) -> Any:
-        """As `Cell.initial_state`."""
+        """As `lstm_jax.cell.InitialState`."""
         shape = (*batch_shape, self.sizes(params)["hidden_size"])
         fields = self.state._fields
         return self.state(*(jnp.zeros(shape, params.Wx.dtype) for _ in fields))

@@ -15,7 +15,7 @@ from jax import Array, lax
 from jax.extend.core import JaxprEqn, jaxprs_in_params
 from jax.typing import DTypeLike
 
-from lstm_jax.cell import Cell, not_derived
+from lstm_jax.cell import Cell
 from lstm_jax.jaxprs import computed, evaluate
 
 
@@ -50,18 +50,18 @@ def mixed_precision(cell: Cell, dtype: DTypeLike = jnp.bfloat16) -> Cell:
 
 @lru_cache(maxsize=256)
 def _mixed(cell: Cell, dtype: jnp.dtype) -> Cell:
-    return cell._replace(
-        project=_rounded(cell.project, dtype),
-        step=_rounded(cell.step, dtype),
+    mixed = cell._replace(
+        project=_rounded(cell.project, dtype), step=_rounded(cell.step, dtype)
+    )
+    if not cell.derived:
+        return mixed
+    return mixed._replace(
         backward=_rounded(cell.backward, dtype),
         gradients=_rounded(cell.gradients, dtype),
     )
 
 
 def _rounded(function: Callable[..., Any], dtype: jnp.dtype) -> Callable[..., Any]:
-    if function is not_derived:
-        return function
-
     def run(*arguments: Any) -> Any:
         trace = jax.make_jaxpr(function, return_shape=True)
         jaxpr, results = trace(*arguments)

@@ -65,6 +65,20 @@ def test_two_gated_cells_of_the_same_functions_are_equal():
 
 
 @EACH_CELL
+def test_a_cell_without_its_reverse_says_so(cell):
+    assert cell.derived
+    assert not cell._replace(backward=None, gradients=None).derived
+    assert not cell._replace(backward=None).derived
+
+
+def test_a_gated_cell_without_a_backward_has_no_gradients():
+    given = {"init": lj.LSTM.init, "initial_state": lj.LSTM.initial_state}
+    cell = lj.gated("forward", equations=lj.LSTM.step.equations, **given)
+    assert cell.backward is None
+    assert cell.gradients is None
+
+
+@EACH_CELL
 def test_a_cell_is_gated_in_all_of_its_functions_or_in_none(cell):
     kinds = zip(
         (cell.step, cell.backward, cell.gradients),

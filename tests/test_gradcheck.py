@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lstm_jax.cell import named, not_derived
+from lstm_jax.cell import named
 from lstm_jax.cells import CELLS
 from lstm_jax.cells import lstm as lstm_file
 from lstm_jax.gated import gated
@@ -176,7 +176,7 @@ def test_the_check_is_in_float64_and_leaves_the_setting_alone():
     ("arguments", "error", "message"),
     [
         (
-            {"cell": LSTM._replace(backward=not_derived)},
+            {"cell": LSTM._replace(backward=None)},
             ValueError,
             "no hand-derived backward",
         ),

@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
-from lstm_jax.cell import Cell, not_derived
+from lstm_jax.cell import Cell
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
@@ -30,10 +30,7 @@ def check_cell(cell: object, gradient: str) -> None:
             'cell must be an lstm_jax.Cell, such as lstm_jax.CELLS["lstm"]; got '
             f"{cell!r}"
         )
-    if gradient == "manual" and not_derived in (
-        cell.backward,
-        cell.gradients,
-    ):
+    if gradient == "manual" and not cell.derived:
         raise ValueError(
             f'cell "{cell.name}" has no hand-derived backward; pass '
             'gradient="automatic"'

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 from jax import Array
 
-from lstm_jax.cell import Cell, not_derived
+from lstm_jax.cell import Cell
 from lstm_jax.engine import trees
 
 
@@ -121,13 +121,10 @@ def zoned(cell: Cell, rates: tuple[tuple[str, float], ...]) -> Cell:
         dparams, dx = cell.gradients(params, x, state, new, kept, dz)
         return dparams, (dx, None)
 
-    derived = not_derived not in (cell.backward, cell.gradients)
-    return cell._replace(
-        project=project,
-        step=step,
-        backward=backward if derived else not_derived,
-        gradients=gradients if derived else not_derived,
-    )
+    zoned = cell._replace(project=project, step=step)
+    if not cell.derived:
+        return zoned
+    return zoned._replace(backward=backward, gradients=gradients)
 
 
 def _old_share(masks: Any, field: str, rate: float, value: Array) -> Array:

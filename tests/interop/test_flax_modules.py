@@ -10,7 +10,6 @@ from flax import nnx
 from oracles import EACH_GRADIENT, EACH_KIND, assert_close, drawn_like
 
 import lstm_jax as lj
-from lstm_jax.cell import not_derived
 from lstm_jax.interop import LinenCell, NNXCell, from_nnx
 
 STEPS, BATCH, INPUT_SIZE, HIDDEN_SIZE = 4, 2, 3, 4
@@ -141,7 +140,7 @@ def test_optax_trains_it():
 def test_bad_arguments():
     with pytest.raises(ValueError, match="gradient must be one of"):
         made(gradient="none")
-    forward_alone = lj.LSTM._replace(backward=not_derived)
+    forward_alone = lj.LSTM._replace(backward=None)
     with pytest.raises(ValueError, match="has no hand-derived backward"):
         made(forward_alone)
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from lstm_jax.cell import Cell, not_derived
+from lstm_jax.cell import Cell
 from lstm_jax.engine.compiled.expressions import EXPRESSIONS, parameters
 from lstm_jax.gated import GatedBackward, GatedStep
 from lstm_jax.identities import accumulator_dtype
@@ -123,7 +123,7 @@ def trace(cell: Cell, dtype: DTypeLike) -> Unit:
         recurrent, one_gradient = one.v is not None, False
         forward = _program(one.forward(), several.forward(), dtype)
         backward = None
-        if functions.backward is not not_derived:
+        if functions.backward is not None:
             backward = _program(one.backward(), several.backward(), dtype)
             outputs = backward.outputs
             if recurrent and outputs["du"] == outputs["dv"]:
@@ -155,7 +155,7 @@ class _Functions(NamedTuple):
     """The functions that a gated cell is made from."""
 
     equations: Callable[..., Any]
-    backward: Callable[..., Any]  # `not_derived` where there is none
+    backward: Any  # a function, or None
 
     @classmethod
     def of(cls, cell: Cell) -> "_Functions":
@@ -164,7 +164,7 @@ class _Functions(NamedTuple):
                 f"{cell.name} is not made by `gated` from its equations"
             )
         if not isinstance(cell.backward, GatedBackward):
-            return cls(cell.step.equations, not_derived)
+            return cls(cell.step.equations, None)
         return cls(cell.step.equations, cell.backward.backward)
 
 

@@ -24,7 +24,7 @@ from experiments.data import characters, reference_manual, streams
 from experiments.networks import Network, answer, gradient_of, init_network, read
 from experiments.seeds import Data, Task, Trained, Training
 from lstm_jax.cell import Cell
-from lstm_jax.engine.bptt import step
+from lstm_jax.engine import step
 from lstm_jax.files import write_whole
 
 

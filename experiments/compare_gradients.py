@@ -26,7 +26,7 @@ from experiments.training import environment
 from lstm_jax import graph
 from lstm_jax.cell import Cell
 from lstm_jax.cells import CELLS
-from lstm_jax.engine.bptt import unroll
+from lstm_jax.engine import unroll
 from lstm_jax.files import write_whole
 from lstm_jax.gradcheck import Report, check_gradients
 from lstm_jax.gradcheck.oracles import once

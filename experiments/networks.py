@@ -11,7 +11,7 @@ from jax import Array
 from experiments.data import Series
 from experiments.seeds import Task, Training
 from lstm_jax.cell import Cell
-from lstm_jax.engine.bptt import unroll
+from lstm_jax.engine import unroll
 
 
 class Network(NamedTuple):

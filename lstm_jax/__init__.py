@@ -3,8 +3,7 @@
 from lstm_jax import graph, identities
 from lstm_jax.cell import Cell, named
 from lstm_jax.cells import CELLS, LSTM, LSTMParams, LSTMState
-from lstm_jax.engine.bptt import lstm_step, step, unroll
-from lstm_jax.engine.zoneout import Zoneout
+from lstm_jax.engine import Zoneout, lstm_step, runner_of, step, unroll
 from lstm_jax.gated import gated
 from lstm_jax.gradcheck import check_gradients, check_vjp
 from lstm_jax.mixed_precision import mixed_precision
@@ -24,6 +23,7 @@ __all__ = [
     "lstm_step",
     "mixed_precision",
     "named",
+    "runner_of",
     "step",
     "unroll",
 ]

@@ -17,8 +17,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from lstm_jax.cell import Cell
-from lstm_jax.engine import checks
-from lstm_jax.engine.bptt import unroll
+from lstm_jax.engine import checks, unroll
 from lstm_jax.engine.zoneout import Zoneout
 
 

@@ -8,11 +8,14 @@ syntax tree of a function. `mutants` goes through all functions behind a cell's
 import ast
 import dis
 import inspect
+import sys
 import textwrap
 import types
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, NamedTuple
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +23,9 @@ import numpy as np
 from jax import Array
 from jax.test_util import check_grads
 
+from lstm_jax import engine
 from lstm_jax.cell import Cell
-from lstm_jax.engine import bptt, trees
+from lstm_jax.engine import bptt, runners, scan, sequence, trees, unrolling
 from lstm_jax.gradcheck.step import Sizes, draw, forward_only
 
 SHARED = "lstm_jax.gated"
@@ -445,15 +449,23 @@ def _same(first: Any, second: Any) -> bool:
 
 # --- the mutants of the engine -----------------------------------------------------
 
-# The functions of the reverse, by module.
+# What the reverse consists of, in the order in which these modules import each other:
+# of each the functions, or methods, that are corrupted.
 ENGINE = {
-    bptt: ("_recall", "_reverse_steps", "_one_by_one_reversed", "_backward"),
     trees: ("add_output", "shift"),
+    sequence: ("without_padding", "old"),
+    scan: ("reverse_steps",),
+    runners: (),
+    bptt: ("_backward",),
+    unrolling: (),
 }
 
 
 class EngineMutant(NamedTuple):
-    """A copy of `lstm_jax.engine.bptt` with one expression of the reverse changed."""
+    """Copies of the engine's modules with one expression of the reverse changed.
+
+    `module` is the copy of `lstm_jax.engine.unrolling`, which uses the others.
+    """
 
     module: types.ModuleType
     kind: str
@@ -475,12 +487,19 @@ def engine_mutants() -> Iterator[EngineMutant]:
             function, node, kind, new = list(_engine_changes(tree, functions))[index]
             before, after = ast.unparse(node), ast.unparse(new)
             _Replace(node, new).visit(tree)
-            changed = _executed(part, tree)
-            engine = changed if part is bptt else _executed(bptt, _parsed(bptt))
-            if part is not bptt:
-                setattr(engine, name, changed)
             where = f"{name}.py:{node.lineno} ({function})"
-            yield EngineMutant(engine, kind, where, before, after)
+            yield EngineMutant(_engine_with(part, tree), kind, where, before, after)
+
+
+def _engine_with(changed: types.ModuleType, tree: ast.Module) -> types.ModuleType:
+    """A copy of `unrolling` that uses copies of the others, one of them changed."""
+    with mock.patch.dict(sys.modules), ExitStack() as attributes:
+        for part in ENGINE:
+            copy = _executed(part, tree if part is changed else _parsed(part))
+            sys.modules[part.__name__] = copy
+            name = part.__name__.rpartition(".")[2]
+            attributes.enter_context(mock.patch.object(engine, name, copy))
+        return copy
 
 
 def _parsed(module: types.ModuleType) -> ast.Module:
@@ -498,7 +517,7 @@ def _executed(original: types.ModuleType, tree: ast.Module) -> types.ModuleType:
 def _engine_changes(
     tree: ast.Module, functions: tuple[str, ...]
 ) -> Iterator[tuple[str, ast.AST, str, ast.AST]]:
-    for function in tree.body:
+    for function in ast.walk(tree):
         if isinstance(function, ast.FunctionDef) and function.name in functions:
             for node in ast.walk(function):
                 for kind, new in _engine_change(node, function.name):

@@ -9,7 +9,7 @@ import pytest
 from oracles import EACH_CELL
 
 from lstm_jax.cells import LSTM
-from lstm_jax.engine.bptt import unroll
+from lstm_jax.engine import unroll
 from lstm_jax.layers import (
     Dropout,
     Layer,

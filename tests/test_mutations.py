@@ -101,7 +101,7 @@ def test_every_mutant_of_the_engine_is_caught(monkeypatch):
     for variant, memory in RUNS:
         assert check(cell, variant, memory).ok
     for mutant in engine_mutants():
-        monkeypatch.setattr(sequence, "bptt", mutant.module)
+        monkeypatch.setattr(sequence, "unrolling", mutant.module)
         if not any(caught(cell, variant, memory) for variant, memory in RUNS):
             survivors.append(mutant)
     assert [str(mutant) for mutant in survivors] == []

@@ -11,8 +11,7 @@ from jax import Array
 
 from experiments.data import UNKNOWN_ID
 from lstm_jax.cells import CELLS
-from lstm_jax.engine import checks
-from lstm_jax.engine.bptt import GRADIENTS, MEMORIES
+from lstm_jax.engine import GRADIENTS, MEMORIES, checks
 from lstm_jax.layers import (
     Dropout,
     Layer,

@@ -24,8 +24,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from lstm_jax.cell import Cell
 from lstm_jax.engine import trees
+from lstm_jax.engine.sequence import Inputs, Settings, Starts, Steps
 
 
 def linear_recurrence(a: Any, b: Any, entry: Any, *, reverse: bool) -> Any:
@@ -55,94 +55,63 @@ def linear_recurrence(a: Any, b: Any, entry: Any, *, reverse: bool) -> Any:
 
 
 def steps(
-    cell: Cell,
-    params: Any,
-    reset: Any,
-    entry: Any,
-    x: Any,
-    valid: Array | None,
-    carried: Array | None,
-    *,
-    reverse: bool,
-) -> tuple[Any, tuple[Any, Any]]:
-    """All steps of a linear cell from the state `entry`.
+    settings: Settings, params: Any, starts: Starts, inputs: Inputs
+) -> tuple[Any, Steps]:
+    """All steps of a linear cell: the last state, and what is known of every step."""
+    run = settings.checkpoint(partial(_steps, settings), "states")
+    return run(params, starts, inputs)
 
-    Args:
-        cell: a cell that is linear in its state.
-        params: its parameters.
-        reset: the state that resets return to; None without resets.
-        entry: the state before the first of these steps.
-        x: what the cell projects, with time as its leading axis.
-        valid: as in `lstm_jax.engine.bptt.Inputs`.
-        carried: as in `lstm_jax.engine.bptt.Inputs`.
-        reverse: goes from the last step to the first.
 
-    Returns:
-        The last state, and of all steps the states after them and what is kept.
-    """
-    u = cell.project(params, x)
-    count = jax.tree.leaves(u)[0].shape[0]
-    zeros = jax.tree.map(lambda h: jnp.zeros_like(h, shape=(count, *h.shape)), entry)
-    ones = jax.tree.map(jnp.ones_like, zeros)
+def _steps(
+    settings: Settings, params: Any, starts: Starts, inputs: Inputs
+) -> tuple[Any, Steps]:
+    cell, reverse = settings.cell, settings.reverse
+    u = cell.project(params, inputs.x)
     every = jax.vmap(partial(cell.step, params))
+    zeros = jax.tree.map(
+        lambda h: jnp.zeros_like(h, shape=(inputs.steps, *h.shape)), starts.state
+    )
+    ones = jax.tree.map(jnp.ones_like, zeros)
     b, a = jax.jvp(lambda old: every(old, u)[0], (zeros,), (ones,))
-    if carried is not None:
-        fresh = jax.tree.map(lambda a, b, h: a * h + b, a, b, reset)
-        a, b = trees.masked(carried, a), trees.select(carried, b, fresh)
-    a, b = trees.select(valid, a, ones), trees.masked(valid, b)
-    new = linear_recurrence(a, b, entry, reverse=reverse)
+    if inputs.carried is not None:
+        fresh = jax.tree.map(lambda a, b, h: a * h + b, a, b, starts.reset)
+        a = trees.masked(inputs.carried, a)
+        b = trees.select(inputs.carried, b, fresh)
+    a, b = trees.select(inputs.valid, a, ones), trees.masked(inputs.valid, b)
+    new = linear_recurrence(a, b, starts.state, reverse=reverse)
 
-    old = trees.shift(entry, new, reverse=reverse)
-    old = trees.select_time(carried, old, reset)
+    old = Steps(new, None).old(starts, inputs.carried, reverse=reverse)
     _, kept = every(old, u)
-    return trees.last(new, reverse=reverse), (new, kept)
+    return trees.last(new, reverse=reverse), Steps(new, kept)
 
 
 def reverse_steps(
-    cell: Cell,
+    settings: Settings,
     params: Any,
-    steps: tuple[Any, Any, Any],
-    valid: Array | None,
-    carried: Array | None,
-    dy: Array,
-    dstate: Any,
-    dreset: Any,
-    *,
-    reverse: bool,
-) -> tuple[tuple[Any, Any], Any]:
-    """The reverse of `steps`.
-
-    Args:
-        cell: as in `steps`.
-        params: as in `steps`.
-        steps: of all steps, the states before and after, and what the cell keeps.
-        valid: as in `steps`.
-        carried: as in `steps`.
-        dy: the gradients of the outputs; those where not valid do not count.
-        dstate: the gradient of the state after these steps, but for its output.
-        dreset: the gradient of the state that resets return to, from later steps;
-            None without resets.
-        reverse: as in `steps`: of the forward, so that this goes the other way.
-
-    Returns:
-        The gradients of the state before the first step and of the one that resets
-        return to; and those of the pre-activations of all steps.
-    """
-    every = jax.vmap(partial(cell.backward, params))
-    _, new, _ = steps
-    ones = jax.tree.map(jnp.ones_like, new)
-    a, _ = every(*steps, ones)
+    starts: Starts,
+    inputs: Inputs,
+    steps: Steps,
+    dfinal: Any,
+    dys: Array,
+) -> tuple[Starts, Any]:
+    """The reverse of `steps`: the gradients of `starts`, and dz of every step."""
+    reverse, valid, carried = settings.reverse, inputs.valid, inputs.carried
+    every = jax.vmap(partial(settings.cell.backward, params))
+    around = steps.old(starts, carried, reverse=reverse), steps.new, steps.kept
+    ones = jax.tree.map(jnp.ones_like, steps.new)
+    a, _ = every(*around, ones)
     a = trees.select(valid, trees.masked(carried, a), ones)
 
-    dys = trees.add_output(jax.tree.map(jnp.zeros_like, new), trees.masked(valid, dy))
+    zeros = jax.tree.map(jnp.zeros_like, steps.new)
+    arriving = trees.add_output(zeros, trees.masked(valid, dys))
     beyond = trees.last(ones, reverse=reverse)
     later = trees.shift(beyond, a, reverse=not reverse)
-    dnew = linear_recurrence(later, dys, dstate, reverse=not reverse)  # (2)
+    dnew = linear_recurrence(later, arriving, dfinal, reverse=not reverse)  # (2)
 
-    dold, dz = every(*steps, trees.masked(valid, dnew))
+    dold, dz = every(*around, trees.masked(valid, dnew))
+    dreset = None
     if carried is not None:
         through = trees.masked(~carried, dold)
-        through = jax.tree.map(lambda d: jnp.sum(d, axis=0), through)
-        dreset = trees.add(dreset, through)
+        dreset = jax.tree.map(lambda d: jnp.sum(d, axis=0), through)
     first = [trees.last(of, reverse=not reverse) for of in (a, dnew)]
-    return (jax.tree.map(jnp.multiply, *first), dreset), dz
+    return Starts(jax.tree.map(jnp.multiply, *first), dreset), dz

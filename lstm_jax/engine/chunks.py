@@ -101,4 +101,5 @@ def _split(sequence: Array, chunks: int) -> Array:
 
 
 def _join(chunks: Array) -> Array:
-    return chunks.reshape(-1, *chunks.shape[2:])
+    count, length, *rest = chunks.shape  # -1 would not do for an empty batch
+    return chunks.reshape(count * length, *rest)

@@ -10,7 +10,7 @@ import numpy as np
 from jax import tree
 
 from lstm_jax.cell import Cell
-from lstm_jax.engine import bptt, checks
+from lstm_jax.engine import MEMORIES, checks
 from lstm_jax.gradcheck.flat_jaxpr import trace
 from lstm_jax.gradcheck.oracles import DIRECTIONS
 from lstm_jax.gradcheck.quantities import (
@@ -91,7 +91,7 @@ def check_gradients(
         raise ValueError(
             f"max_entries must be at least {DIRECTIONS}; got {max_entries}"
         )
-    checks.check_choice("memory", memory, bptt.MEMORIES)
+    checks.check_choice("memory", memory, MEMORIES)
     variants = tuple(variants) if steps else ()
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         rows, order = check_step(cell, sizes, tolerances)

@@ -16,7 +16,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from lstm_jax import graph
 from lstm_jax.cell import Cell
-from lstm_jax.engine import bptt
+from lstm_jax.engine import unrolling
 from lstm_jax.gradcheck.oracles import Oracles, differentiate, once, order
 from lstm_jax.gradcheck.report import Row, Tolerances, compare
 from lstm_jax.gradcheck.step import (
@@ -139,7 +139,7 @@ def _run(
     xs: Array,
     state: Any,
 ) -> tuple[Array, Any]:
-    return bptt.unroll(
+    return unrolling.unroll(
         cell, params, xs, state, gradient=gradient, memory=memory, **options._asdict()
     )
 

@@ -9,7 +9,7 @@ from jax import Array
 
 from lstm_jax.cell import Cell
 from lstm_jax.cells import LSTM
-from lstm_jax.engine.bptt import step
+from lstm_jax.engine import step
 
 
 class LinenCell(nn.RNNCellBase):

@@ -9,8 +9,7 @@ from jax import Array
 
 from lstm_jax.cell import Cell
 from lstm_jax.cells import LSTM
-from lstm_jax.engine import checks
-from lstm_jax.engine.bptt import GRADIENTS, step, unroll
+from lstm_jax.engine import GRADIENTS, checks, step, unroll
 
 
 class NNXCell(nnx.RNNCellBase):

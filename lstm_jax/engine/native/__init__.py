@@ -16,10 +16,10 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,8 @@ from jax import Array, lax
 
 from lstm_jax.cell import Cell
 from lstm_jax.cells.lstm import LSTM, LSTMGates, LSTMParams, LSTMState
+from lstm_jax.engine import scan, trees
+from lstm_jax.engine.sequence import Inputs, Settings, Starts, Steps
 from lstm_jax.files import default_cache_dir
 from lstm_jax.identities import concatenate, weighted_input
 
@@ -34,23 +36,44 @@ SOURCE = Path(__file__).with_name("lstm.cc")
 OPTIONS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fPIC")
 COMPILERS = ("c++", "g++", "clang++")
 
-Steps = tuple[LSTMState, LSTMState, LSTMGates]
 
+class Weights(NamedTuple):
+    """The parameters as the compiled steps read them.
 
-def suits(cell: Cell, params: Any) -> bool:
-    """Whether the compiled steps take this cell and these parameters, here and now.
-
-    They know the LSTM alone, with one head, in float32 or float64, and one device:
-    the compiler that splits a program over several cannot split what it cannot read.
+    Attributes:
+        params: the parameters.
+        forward: `forward_panels(params)`.
+        reverse: `reverse_panels(params)`.
     """
-    return (
-        cell == LSTM
-        and params.Wh.ndim == 2
-        and params.Wh.dtype in (jnp.float32, jnp.float64)
-        and jax.default_backend() == "cpu"
-        and jax.device_count() == 1
-        and available()
-    )
+
+    params: LSTMParams
+    forward: Array
+    reverse: Array
+
+
+def why_not(cell: Cell, params: Any) -> str | None:
+    """Why the compiled steps do not take this cell and these parameters, here and now.
+
+    None if they do. They know the LSTM alone, with one head, in float32 or float64, and
+    one device: the compiler that splits a program over several cannot split what it
+    cannot read.
+    """
+    if cell != LSTM:
+        return "the compiled steps know the LSTM alone"
+    if params.Wh.ndim != 2:
+        return "the compiled steps know one head alone"
+    if params.Wh.dtype not in (jnp.float32, jnp.float64):
+        return f"there are no compiled steps for {params.Wh.dtype}"
+    if jax.default_backend() != "cpu":
+        return f"there are no compiled steps for {jax.default_backend()}"
+    if jax.device_count() > 1:
+        return "compiled steps run on one device"
+    return None if available() else "the compiled steps could not be compiled"
+
+
+def lay_out(params: LSTMParams) -> Weights:
+    """The weights as both directions read them; the compiler drops what is not."""
+    return Weights(params, forward_panels(params), reverse_panels(params))
 
 
 def forward_panels(params: LSTMParams) -> Array:
@@ -82,156 +105,100 @@ def _filled(a: Array, multiple: int) -> Array:
     return jnp.pad(a, (*((0, 0),) * (a.ndim - 1), (0, -a.shape[-1] % multiple)))
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
 def steps(
-    scan: Callable[..., Any],
-    reverse: bool,
-    panels: Array,
-    params: LSTMParams,
-    reset: LSTMState | None,
-    entry: LSTMState,
-    x: Array,
-    valid: Array | None,
-    carried: Array | None,
-) -> tuple[LSTMState, tuple[LSTMState, LSTMGates]]:
-    """What `scan` says of the same arguments, compiled. Derivatives are the scan's.
-
-    Args:
-        scan: the steps as `lstm_jax.engine.bptt` scans them.
-        reverse: whether they go from the last to the first.
-        panels: `forward_panels(params)`, made once for many calls.
-        params: the parameters.
-        reset: the state that resets return to, (*batch, H) each; None without resets.
-        entry: the state before the first step, the same.
-        x: the inputs, (T, *batch, D).
-        valid: (T, *batch), whether a step changes the state; None if all do.
-        carried: (T, *batch), whether a step starts from the last state, and not from
-            `reset`; None if all do.
-
-    Returns:
-        The last state, and of all steps the states after them and the gates.
-    """
+    settings: Settings, weights: Weights, starts: Starts, inputs: Inputs
+) -> tuple[LSTMState, Steps]:
+    """What `scan.steps` says of the same arguments, compiled; derivatives are its."""
     return lax.platform_dependent(
-        *(panels, params, reset, entry, x, valid, carried),
-        cpu=partial(_steps, reverse),
-        default=lambda panels, *arguments: scan(*arguments),
+        *(weights, starts, inputs),
+        cpu=partial(_steps, settings),
+        default=lambda weights, *rest: scan.steps(settings, weights.params, *rest),
     )
 
 
 @steps.defjvp
-def _steps_jvp(
-    scan: Callable[..., Any], reverse: bool, primals: Any, tangents: Any
-) -> Any:
+def _steps_jvp(settings: Settings, primals: Any, tangents: Any) -> Any:
     # The values are those of the call, not the scan's: under vmap JAX asks that the
     # same ones be batched with derivatives as without.
-    _, tangents = jax.jvp(scan, primals[1:], tangents[1:])
-    return steps(scan, reverse, *primals), tangents
+    run = lambda weights, *rest: scan.steps(settings, weights.params, *rest)  # noqa: E731
+    return steps(settings, *primals), jax.jvp(run, primals, tangents)[1]
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
 def reverse_steps(
-    scan: Callable[..., Any],
-    reverse: bool,
-    panels: Array,
-    reset: LSTMState | None,
-    params: LSTMParams,
+    settings: Settings,
+    weights: Weights,
+    starts: Starts,
+    inputs: Inputs,
     steps: Steps,
-    valid: Array | None,
-    carried: Array | None,
-    dy: Array,
-    dstate: LSTMState,
-    dreset: LSTMState | None,
-) -> tuple[tuple[LSTMState, LSTMState | None], tuple[Array, None]]:
-    """The reverse of `steps`, again as `scan` has it.
-
-    Args:
-        scan: the reverse as `lstm_jax.engine.bptt` scans it.
-        reverse: whether the steps went from the last to the first.
-        panels: `reverse_panels(params)`, made once for many calls.
-        reset: the state that resets return to; None without resets.
-        params: the parameters.
-        steps: the states before and after all steps, and the gates.
-        valid: as for `steps`.
-        carried: as for `steps`.
-        dy: the gradients of the outputs, (T, *batch, H); any where `valid` is false.
-        dstate: the gradient of the last state, (*batch, H) each.
-        dreset: the gradient of the state that resets return to, so far; None without
-            resets.
-
-    Returns:
-        The gradients of the first state and of the one that resets return to; and
-        that of x Wx + b, which is h Wh's too.
-    """
+    dfinal: LSTMState,
+    dys: Array,
+) -> tuple[Starts, tuple[Array, None]]:
+    """The reverse of `steps`, again as `scan` has it."""
     return lax.platform_dependent(
-        *(panels, reset, params, steps, valid, carried, dy, dstate, dreset),
-        cpu=partial(_reverse_steps, reverse),
-        default=lambda panels, reset, *arguments: scan(*arguments),
+        *(weights, starts, inputs, steps, dfinal, dys),
+        cpu=partial(_reverse_steps, settings),
+        default=lambda weights, *rest: scan.reverse_steps(
+            settings, weights.params, *rest
+        ),
     )
 
 
 @reverse_steps.defjvp
-def _reverse_steps_jvp(
-    scan: Callable[..., Any], reverse: bool, primals: Any, tangents: Any
-) -> Any:
+def _reverse_steps_jvp(settings: Settings, primals: Any, tangents: Any) -> Any:
     # The values of the call, as in `_steps_jvp`.
-    _, tangents = jax.jvp(scan, primals[2:], tangents[2:])
-    return reverse_steps(scan, reverse, *primals), tangents
+    run = lambda weights, *rest: scan.reverse_steps(settings, weights.params, *rest)  # noqa: E731
+    return reverse_steps(settings, *primals), jax.jvp(run, primals, tangents)[1]
 
 
 # --- calling --------------------------------------------------------------------------
 
 
 def _steps(
-    reverse: bool,
-    panels: Array,
-    params: LSTMParams,
-    reset: LSTMState | None,
-    entry: LSTMState,
-    x: Array,
-    valid: Array | None,
-    carried: Array | None,
-) -> tuple[LSTMState, tuple[LSTMState, LSTMGates]]:
-    initial = entry if reset is None else reset
+    settings: Settings, weights: Weights, starts: Starts, inputs: Inputs
+) -> tuple[LSTMState, Steps]:
+    entry = starts.state
+    initial = entry if starts.reset is None else starts.reset
     H = entry.h.shape[-1]
     final, (h, c, gates) = _call(
         "Forward",
-        reverse,
-        (panels, params.b),
+        settings.reverse,
+        (weights.forward, weights.params.b),
         states=(*initial, *entry),
-        sequences=(weighted_input(x, params.Wx),),
-        masks=(valid, carried),
+        sequences=(weighted_input(inputs.x, weights.params.Wx),),
+        masks=(inputs.valid, inputs.carried),
         results=(2, (H, H, 4 * H)),
     )
-    return LSTMState(*final), (LSTMState(h, c), LSTMGates(*jnp.split(gates, 4, -1)))
+    kept = LSTMGates(*jnp.split(gates, 4, -1))
+    return LSTMState(*final), Steps(LSTMState(h, c), kept)
 
 
 def _reverse_steps(
-    reverse: bool,
-    panels: Array,
-    reset: LSTMState | None,
-    params: LSTMParams,
+    settings: Settings,
+    weights: Weights,
+    starts: Starts,
+    inputs: Inputs,
     steps: Steps,
-    valid: Array | None,
-    carried: Array | None,
-    dy: Array,
-    dstate: LSTMState,
-    dreset: LSTMState | None,
-) -> tuple[tuple[LSTMState, LSTMState | None], tuple[Array, None]]:
-    del params
-    old, new, gates = steps
-    first = old.c[-1 if reverse else 0]  # the others stand in `new` and `reset`
-    (dh, dc, *dinitial), (dz,) = _call(
+    dfinal: LSTMState,
+    dys: Array,
+) -> tuple[Starts, tuple[Array, None]]:
+    # What the first step started from; what the others did stands in `new` and `reset`.
+    carried = inputs.carried
+    if carried is not None:
+        carried = carried[-1 if settings.reverse else 0]
+    first = trees.select(carried, starts.state, starts.reset).c
+    (dh, dc, *dreset), (dz,) = _call(
         "Backward",
-        reverse,
-        (panels,),
-        states=(*dstate, first if reset is None else reset.c, first),
-        sequences=(dy, new.c, concatenate(*gates)),
-        masks=(valid, carried),
-        results=(4, (4 * dy.shape[-1],)),
+        settings.reverse,
+        (weights.reverse,),
+        states=(*dfinal, first if starts.reset is None else starts.reset.c, first),
+        sequences=(dys, steps.new.c, concatenate(*steps.kept)),
+        masks=(inputs.valid, inputs.carried),
+        results=(4, (4 * dys.shape[-1],)),
     )
-    if dreset is not None:
-        dreset = LSTMState(*map(jnp.add, dreset, dinitial))
-    return (LSTMState(dh, dc), dreset), (dz, None)
+    reset = None if starts.reset is None else LSTMState(*dreset)
+    return Starts(LSTMState(dh, dc), reset), (dz, None)
 
 
 def _call(

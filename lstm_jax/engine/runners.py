@@ -1,0 +1,139 @@
+"""Runners: the ways to run a cell's steps over a stretch of time, and which is chosen.
+
+A cell says what a step is. *How* the steps of a stretch are run, all of them forward
+and their reverse, is a runner's matter, and all runners come to the same numbers but
+for rounding:
+
+====================  ===========================================================
+`scan`                step after step; any cell, and what the others are held against
+`associative_scan`    all steps at once, for cells that are linear in their state
+`native`              compiled C++ over all of time, for the LSTM on CPUs
+====================  ===========================================================
+
+`choose_runner` is the one place where a runner is chosen, and it says why.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+from jax import Array
+
+from lstm_jax.cell import Cell
+from lstm_jax.engine import associative_scan, checks, native, scan
+from lstm_jax.engine.sequence import GRADIENTS, Inputs, Settings, Starts, Steps
+
+
+class RunSteps(Protocol):
+    """The steps of a stretch of time, from `starts` and `inputs`.
+
+    `weights` are the parameters as `Runner.lay_out` gives them.
+    """
+
+    def __call__(
+        self, settings: Settings, weights: Any, starts: Starts, inputs: Inputs, /
+    ) -> tuple[Any, Steps]:
+        """The state after the last step that is run, and what is known of all."""
+        ...
+
+
+class RunReverseSteps(Protocol):
+    """The reverse of the same steps, from what is known of them.
+
+    It also gets the gradient `dfinal` of the state after the last step, without what
+    comes from that step's output, and those of all outputs, `dys` (T, *batch, H), which
+    count where a step is valid.
+    """
+
+    def __call__(
+        self,
+        settings: Settings,
+        weights: Any,
+        starts: Starts,
+        inputs: Inputs,
+        steps: Steps,
+        dfinal: Any,
+        dys: Array,
+        /,
+    ) -> tuple[Starts, Any]:
+        """The gradients of `starts`, and dz as `Cell.gradients` takes it."""
+        ...
+
+
+class Runner(NamedTuple):
+    """A way to run the steps of any stretch of time, and their reverse.
+
+    Attributes:
+        name: as `Choice` tells it.
+        steps: forward.
+        reverse_steps: its reverse.
+        lay_out: the parameters as these two want to read them, made once for all the
+            stretches of a sequence.
+        at_once: whether a stretch may be as long as the sequence where everything is
+            kept for the reverse: the runner's own temporaries do not grow with it.
+    """
+
+    name: str
+    steps: RunSteps
+    reverse_steps: RunReverseSteps
+    lay_out: Callable[[Any], Any] = lambda params: params
+    at_once: bool = False
+
+
+SCAN = Runner("scan", scan.steps, scan.reverse_steps)
+ASSOCIATIVE_SCAN = Runner(
+    "associative scan", associative_scan.steps, associative_scan.reverse_steps
+)
+NATIVE = Runner(
+    "compiled C++",
+    native.steps,
+    native.reverse_steps,
+    lay_out=native.lay_out,
+    at_once=True,
+)
+
+
+class Choice(NamedTuple):
+    """Which runner takes a cell's steps, and why.
+
+    Attributes:
+        runner: the runner's name: "scan", "associative scan" or "compiled C++".
+        why: the reason, in a sentence.
+    """
+
+    runner: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.runner}: {self.why}"
+
+
+def choose_runner(settings: Settings, params: Any) -> tuple[Runner, str]:
+    """The runner of an unrolling with these parameters, here and now, and why."""
+    if settings.cell.linear:
+        return ASSOCIATIVE_SCAN, "the cell is linear in its state"
+    if settings.gradient == "automatic":
+        return SCAN, "automatic gradients need steps that JAX can differentiate"
+    reason = native.why_not(settings.cell, params)
+    if reason is not None:
+        return SCAN, reason
+    return NATIVE, "its equations are compiled for this processor"
+
+
+def runner_of(cell: Cell, params: Any, *, gradient: str = "manual") -> Choice:
+    """Which runner `lstm_jax.unroll` takes for a cell and its parameters, and why.
+
+    Args:
+        cell: a cell of `lstm_jax.CELLS`, or one like them.
+        params: its parameters.
+        gradient: as in `unroll`.
+
+    Raises:
+        TypeError: as `unroll`.
+        ValueError: as `unroll`.
+    """
+    checks.check_choice("gradient", gradient, GRADIENTS)
+    checks.check_cell(cell, gradient)
+    checks.check_params(cell, params)
+    settings = Settings(cell, gradient, reverse=False, memory="store")
+    runner, why = choose_runner(settings, params)
+    return Choice(runner.name, why)

@@ -1,0 +1,93 @@
+"""What a sequence is made of: the types that the engine's functions pass on.
+
+Every array has time, where it has it, as its first axis; the axes of the batch follow,
+any number of them. `new` is a state after a step, `old` the one that it started from.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+from jax import Array
+
+from lstm_jax.cell import Cell
+from lstm_jax.engine import trees
+
+GRADIENTS = ("manual", "automatic")
+MEMORIES = ("store", "states", "recompute")
+
+
+class Settings(NamedTuple):
+    """The static part of an unrolling: arguments of `lstm_jax.unroll`.
+
+    Attributes:
+        cell: the cell.
+        gradient: "manual" or "automatic".
+        reverse: whether the steps go from the last to the first.
+        memory: "store", "states" or "recompute".
+    """
+
+    cell: Cell
+    gradient: str
+    reverse: bool
+    memory: str
+
+    def checkpoint(self, function: Callable[..., Any], memory: str) -> Any:
+        """`function`, run again in automatic reverse mode if `memory` is the policy."""
+        if (self.gradient, self.memory) != ("automatic", memory):
+            return function
+        return jax.checkpoint(function, prevent_cse=False)
+
+
+class Starts(NamedTuple):
+    """The states that steps start from; or the gradients of these states.
+
+    Attributes:
+        state: the one before the first step that is run.
+        reset: the one that a reset returns to; None without resets.
+    """
+
+    state: Any
+    reset: Any
+
+
+class Inputs(NamedTuple):
+    """What the steps get from outside.
+
+    Attributes:
+        x: the inputs, (T, *batch, D), or whatever the cell's `project` takes.
+        valid: whether a step is within its sequence's length, (T, *batch). Where it
+            is not, the state stays as it is. None where all are.
+        carried: whether a step starts from the state before it, (T, *batch), and not
+            from `Starts.reset`. None where all do.
+    """
+
+    x: Any
+    valid: Array | None
+    carried: Array | None
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        return jax.tree.leaves(self.x)[0].shape[0]
+
+    def without_padding(self) -> "Inputs":
+        """The same, but 0 where not valid: nothing there, NaN included, is seen."""
+        return self._replace(x=trees.masked(self.valid, self.x))
+
+
+class Steps(NamedTuple):
+    """What is known of every step once it has run.
+
+    Attributes:
+        new: the states after the steps.
+        kept: what the cell's `step` keeps for its `backward`.
+    """
+
+    new: Any
+    kept: Any
+
+    def old(self, starts: Starts, carried: Array | None, *, reverse: bool) -> Any:
+        """The states that the steps started from."""
+        before = trees.shift(starts.state, self.new, reverse=reverse)
+        return trees.select_time(carried, before, starts.reset)

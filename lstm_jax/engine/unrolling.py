@@ -1,0 +1,117 @@
+"""`unroll`: a cell over sequences, the door of the engine.
+
+Arguments are checked here and become the types of `sequence.py`; what runs then is
+`bptt.run_sequence`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from lstm_jax.cell import Cell
+from lstm_jax.engine import checks, trees
+from lstm_jax.engine.bptt import run_sequence
+from lstm_jax.engine.sequence import GRADIENTS, MEMORIES, Inputs, Settings, Starts
+from lstm_jax.engine.zoneout import Zoneout, check_zoneout, draw_masks, zoned
+
+
+def unroll(
+    cell: Cell,
+    params: Any,
+    xs: ArrayLike,
+    state: Any = None,
+    *,
+    gradient: str = "manual",
+    lengths: ArrayLike | Sequence[int] | None = None,
+    resets: ArrayLike | None = None,
+    reset_state: Any = None,
+    reverse: bool = False,
+    memory: str = "store",
+    zoneout: Zoneout | None = None,
+) -> tuple[Array, Any]:
+    """Runs a cell over sequences: ``state_t = step(state_{t-1}, x_t)``.
+
+    Args:
+        cell: a cell of `lstm_jax.CELLS`, or one like them.
+        params: its parameters, as `cell.init` makes them.
+        xs: inputs, (T, *batch, D), time first, in the dtype of the parameters.
+            `batch` is usually one axis, (T, B, D); T may be 0.
+        state: the initial state, with leading axes `batch`; None for
+            `cell.initial_state`. Differentiable.
+        gradient: "manual" differentiates by the cell's hand-derived backward
+            (reverse mode, to any order); "automatic" leaves the same forward to JAX,
+            in any mode.
+        lengths: the number of valid steps of each sequence, integers of shape
+            `batch`, from 0 to T; None for T. Later steps leave the state as it is,
+            so the final state is the one at each sequence's length, and give outputs
+            of 0; nothing of `xs` there, NaN included, reaches a value or a gradient.
+            Under `jit` the range cannot be checked: more than T counts as T, less
+            than 0 as 0.
+        resets: booleans (T, *batch); where true, the state is `reset_state` before
+            the step.
+        reset_state: what resets return to, like `state`; None for `state`. A sequence
+            that comes in pieces has another initial state in each, and this in all.
+        reverse: runs from the last step to the first. Outputs stay at their inputs'
+            places, and the final state is the one after step 0.
+        memory: what the manual gradient keeps of the forward: "store" (fastest),
+            "states" or "recompute" (leanest); see the module's text. Automatic
+            gradients apply `jax.checkpoint` to the same end.
+        zoneout: units that keep their old state at random, or in expectation; see
+            `lstm_jax.Zoneout`. None for none.
+
+    Returns:
+        The outputs (T, *batch, H), and the final state, with the fields of `state`.
+
+    Raises:
+        TypeError: a dtype that is not expected, a structure of parameters or state
+            that is not the cell's, or forward-mode differentiation of the manual
+            gradient.
+        ValueError: a shape, a length or a name that is not expected, or manual
+            gradients of a cell that has no backward.
+    """
+    checks.check_choice("gradient", gradient, GRADIENTS)
+    checks.check_choice("memory", memory, MEMORIES)
+    checks.check_cell(cell, gradient)
+    checks.check_params(cell, params)
+    xs = checks.check_inputs(cell, params, xs, "T, *batch", 2)
+    batch_shape = xs.shape[1:-1]
+    state = checks.check_state(cell, params, state, batch_shape)
+    lengths = checks.check_lengths(lengths, xs.shape[0], batch_shape)
+    resets = checks.check_resets(resets, xs.shape[:-1])
+    if reset_state is None:
+        reset_state = state
+    elif resets is None:
+        raise ValueError("reset_state is given, but no resets")
+    else:
+        reset_state = checks.check_state(cell, params, reset_state, batch_shape)
+    if zoneout is not None:
+        check_zoneout(zoneout, state)
+
+    if xs.shape[0] == 0:
+        return state[0][None][:0], state
+    valid = None if lengths is None else _within(lengths, xs.shape[0])
+    if jax.config.jax_debug_nans:  # ty: ignore[missing-attribute]
+        xs = trees.masked(valid, xs)  # what is kept of the forward is looked at too
+    x = xs
+    if zoneout is not None:
+        x = xs, draw_masks(zoneout, xs.shape[0], state)
+        cell = zoned(cell, tuple(sorted(zoneout.rates.items())))
+    inputs = Inputs(
+        x=x,
+        valid=valid,
+        carried=None if resets is None else ~resets,
+    )
+    starts = Starts(state, None if resets is None else reset_state)
+    settings = Settings(cell, gradient, reverse, memory)
+    return run_sequence(settings, params, starts, inputs)
+
+
+def _within(lengths: Array, steps: int) -> Array:
+    """The mask of valid steps, (T, *batch)."""
+    times = jnp.arange(steps)  # an 8-bit type of lengths may not hold T
+    times = times.reshape(steps, *(1,) * lengths.ndim)
+    return times < lengths.astype(times.dtype)

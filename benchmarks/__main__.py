@@ -18,6 +18,7 @@ from benchmarks.peers import PEERS
 from benchmarks.problem import ROWS, Row
 from benchmarks.processes import ALLOCATORS
 from benchmarks.report import write_report
+from experiments.checks import at_least
 
 
 class Sweep(NamedTuple):
@@ -89,9 +90,7 @@ def run(config: Config) -> str:
         device=config.device,
         product_size=256 if config.quick else Settings().product_size,
     )
-    for name, number in (("rounds", settings.rounds), ("threads", settings.threads)):
-        if number < 1:
-            raise ValueError(f"{name} must be at least 1; got {number}")
+    at_least(1, rounds=settings.rounds, threads=settings.threads)
     for name, why in left_out.items():
         print(f"left out: {name} ({why})", flush=True)
     results: list[Result] = []

@@ -14,7 +14,7 @@ import tyro
 
 import lstm_jax as lj
 from benchmarks.problem import ROWS
-from benchmarks.timing import interleaved, temporary_megabytes
+from experiments.timing import interleaved, temporary_bytes
 from lstm_jax.engine import bptt
 
 LENGTHS = (5, 8, 10, 20, 25, 40, 50, 100)
@@ -41,7 +41,7 @@ def main() -> None:
             print(
                 f"| {name} | {1e3 * statistics.median(times[name]):.1f} "
                 f"| {statistics.median(ratios):.2f} "
-                f"| {temporary_megabytes(program):.1f} |",
+                f"| {temporary_bytes(program) / 1e6:.1f} |",
                 flush=True,
             )
 
@@ -63,4 +63,4 @@ def compiled(
 
 
 if __name__ == "__main__":
-    tyro.cli(main, description=__doc__)
+    tyro.cli(main, prog="python -m benchmarks.chunk_lengths", description=__doc__)

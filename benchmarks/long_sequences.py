@@ -14,7 +14,7 @@ import jax
 import tyro
 
 import lstm_jax as lj
-from benchmarks.timing import interleaved, temporary_megabytes
+from experiments.timing import interleaved, temporary_bytes
 from lstm_jax.engine import bptt
 
 STEPS, SIZE = 4096, 64
@@ -61,7 +61,7 @@ def report(title: str, programs: dict[str, jax.stages.Compiled]) -> None:
     print("|---|---|---|")
     for name, program in programs.items():
         median = 1e3 * statistics.median(times[name])
-        memory = temporary_megabytes(program)
+        memory = temporary_bytes(program) / 1e6
         print(f"| {name} | {median:.1f} | {memory:.1f} |", flush=True)
 
 
@@ -79,4 +79,4 @@ def compiled(cell: lj.Cell, batch: int, **options: Any) -> jax.stages.Compiled:
 
 
 if __name__ == "__main__":
-    tyro.cli(main, description=__doc__)
+    tyro.cli(main, prog="python -m benchmarks.long_sequences", description=__doc__)

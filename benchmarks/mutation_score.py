@@ -1,7 +1,7 @@
 """How many planted mistakes are caught, by `lstm_jax.check_gradients` and by JAX.
 
-Every cell's reverse is corrupted in every small way that `tests.mutations` knows, and
-each mutant is given to the checker here and to `jax.test_util.check_grads` at its
+Every cell's reverse is corrupted in every small way that `benchmarks.mutations` knows,
+and each mutant is given to the checker here and to `jax.test_util.check_grads` at its
 defaults, in float32 and in float64. Prints a table in Markdown.
 
     python -m benchmarks.mutation_score
@@ -17,11 +17,12 @@ import jax.numpy as jnp
 import tyro
 
 from benchmarks.command import told
+from benchmarks.mutations import Mutant, is_equivalent, mutants, passes_check_grads
+from experiments.tasks import find_cells
 from lstm_jax.cell import Cell
 from lstm_jax.cells import CELLS
 from lstm_jax.gradcheck import check_gradients
 from lstm_jax.gradcheck.step import Sizes
-from tests.mutations import Mutant, is_equivalent, mutants, passes_check_grads
 
 
 @dataclass(frozen=True)
@@ -43,16 +44,14 @@ def main(config: Config) -> None:
     Raises:
         ValueError: a cell is not known.
     """
-    for name in config.cells:
-        if name not in CELLS:
-            raise ValueError(f"cells must be some of {list(CELLS)}; got {name!r}")
+    cells = find_cells(config.cells or CELLS, CELLS)
     sizes = Sizes(3, 4, 2, 0, config.seed, 1e-5, 128)
     by_kind: Counter[tuple[str, str]] = Counter()
     by_cell: Counter[tuple[str, str]] = Counter()
-    for name in config.cells or CELLS:
-        for mutant, outcome in outcomes(CELLS[name], sizes):
+    for cell in cells:
+        for mutant, outcome in outcomes(cell, sizes):
             by_kind.update((mutant.kind, counted) for counted in outcome)
-            by_cell.update((name, counted) for counted in outcome)
+            by_cell.update((cell.name, counted) for counted in outcome)
     for title, counts in (("mistake", by_kind), ("cell", by_cell)):
         print_table(title, counts)
 
@@ -119,6 +118,7 @@ def _share(part: int, whole: int) -> str:
 
 
 if __name__ == "__main__":
-    given = tyro.cli(Config, description=__doc__)
+    prog = "python -m benchmarks.mutation_score"
+    given = tyro.cli(Config, prog=prog, description=__doc__)
     with told():
         main(given)

@@ -1,1 +1,15 @@
-"""Experiments, one module each: `python -m experiments.NAME --help`."""
+"""The laboratory: what the library is tried on. `python -m experiments.NAME --help`.
+
+========== ====================================================================
+data       reviews, length buckets, series, text, synthetic tasks
+training   many steps in one compiled scan, records, checkpoints, clean ends
+tasks      small tasks, trained with several seeds and any cell
+sentiment  the classifier of reviews: its model, its training, what it says
+gradients  every gradient four ways, and how gradients vanish
+plots      pictures
+========== ====================================================================
+
+Each of these rooms is used through its door, the package itself. Beside them stand
+single modules (`checks`, `confidence`, `optional`, `tables`, `timing`), `command` for
+what the command lines share, and the commands, one module each.
+"""

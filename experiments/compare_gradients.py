@@ -1,234 +1,39 @@
-"""Every gradient four ways: manual, automatic, by the computation graph, numerical.
+"""Every gradient four ways: manual, automatic, by the computation graph, numerical."""
 
-For each cell: the table of all named quantities, the error against the length of the
-sequence, the error of finite differences against their step, and what the manual
-gradient costs beside the automatic one in time and memory.
-"""
-
-import dataclasses
 import json
-import time
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
+import sys
+from collections.abc import Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-import tyro
-from jax import Array
 from rich.console import Console
 from rich.table import Table
 
 from experiments import plots
-from experiments.training import environment
-from lstm_jax import graph
-from lstm_jax.cell import Cell
+from experiments.command import read
+from experiments.gradients import ComparisonConfig, compare, comparison
+from experiments.tasks import find_cells
+from experiments.training import launch
 from lstm_jax.cells import CELLS
-from lstm_jax.engine import unroll
 from lstm_jax.files import write_whole
-from lstm_jax.gradcheck import Report, check_gradients
-from lstm_jax.gradcheck.oracles import once
-
-EXPONENTS = np.arange(-12, 0.01, 0.5)
+from lstm_jax.gradcheck import check_gradients
 
 
-@dataclass(frozen=True)
-class Config:
-    """What a comparison follows from.
-
-    Attributes:
-        cell: names of cells; none for all.
-        lengths: the lengths of sequences at which errors are compared.
-        cost_shape: T, B, D and H of the comparison of time and memory.
-        repeats: runs of which the fastest counts.
-        seed: of parameters, inputs and J.
-        out: each cell gets a folder of its name in it.
-    """
-
-    cell: tuple[str, ...] = ()
-    lengths: tuple[int, ...] = (1, 2, 5, 10, 20, 50, 100)
-    cost_shape: tuple[int, int, int, int] = (100, 16, 64, 64)
-    repeats: int = 20
-    seed: int = 0
-    out: Path = Path("runs/compare_gradients")
-
-
-def main(config: Config) -> dict[str, Any]:
+def run(config: ComparisonConfig, console: Console) -> dict[str, Any]:
     """Compares each cell; prints, draws, and writes result.json."""
-    console, results = Console(width=100), {}
-    for name in config.cell or CELLS:
-        report = check_gradients(CELLS[name], steps=0, seed=config.seed)
-        result = compare(CELLS[name], report, config)
-        results[name] = result
-        console.print(report.table(), _table(result))
-        folder = config.out / name
+    results = {}
+    shown = Console(width=100)
+    for cell in find_cells(config.cells or CELLS, CELLS):
+        report = check_gradients(cell, steps=0, seed=config.seed)
+        result = compare(cell, report, config)
+        results[cell.name] = result
+        shown.print(report.table(), _table(result))
+        folder = config.out / cell.name
         write_whole(folder / "result.json", json.dumps(result, indent=1).encode())
-        plots.gradient_comparison(folder / "gradients.png", name, result)
+        plots.gradient_comparison(folder / "gradients.png", cell.name, result)
+        console.print(f"see {folder}", highlight=False)
     plots.gradient_overview(config.out / "overview.png", results)
+    console.print(f"see {config.out / 'overview.png'}", highlight=False)
     return results
-
-
-def compare(cell: Cell, report: Report, config: Config) -> dict[str, Any]:
-    """All that is measured of a cell, ready for JSON."""
-    with jax.enable_x64(True):
-        lengths = errors_at_lengths(cell, config)
-        steps = differences_at_steps(cell, config.seed)
-    return {
-        "cell": cell.name,
-        "config": {**dataclasses.asdict(config), "out": str(config.out)},
-        "ok": report.ok,
-        "quantities": [row._asdict() for row in report.rows],
-        "remainder_order": report.orders["one step"],
-        "worst": {
-            oracle: report.worst_error(oracle)
-            for oracle in ("automatic", "graph", "numerical")
-        },
-        "lengths": {"steps": list(config.lengths), "errors": lengths},
-        "differences": {"step": (10.0**EXPONENTS).tolist(), **steps},
-        "cost": cost(cell, config),
-        "environment": environment(),
-    }
-
-
-def loss(
-    cell: Cell,
-    gradient: str,
-    weights: Array,
-    params: Any,
-    xs: Array,
-    state: Any,
-    lengths: Array | None = None,
-) -> Array:
-    """J: a random linear function of all outputs."""
-    ys, _ = unroll(cell, params, xs, state, gradient=gradient, lengths=lengths)
-    return jnp.sum(weights * ys)
-
-
-def problem(
-    cell: Cell, shape: tuple[int, int, int, int], dtype: Any, seed: int
-) -> tuple[Array, tuple[Any, Array, Any]]:
-    """The weights of J, and (params, xs, state)."""
-    steps, batch, input_size, hidden_size = shape
-    keys = jax.random.split(jax.random.key(seed), 3)
-    params = cell.init(keys[0], input_size, hidden_size, dtype=dtype)
-    xs = jax.random.normal(keys[1], (steps, batch, input_size), dtype)
-    state = cell.initial_state(params, (batch,))
-    weights = jax.random.normal(keys[2], (steps, *state[0].shape), dtype)
-    return weights, (params, xs, state)
-
-
-def errors_at_lengths(cell: Cell, config: Config) -> list[dict[str, float]]:
-    """The largest relative error of manual against automatic and graph gradients."""
-    steps = max(config.lengths)
-    weights, args = problem(cell, (steps, 2, 3, 4), jnp.float64, config.seed)
-    manual = partial(loss, cell, "manual", weights)
-    automatic = partial(loss, cell, "automatic", weights)
-
-    @once
-    def ask(args: Any, lengths: Array) -> tuple[Any, Any, Any]:
-        def at(steps: Array) -> tuple[Any, Any, Any]:
-            every, lengths = (0, 1, 2), jnp.broadcast_to(steps, (2,))
-            return (
-                jax.grad(manual, every)(*args, lengths),
-                jax.grad(automatic, every)(*args, lengths),
-                graph.grad(automatic, every)(*args, lengths),
-            )
-
-        return jax.vmap(at)(lengths)
-
-    found = ask(args, jnp.asarray(config.lengths))
-    errors = []
-    for index in range(len(config.lengths)):
-        by_hand, by_jax, by_graph = jax.tree.map(lambda a, k=index: a[k], found)
-        errors.append(
-            {
-                "automatic": _largest_error(by_hand, by_jax),
-                "graph": _largest_error(by_hand, by_graph),
-            }
-        )
-    return errors
-
-
-def differences_at_steps(cell: Cell, seed: int) -> dict[str, list[float]]:
-    """The relative error of finite differences, against their step.
-
-    The derivative of J along four random directions of all parameters, the input and
-    the state, by one-sided and by central differences; the manual gradient is what
-    they are compared with. The error is that of the four together.
-    """
-    weights, args = problem(cell, (5, 2, 3, 4), jnp.float64, seed)
-    manual = partial(loss, cell, "manual", weights)
-    automatic = partial(loss, cell, "automatic", weights)
-    rng = np.random.default_rng(seed)
-    directions = jax.tree.map(
-        lambda a: jnp.asarray(rng.normal(size=(4, *a.shape))), args
-    )
-    steps = jnp.asarray(10.0**EXPONENTS)
-
-    @once
-    def ask(args: Any, directions: Any, steps: Array) -> tuple[Array, ...]:
-        def at(direction: Any, h: Array) -> Array:
-            return automatic(*jax.tree.map(lambda a, v: a + h * v, args, direction))
-
-        def along(direction: Any) -> Array:
-            scales = jnp.concatenate([steps, -steps, jnp.zeros(1)])
-            return jax.vmap(partial(at, direction))(scales)
-
-        gradient = jax.grad(manual, (0, 1, 2))(*args)
-        products = jax.tree.map(
-            lambda g, v: jnp.sum(g * v, axis=tuple(range(1, v.ndim))),
-            gradient,
-            directions,
-        )
-        return sum(jax.tree.leaves(products)), jax.vmap(along)(directions)
-
-    exact, values = (np.asarray(a) for a in ask(args, directions, steps))
-    ahead, behind, center = np.split(values, [len(steps), 2 * len(steps)], axis=1)
-    h = np.asarray(steps)
-    found = {"one-sided": (ahead - center) / h, "central": (ahead - behind) / (2 * h)}
-    scale = np.linalg.norm(exact)
-    return {
-        name: (np.linalg.norm(slopes - exact[:, None], axis=0) / scale).tolist()
-        for name, slopes in found.items()
-    }
-
-
-def cost(cell: Cell, config: Config) -> dict[str, dict[str, float]]:
-    """Milliseconds and temporary MiB of value and gradient, in float32."""
-    weights, args = problem(cell, config.cost_shape, jnp.float32, config.seed)
-    compiled = {}
-    for gradient in ("manual", "automatic"):
-        of_args = jax.value_and_grad(partial(loss, cell, gradient, weights), (0, 1, 2))
-        compiled[gradient] = jax.jit(of_args).lower(*args).compile()
-    times: dict[str, list[float]] = {gradient: [] for gradient in compiled}
-    # In turn, so that what else the machine does meets both; the first is a warm-up.
-    for _ in range(config.repeats + 1):
-        for gradient, function in compiled.items():
-            start = time.perf_counter()
-            jax.block_until_ready(function(*args))
-            times[gradient].append(time.perf_counter() - start)
-    return {
-        gradient: {
-            "milliseconds": 1e3 * min(times[gradient][1:]),
-            "temporary_mib": temporary_bytes(function) / 2**20,
-        }
-        for gradient, function in compiled.items()
-    }
-
-
-def temporary_bytes(compiled: Any) -> int:
-    """The size of a compiled function's temporary memory."""
-    return compiled.memory_analysis().temp_size_in_bytes
-
-
-def _largest_error(found: Any, expected: Any) -> float:
-    def error(f: Array, e: Array) -> float:
-        scale = float(jnp.max(jnp.abs(e)))
-        return float(jnp.max(jnp.abs(f - e))) / scale if scale else 0.0
-
-    return max(jax.tree.leaves(jax.tree.map(error, found, expected)))
 
 
 def _table(result: dict[str, Any]) -> Table:
@@ -250,5 +55,16 @@ def _table(result: dict[str, Any]) -> Table:
     return table
 
 
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    told = comparison.__doc__
+    config = read(ComparisonConfig, "compare_gradients", told, arguments)
+
+    def command(console: Console) -> None:
+        run(config, console)
+
+    return launch(command)
+
+
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    sys.exit(main())

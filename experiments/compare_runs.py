@@ -12,7 +12,8 @@ import tyro
 from rich.console import Console
 
 from experiments import plots
-from experiments.command import markdown
+from experiments.command import read
+from experiments.tables import markdown
 from experiments.training import Records, launch, read_metrics
 from lstm_jax.files import write_whole
 
@@ -186,12 +187,7 @@ def compare(given: Arguments) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
-    given = tyro.cli(
-        Arguments,
-        args=arguments,
-        prog="python -m experiments.compare_runs",
-        description=__doc__,
-    )
+    given = read(Arguments, "compare_runs", __doc__, arguments)
 
     def command(console: Console) -> None:
         compare(given)

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import tyro
 from rich.console import Console
 
+from experiments.command import read
 from experiments.training import Interrupts
 from lstm_jax.files import write_whole
 
@@ -165,4 +165,4 @@ def tables(jobs: Sequence[Job], runs: Path) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Options, description=__doc__)))
+    sys.exit(main(read(Options, "everything", __doc__)))

@@ -1,94 +1,41 @@
-"""How gradients travel back through time, for each cell and forget bias.
-
-J depends on the output after the last step alone. The picture shows how much of its
-gradient is left at the state of every earlier step: what the memory cell was invented
-for (Hochreiter & Schmidhuber, 1997), and why the forget bias starts at 1 or more
-(Gers et al., 2000; Jozefowicz et al., 2015).
-"""
+"""How gradients travel back through time, for each cell and forget bias."""
 
 import dataclasses
 import json
-from dataclasses import dataclass
-from pathlib import Path
+import sys
+from collections.abc import Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-import tyro
 from rich.console import Console
 from rich.table import Table
 
 from experiments import plots
-from lstm_jax.cell import Cell
+from experiments.command import read
+from experiments.gradients import FlowConfig, flow, flow_of
+from experiments.tasks import find_cells
+from experiments.training import launch
 from lstm_jax.cells import CELLS
 from lstm_jax.files import write_whole
-from lstm_jax.gradcheck import state_gradients
 
 
-@dataclass(frozen=True)
-class Config:
-    """What a picture follows from.
-
-    Attributes:
-        cells: names of cells; none for all.
-        forget_biases: those that the LSTM is drawn with.
-        steps: T.
-        batch: B; norms are means over it.
-        input_size: D.
-        hidden_size: H.
-        seed: of parameters and inputs.
-        out: the folder for result.json and the picture.
-    """
-
-    cells: tuple[str, ...] = ()
-    forget_biases: tuple[float, ...] = (-1.0, 0.0, 1.0, 2.0, 4.0)
-    steps: int = 100
-    batch: int = 16
-    input_size: int = 32
-    hidden_size: int = 32
-    seed: int = 0
-    out: Path = Path("runs/gradient_flow")
-
-
-def main(config: Config) -> dict[str, Any]:
+def run(config: FlowConfig, console: Console) -> dict[str, Any]:
     """Measures, prints, draws, and writes result.json."""
+    chosen = find_cells(config.cells or CELLS, CELLS)
     biases = {
-        f"{bias:g}": flow(CELLS["lstm"], config, forget_bias=bias)
+        f"{bias:g}": flow_of(CELLS["lstm"], config, forget_bias=bias)
         for bias in config.forget_biases
     }
-    cells = {name: flow(CELLS[name], config) for name in config.cells or CELLS}
+    cells = {cell.name: flow_of(cell, config) for cell in chosen}
     result = {
         "config": {**dataclasses.asdict(config), "out": str(config.out)},
         "forget_biases": biases,
         "cells": cells,
     }
     write_whole(config.out / "result.json", json.dumps(result, indent=1).encode())
-    plots.gradient_flow(config.out / "gradient_flow.png", biases, cells)
     Console(width=100).print(_table(biases, cells))
+    console.print(f"see {config.out}", highlight=False)
+    plots.gradient_flow(config.out / "gradient_flow.png", biases, cells)
     return result
-
-
-def flow(cell: Cell, config: Config, **init: Any) -> dict[str, list[float]]:
-    """The norm of dh_t, dc_t, ... of every step t, as a share of ‖dh_T‖.
-
-    Returns:
-        For every field of the state its norms, from the last step to the first.
-    """
-    key_params, key_x, key_d = jax.random.split(jax.random.key(config.seed), 3)
-    params = cell.init(key_params, config.input_size, config.hidden_size, **init)
-    shape = config.steps, config.batch, config.input_size
-    xs = jax.random.normal(key_x, shape)
-    state = cell.initial_state(params, (config.batch,))
-    last = jax.random.normal(key_d, state[0].shape)
-    dys = jnp.zeros((config.steps, *state[0].shape)).at[-1].set(last)
-    nothing = jax.tree.map(jnp.zeros_like, state)
-    found = state_gradients(cell, params, xs, state, dys, nothing)
-    whole = np.mean(np.linalg.norm(last, axis=-1))
-    return {
-        name: (np.mean(np.linalg.norm(d, axis=-1), axis=-1)[::-1] / whole).tolist()
-        for name, d in found.items()
-    }
 
 
 def _table(biases: dict[str, Any], cells: dict[str, Any]) -> Table:
@@ -107,5 +54,15 @@ def _table(biases: dict[str, Any], cells: dict[str, Any]) -> Table:
     return table
 
 
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    config = read(FlowConfig, "gradient_flow", flow.__doc__, arguments)
+
+    def command(console: Console) -> None:
+        run(config, console)
+
+    return launch(command)
+
+
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    sys.exit(main())

@@ -1,55 +1,9 @@
-"""Japanese vowels: which of nine men speaks, from series of 7 to 29 steps.
-
-Kudo, Toyama & Shimbo (1999), who got 0.941 of the official test series right, and
-0.962 with a hidden Markov model. Every series is read to its own end, not beyond.
-"""
+"""Japanese vowels: which of nine men speaks, from series of 7 to 29 steps."""
 
 import sys
-from dataclasses import dataclass
 
-from experiments.command import Experiment, command
-from experiments.data import vowel_series
-from experiments.networks import classifier
-from experiments.seeds import Data, Task, Training
-from lstm_jax.cell import Cell
-
-
-@dataclass(frozen=True)
-class Config(Training):
-    """What a run follows from."""
-
-    cells: tuple[str, ...] = ("lstm", "gru", "rnn_tanh", "rnn_relu")
-    steps: int = 600
-    evaluations: int = 12
-    weight_decay: float = 0.01
-
-
-PRESETS = {
-    "default": Config(),
-    "large": Config(hidden_size=128, steps=1200),
-}
-
-
-def load(config: Config) -> Data:
-    """The utterances, the official test part among them."""
-    del config
-    return Data(**vowel_series())
-
-
-def make_task(config: Config, cell: Cell, data: Data) -> Task:
-    """Names the speaker after the last step."""
-    return classifier(cell, config, input_size=data.train.xs.shape[-1], classes=9)
-
-
-EXPERIMENT = Experiment(
-    name="vowels",
-    description=__doc__,
-    presets=PRESETS,
-    load=load,
-    make_task=make_task,
-    measure="accuracy",
-)
-
+from experiments.command import command
+from experiments.tasks import EXPERIMENTS
 
 if __name__ == "__main__":
-    sys.exit(command(EXPERIMENT))
+    sys.exit(command(EXPERIMENTS["vowels"]))

@@ -37,9 +37,9 @@ from benchmarks.peers import PEERS, Peer, load, missing
 from benchmarks.problem import Outcome, Row, make_problem, reorder
 from benchmarks.processes import Crew, WorkerError, WorkerProcess, environment_of
 from benchmarks.report import costs, draw, render, write_report
-from experiments import plots
 from experiments.data import Bucket, Segment
 from experiments.plots import TWELVE, Panel, cost_dots
+from experiments.plots.costs import dot_places
 from lstm_jax.engine import bptt
 from lstm_jax.engine.chunks import scan_chunks
 
@@ -246,7 +246,7 @@ def test_costs_over_the_number_of_steps_have_a_line_of_slope_1():
 def test_a_row_of_dots_is_as_high_as_it_has_lines():
     curves = {"a": [1.0, 2.0, None], "b": [3.0, None, None], "c": [None, 1.0, 0.0]}
     panels = [Panel("time", curves), Panel("memory", {"d": [1.0, None, None]})]
-    heights, places = plots._dot_places(panels)
+    heights, places = dot_places(panels)
     assert list(heights) == [5, 4, 2]
     assert [place[0] for name, place in places.items() if name != "c"] == [
         1.5,
@@ -516,7 +516,7 @@ def test_every_command_has_a_help(command, monkeypatch, capsys):
         ("epoch/__main__", "--peers flax", 'peers must include "manual"'),
         ("epoch/__main__", "--threads 0", "threads must be at least 1; got 0"),
         ("epoch/__main__", "--reviews 0", "reviews must be at least 1; got 0"),
-        ("mutation_score", "--cells gruu", "cells must be some of .*got 'gruu'"),
+        ("mutation_score", "--cells gruu", "cell must be one of .*got 'gruu'"),
     ],
 )
 def test_bad_input_is_told_in_a_line(command, arguments, expected, monkeypatch):

@@ -3,14 +3,14 @@
 import jax
 import jax.numpy as jnp
 import pytest
-from mutations import (
+
+from benchmarks.mutations import (
     Mutant,
     engine_mutants,
     mutants,
     one_step,
     passes_check_grads,
 )
-
 from lstm_jax.cells import CELLS, LSTM
 from lstm_jax.cells.gru import GRU
 from lstm_jax.cells.indrnn import INDRNN

@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks.peers import Peer
 from experiments.data import BatchSchedule, Bucket, Segment
-from experiments.imdb import STEPS_PER_SEGMENT, Config, load
+from experiments.sentiment import STEPS_PER_SEGMENT, Config, load
 
 CONFIG = Config()
 

@@ -22,6 +22,7 @@ from benchmarks.measure import (
 )
 from benchmarks.processes import WorkerProcess, environment_of
 from benchmarks.report import describe_machine
+from experiments.checks import at_least
 from lstm_jax.files import write_whole
 
 COMPARED_STEPS = 20
@@ -71,9 +72,9 @@ def run(config: Config) -> str:
     """
     names, left_out = choose_peers(config.peers, TRAINERS, "cpu")
     threads = processor_count() if config.threads is None else config.threads
-    for what, number in (("threads", threads), ("reviews", config.reviews)):
-        if number is not None and number < 1:
-            raise ValueError(f"{what} must be at least 1; got {number}")
+    at_least(1, threads=threads)
+    if config.reviews is not None:
+        at_least(1, reviews=config.reviews)
     epoch = make_epoch(config.reviews)
     buckets = [segment.bucket for segment in epoch.segments]
     settings = Settings(len(buckets), threads, allocator=config.allocator)

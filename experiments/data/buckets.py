@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.data.checks import at_least
+from experiments.checks import at_least
 from experiments.data.encoding import PADDING_ID, Encoded
 
 

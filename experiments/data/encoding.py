@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, SupportsIndex
 
 import numpy as np
 
-from experiments.data.checks import at_least
-from experiments.data.optional import require
+from experiments.checks import at_least
+from experiments.optional import require
 from lstm_jax.files import write_whole
 
 if TYPE_CHECKING:

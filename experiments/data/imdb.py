@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from experiments.checks import at_least
 from experiments.data.cache import cache_key, load_arrays, save_arrays
-from experiments.data.checks import at_least
 from experiments.data.encoding import Encoded, ReviewTokenizer
-from experiments.data.optional import require
 from experiments.data.reviews import ReviewSplits, divide
 from experiments.data.sources import Source, find_source
+from experiments.optional import require
 from lstm_jax.files import default_cache_dir
 
 # Raise it whenever the same recipe would give other arrays.

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from experiments.data.optional import package_folder, require
+from experiments.optional import package_folder, require
 
 Reading = Literal["rows", "pixels", "permuted"]
 

@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.data import tfds
-from experiments.data.optional import require
 from experiments.data.reviews import NEGATIVE, POSITIVE, Reviews
+from experiments.optional import require
 
 _CSV_COLUMNS = ["text", "label", "source"]
 _CSV_LABELS = {"0": NEGATIVE, "1": POSITIVE}

@@ -5,7 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from experiments.data.checks import at_least
+from experiments.checks import at_least
 
 _SYMBOLS = 8
 _BLANK = _SYMBOLS

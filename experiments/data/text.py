@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.data.checks import at_least
+from experiments.checks import at_least
 
 
 class Characters(NamedTuple):

@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.data.optional import require
 from experiments.data.reviews import Reviews
+from experiments.optional import require
 
 _ARCHIVE_URL = "http://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
 _PROBE_SECONDS = 8.0

@@ -1,1 +1,47 @@
-"""The sentiment of reviews: the model, its training, and what a trained one says."""
+"""The sentiment of reviews: the classifier, its training, and what a trained one says.
+
+=========== ====================================================================
+config      what a run follows from, and presets
+reviews     the reviews of a run
+model       the classifier
+objective   its loss, its predictions, its measures
+training    a run
+trace       its score after every word of a review
+predict     scoring text with a trained one
+ingredients what each part of the recipe gives
+=========== ====================================================================
+"""
+
+from experiments.sentiment import ingredients
+from experiments.sentiment.config import PRESETS, Config
+from experiments.sentiment.model import SequenceClassifier, mean_over_steps
+from experiments.sentiment.objective import (
+    init_params,
+    loss,
+    make_model,
+    measure,
+)
+from experiments.sentiment.predict import load_scorer, print_scores, read_config
+from experiments.sentiment.reviews import load
+from experiments.sentiment.trace import running_scores
+from experiments.sentiment.training import STEPS_PER_SEGMENT, precision, train
+
+__all__ = [
+    "PRESETS",
+    "STEPS_PER_SEGMENT",
+    "Config",
+    "SequenceClassifier",
+    "ingredients",
+    "init_params",
+    "load",
+    "load_scorer",
+    "loss",
+    "make_model",
+    "mean_over_steps",
+    "measure",
+    "precision",
+    "print_scores",
+    "read_config",
+    "running_scores",
+    "train",
+]

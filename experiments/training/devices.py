@@ -17,6 +17,8 @@ from jax import lax
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, PartitionSpec, get_abstract_mesh
 
+from experiments.checks import at_least
+
 DATA = "data"
 """The axis of the mesh over which the rows of a batch are split."""
 HIDDEN = "hidden"
@@ -68,8 +70,7 @@ def on_devices(
             that is not of all their devices.
     """
     axes = parse_mesh(mesh) if mesh else None
-    if processes < 1:
-        raise ValueError(f"processes must be at least 1; got {processes}")
+    at_least(1, processes=processes)
     if processes == 1:
         with _mesh(axes):
             yield

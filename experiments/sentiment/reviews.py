@@ -1,0 +1,66 @@
+"""The reviews of a run, cut and in length buckets."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiments.checks import at_least
+from experiments.data import (
+    Bucket,
+    Encoded,
+    EncodedReviews,
+    bucket_boundaries,
+    encoded_imdb,
+    make_buckets,
+    padding_fraction,
+    truncate,
+)
+from experiments.sentiment.config import Config
+
+
+class Data(NamedTuple):
+    """The reviews of a run, cut and padded.
+
+    Attributes:
+        train: buckets.
+        evaluated: for "validation", and "test" if asked for, rows and buckets.
+        encoded: as they were loaded.
+        counts: of what was met on the way.
+    """
+
+    train: tuple[Bucket, ...]
+    evaluated: dict[str, tuple[Encoded, tuple[Bucket, ...]]]
+    encoded: EncodedReviews
+    counts: dict[str, Any]
+
+
+def load(config: Config) -> Data:
+    """Loads the reviews, cuts the long ones and puts them into length buckets.
+
+    Raises:
+        ValueError: `test` without a test split, or `reviews` below 1.
+    """
+    encoded = encoded_imdb(config.data, vocabulary_size=config.vocabulary_size)
+    if config.test and "test" not in encoded.splits:
+        raise ValueError(f"test: the data {config.data!r} have no official test split")
+    if config.reviews is not None:
+        at_least(1, reviews=config.reviews)
+    train = encoded.splits["train"]
+    train = train.take(np.arange(len(train.labels))[: config.reviews])
+    train, cut = truncate(train, config.max_length)
+    boundaries = bucket_boundaries(
+        train.lengths, config.length_buckets, max_length=config.max_length, multiple=25
+    )
+    buckets = make_buckets(train, boundaries)
+    evaluated = {}
+    for split in ("validation", "test") if config.test else ("validation",):
+        rows, _ = truncate(encoded.splits[split], config.max_length)
+        evaluated[split] = (rows, make_buckets(rows, boundaries))
+    counts = {
+        **encoded.counts,
+        "train_reviews": len(train.labels),
+        "train_reviews_cut": cut,
+        "length_buckets": boundaries,
+        "padding": padding_fraction(buckets),
+    }
+    return Data(buckets, evaluated, encoded, counts)

@@ -1,0 +1,128 @@
+"""The training of the classifier: what a config says of it, and a run."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import optax
+from jax import Array
+from rich.console import Console
+
+from experiments import plots
+from experiments.checks import at_least
+from experiments.data import BatchSchedule
+from experiments.sentiment.config import Config
+from experiments.sentiment.model import SequenceClassifier
+from experiments.sentiment.objective import (
+    init_params,
+    loss,
+    make_model,
+    measure,
+    predict_logits,
+)
+from experiments.sentiment.reviews import Data, load
+from experiments.sentiment.trace import draw_trace
+from experiments.training import (
+    Options,
+    fit,
+    init_state,
+    make_optimizer,
+    open_run,
+    predict_rows,
+    read_metrics,
+    replicate,
+)
+
+STEPS_PER_SEGMENT = 10
+"""Training steps in one compiled scan: a second or two, so that signals are heard."""
+
+
+def train(
+    config: Config, folder: Path, options: Options, console: Console
+) -> dict[str, Any]:
+    """Trains, and writes the run's folder; returns what stands in result.json."""
+    console.print("reading the reviews ...", highlight=False)
+    data = load(config)
+    plan = make_plan(config, data)
+    run = open_run(folder, config, options, console)
+    data.encoded.tokenizer.save(folder / "tokenizer.json")
+
+    predict = partial(predict_logits, plan.model)
+    buckets = {k: replicate(b) for k, (_, b) in data.evaluated.items()}
+
+    def evaluate(split: str, params: Any) -> dict[str, float]:
+        logits = predict_rows(predict, params, buckets[split], 4 * config.batch_size)
+        return measure(logits, data.evaluated[split][0].labels)
+
+    outcome = fit(
+        run,
+        init_state(init_params(plan.model, plan.key_params), plan.optimizer, plan.key),
+        loss=partial(loss, plan.model, config.label_smoothing),
+        optimizer=plan.optimizer,
+        data=data.train,
+        schedule=plan.schedule,
+        epochs=config.epochs,
+        evaluate=partial(evaluate, "validation"),
+        average_decay=config.average_decay,
+        console=console,
+    )
+    result = {**outcome.result(), "split": "validation", "counts": data.counts}
+    result |= {name: getattr(config, name) for name in ("gradient", "dtype", "seed")}
+    if config.test and not outcome.interrupted:
+        result["test"] = evaluate("test", outcome.params)
+    result = run.finish(result)
+    plots.training_curves(folder / "curves.png", read_metrics(folder))
+    if not outcome.interrupted:
+        draw_trace(config, folder, plan.model, outcome.params, data)
+    return result
+
+
+class Plan(NamedTuple):
+    """What a config says of the training to come."""
+
+    model: SequenceClassifier
+    schedule: BatchSchedule
+    optimizer: optax.GradientTransformation
+    key_params: Array
+    key: Array
+
+
+def make_plan(config: Config, data: Data) -> Plan:
+    """The plan, checked: what is wrong with a config is found here.
+
+    Raises:
+        ValueError: an unknown name, or a number out of range.
+    """
+    for name in ("epochs", "batch_size", "embedding_size"):
+        at_least(1, **{name: getattr(config, name)})
+    for name in ("average_decay", "label_smoothing"):
+        if not 0 <= (number := getattr(config, name)) < 1:
+            raise ValueError(f"{name} must be from 0 to 1, 1 excluded; got {number}")
+    model = make_model(config, data.encoded.tokenizer.vocabulary_size)
+    schedule = BatchSchedule(
+        sizes=tuple(len(bucket.labels) for bucket in data.train),
+        batch_size=config.batch_size,
+        steps_per_segment=STEPS_PER_SEGMENT,
+        seed=config.seed,
+    )
+    total = schedule.total_steps(config.epochs)
+    optimizer = make_optimizer(
+        config.learning_rate,
+        total,
+        warmup_steps=int(config.warmup * total),
+        weight_decay=config.weight_decay,
+        clip_norm=config.clip_norm,
+    )
+    key_params, key = jax.random.split(jax.random.key(config.seed))
+    jax.eval_shape(partial(init_params, model), key_params)
+    return Plan(model, schedule, optimizer, key_params, key)
+
+
+@contextmanager
+def precision(dtype: str) -> Generator[None]:
+    """64-bit types where they are asked for."""
+    with jax.enable_x64(dtype == "float64"):
+        yield

@@ -1,0 +1,212 @@
+"""A language model of characters, trained by truncated backpropagation through time.
+
+The text is read in streams, side by side, a segment a step. The state at the end of a
+segment is the state at the beginning of the next; gradients end at its beginning
+(Williams & Peng, 1990; Mikolov et al., 2010). It is measured in bits a character on
+text that comes after what was trained on, and then it writes some of its own.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array, lax
+
+from experiments.data import characters, reference_manual, streams
+from experiments.tasks.experiment import Experiment
+from experiments.tasks.networks import Network, answer, gradient_of, init_network, read
+from experiments.tasks.seeds import Data, Task, Trained, Training
+from lstm_jax.cell import Cell
+from lstm_jax.engine import step
+from lstm_jax.files import write_whole
+
+
+@dataclass(frozen=True)
+class Config(Training):
+    """What a run follows from.
+
+    Attributes:
+        segment: steps that gradients go back through.
+        embedding_size: the size of a character's vector.
+        prompt: what the samples go on from.
+        sample: characters to write.
+        temperature: what scores are divided by when writing: below 1, more certain.
+    """
+
+    cells: tuple[str, ...] = ("lstm", "gru", "rnn_tanh")
+    steps: int = 2000
+    evaluations: int = 10
+    hidden_size: int = 128
+    learning_rate: float = 5e-3
+    segment: int = 50
+    embedding_size: int = 32
+    prompt: str = "The "
+    sample: int = 300
+    temperature: float = 0.7
+
+
+PRESETS = {
+    "default": Config(),
+    "quick": Config(steps=300, evaluations=3, hidden_size=64),
+    "large": Config(steps=8000, evaluations=20, hidden_size=256, segment=100),
+}
+
+VALIDATION_STREAMS, TEST_STREAMS = 16, 1
+
+
+class Model(NamedTuple):
+    """Parameters.
+
+    Attributes:
+        embedding: a vector for each character, (V, D).
+        network: from vectors to the scores of the next character, (V,).
+    """
+
+    embedding: Array
+    network: Network
+
+
+def load(config: Config) -> Data:
+    """Numbers of characters as streams, (streams, steps); testing reads in one."""
+    text = characters(reference_manual())
+    parts = text.train, text.validation, text.test
+    counts = config.batch_size, VALIDATION_STREAMS, TEST_STREAMS
+    return Data(*(streams(part, n) for part, n in zip(parts, counts, strict=True)))
+
+
+def init_model(cell: Cell, config: Config, size: int, key: Array) -> Model:
+    """Draws parameters for an alphabet of so many characters."""
+    key_embedding, key_network = jax.random.split(key)
+    inputs = config.embedding_size
+    return Model(
+        0.1 * jax.random.normal(key_embedding, (size, inputs)),
+        init_network(cell, inputs, config.hidden_size, size, key_network),
+    )
+
+
+def nats(cell: Cell, model: Model, state: Any, text: Array) -> tuple[Array, Any]:
+    """The mean cross-entropy of each next character of (B, L), and the state after.
+
+    The last character is an answer only: L - 1 steps are read.
+    """
+    xs = model.embedding[text[:, :-1].T]
+    outputs, state = read(cell, model.network, xs, state=state)
+    losses = optax.softmax_cross_entropy_with_integer_labels(
+        answer(model.network, outputs), text[:, 1:].T
+    )
+    return losses.mean(), state
+
+
+def make_task(config: Config, cell: Cell, data: Data) -> Task:
+    """Reads the streams a segment a step, over and over."""
+    size = alphabet_size(data)
+    segments = (data.train.shape[1] - 1) // config.segment
+    if segments < 1:
+        raise ValueError(f"segment: {config.segment} is longer than the streams")
+
+    def unread(model: Model, batch: int) -> Any:
+        return cell.initial_state(model.network.cell, (batch,))
+
+    def loss(model: Model, carry: Any, key: Array, train: Array) -> Any:
+        del key
+        number, state = carry
+        fresh = unread(model, len(train))  # a new pass has read nothing
+        state = jax.tree.map(lambda f, s: jnp.where(number == 0, f, s), fresh, state)
+        start = number * config.segment
+        text = lax.dynamic_slice_in_dim(train, start, config.segment + 1, axis=1)
+        value, state = nats(cell, model, state, text)
+        return value, ((number + 1) % segments, state)
+
+    def evaluate(model: Model, split: Array) -> dict[str, Array]:
+        value, _ = nats(cell, model, unread(model, len(split)), split)
+        return {"bits_per_character": value / math.log(2)}
+
+    return Task(
+        init=partial(init_model, cell, config, size),
+        start=lambda model: (
+            jnp.zeros((), jnp.int32),
+            unread(model, config.batch_size),
+        ),
+        loss=loss,
+        evaluate=evaluate,
+    )
+
+
+# --- writing ----------------------------------------------------------------------
+
+
+def write(
+    cell: Cell, model: Model, key: Array, prompt: Array, length: int, temperature: float
+) -> Array:
+    """Draws `length` characters that follow the prompt, (n,), one after another."""
+    _, state = read(cell, model.network, model.embedding[prompt[:-1], None])
+
+    def draw(carry: tuple[Any, Array], key: Array) -> tuple[tuple[Any, Array], Array]:
+        state, last = carry
+        x = model.embedding[last[None]]
+        state = step(cell, model.network.cell, state, x, gradient=gradient_of(cell))
+        scores = answer(model.network, state[0][0]) / temperature
+        drawn = jax.random.categorical(key, scores).astype(last.dtype)
+        return (state, drawn), drawn
+
+    keys = jax.random.split(key, length)
+    return lax.scan(draw, (state, prompt[-1]), keys)[1]
+
+
+def write_samples(
+    config: Config, cell: Cell, data: Data, trained: Trained, folder: Path
+) -> None:
+    """Writes sample.txt: what the network of each seed goes on from the prompt with."""
+    del data
+    text = characters(reference_manual())
+    prompt = jnp.asarray(text.encode(config.prompt))
+
+    @jax.jit
+    def ask(models: Model) -> Array:
+        def one(model: Model) -> Array:
+            key = jax.random.key(0)
+            return write(cell, model, key, prompt, config.sample, config.temperature)
+
+        return lax.map(one, models)
+
+    said = [
+        f"--- {cell.name}, seed {seed} ---\n{config.prompt}{text.decode(row)}\n\n"
+        for seed, row in enumerate(np.asarray(ask(trained.params)))
+    ]
+    write_whole(folder / "sample.txt", "".join(said).encode())
+
+
+# --- what to hold it against ------------------------------------------------------
+
+
+def alphabet_size(data: Data) -> int:
+    """One more than the highest number."""
+    return 1 + max(int(part.max()) for part in data)
+
+
+def unigram_bits(data: Data) -> float:
+    """Bits a character of whoever knows only how frequent each is in training.
+
+    Every count is one higher (Laplace), so that unseen characters cost no infinity.
+    """
+    counts = 1 + np.bincount(data.train.ravel(), minlength=alphabet_size(data))
+    return float(-np.log2(counts / counts.sum())[data.test].mean())
+
+
+EXPERIMENT = Experiment(
+    name="characters",
+    description=__doc__,
+    presets=PRESETS,
+    load=load,
+    make_task=make_task,
+    measure="bits_per_character",
+    references=lambda config: {"letter frequencies": unigram_bits(load(config))},
+    source=lambda: {"text_sha256": characters(reference_manual()).sha256},
+    finish=write_samples,
+)

@@ -1,0 +1,88 @@
+"""The networks of the experiments: a cell over a sequence, and a linear read-out."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from experiments.data import Series
+from experiments.tasks.seeds import Task, Training
+from lstm_jax.cell import Cell
+from lstm_jax.engine import unroll
+
+
+class Network(NamedTuple):
+    """Parameters.
+
+    Attributes:
+        cell: the cell's own.
+        weights: from its outputs (H,) to answers (O,).
+        bias: (O,).
+    """
+
+    cell: Any
+    weights: Array
+    bias: Array
+
+
+def init_network(
+    cell: Cell, input_size: int, hidden_size: int, output_size: int, key: Array
+) -> Network:
+    """Draws parameters, the cell's in its own way."""
+    key_cell, key_out = jax.random.split(key)
+    params = cell.init(key_cell, input_size, hidden_size)
+    features = cell.initial_state(params, ())[0].shape[-1]
+    weights = jax.nn.initializers.glorot_uniform()(key_out, (features, output_size))
+    return Network(params, weights, jnp.zeros(output_size))
+
+
+def read(cell: Cell, network: Network, xs: Array, **how: Any) -> tuple[Array, Any]:
+    """Outputs of all steps (T, B, H) and the final state; see `lstm_jax.unroll`."""
+    return unroll(cell, network.cell, xs, gradient=gradient_of(cell), **how)
+
+
+def answer(network: Network, outputs: Array) -> Array:
+    """The read-out: (..., H) to (..., O)."""
+    return outputs @ network.weights + network.bias
+
+
+def gradient_of(cell: Cell) -> str:
+    """The hand-derived gradient where a cell has one."""
+    return "manual" if cell.derived else "automatic"
+
+
+# --- which class does a series belong to? -----------------------------------------
+
+
+def classifier(cell: Cell, config: Training, input_size: int, classes: int) -> Task:
+    """Names the class of a series after its own last step; `Series` are its data.
+
+    Each step of training takes rows at random, with replacement.
+    """
+
+    def logits(network: Network, series: Series) -> Array:
+        xs = jnp.swapaxes(series.xs, 0, 1)
+        _, final = read(cell, network, xs, lengths=series.lengths)
+        return answer(network, final[0])
+
+    def cross_entropy(network: Network, series: Series) -> tuple[Array, Array]:
+        scores = logits(network, series)
+        losses = optax.softmax_cross_entropy_with_integer_labels(scores, series.labels)
+        return losses.mean(), jnp.mean(scores.argmax(axis=-1) == series.labels)
+
+    def loss(network: Network, carry: None, key: Array, train: Series) -> Any:
+        rows = jax.random.randint(key, (config.batch_size,), 0, len(train.labels))
+        return cross_entropy(network, jax.tree.map(lambda a: a[rows], train))[0], carry
+
+    def evaluate(network: Network, split: Series) -> dict[str, Array]:
+        value, accuracy = cross_entropy(network, split)
+        return {"accuracy": accuracy, "cross_entropy": value}
+
+    return Task(
+        init=partial(init_network, cell, input_size, config.hidden_size, classes),
+        loss=loss,
+        evaluate=evaluate,
+    )

@@ -1,0 +1,29 @@
+"""Costs of compiled programs, side by side in one process."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+
+Programs = Mapping[str, jax.stages.Compiled]
+
+
+def interleaved(
+    programs: Programs, arguments: Sequence[Any], rounds: int
+) -> dict[str, list[float]]:
+    """Each program's seconds in each round, after one that does not count."""
+    times: dict[str, list[float]] = {name: [] for name in programs}
+    for _ in range(rounds + 1):
+        for name, program in programs.items():
+            start = time.perf_counter()
+            jax.block_until_ready(program(*arguments))
+            times[name].append(time.perf_counter() - start)
+    return {name: seconds[1:] for name, seconds in times.items()}
+
+
+def temporary_bytes(program: jax.stages.Compiled) -> int:
+    """What a program needs beside arguments and results, as the compiler says."""
+    analysis = program.memory_analysis()
+    assert analysis is not None
+    return analysis.temp_size_in_bytes

@@ -59,7 +59,7 @@ def gated(
     init: Init,
     initial_state: InitialState,
     equations: Callable[..., tuple[Any, Any]],
-    backward: Callable[..., tuple[Any, Array, Any]] | None = None,
+    backward: Callable[..., tuple[Any, ...]] | None = None,
     elementwise: Callable[..., dict[str, Array]] = no_elementwise,
     sizes: Sizes = weight_sizes,
     linear: bool = False,
@@ -70,7 +70,7 @@ def gated(
     ``Wh`` is (H, N); with K heads, (G, K, H/K, H/K): every gate of a head sees that
     head's part of h alone, and v is laid out as with one head. Parameters without a
     field ``Wh`` mean a cell whose state acts on itself element by element: v is None,
-    and dv is None too, or whatever `elementwise` needs beside du.
+    and dv is left out, or is whatever `elementwise` needs beside du.
 
     Args:
         name: its key in `lstm_jax.CELLS`.
@@ -78,9 +78,12 @@ def gated(
         initial_state: as in `Cell`; `ZeroState` is one.
         equations: ``(params, state, u, v) -> (new_state, kept)``, elementwise.
         backward: ``(params, state, new_state, kept, dnew) -> (dstate, du, dv)``,
-            elementwise: the gradients of the two products and of the old state,
-            this one without the path through ``v``, which is added here. Left out,
-            the cell has automatic gradients only.
+            elementwise: the gradients of the old state, without the path through
+            ``v``, which is added here, and of the two products. Where the equations
+            see ``u + v`` alone, both have the same gradient: ``(dstate, dz)``. Where
+            they see the output of the old state in no other way than through ``v``,
+            that field of `dstate` is None. Left out, the cell has automatic gradients
+            only.
         elementwise: ``(params, state, new_state, kept, du, dv) -> dict``, for
             parameters beside these three that act element by element, (H,), such as
             peepholes: by field, the gradient at every step and example, (..., H). It
@@ -126,17 +129,19 @@ class GatedStep:
 class GatedBackward:
     """`Cell.backward` of a gated cell: the equations' reverse, then the product's."""
 
-    backward: Callable[..., tuple[Any, Array, Any]]
+    backward: Callable[..., tuple[Any, ...]]
 
     def __call__(
         self, params: Any, state: Any, new_state: Any, kept: Any, dnew: Any
     ) -> tuple[Any, tuple[Array, Array | None]]:
         """As `lstm_jax.cell.Backward`."""
-        dstate, du, dv = self.backward(params, state, new_state, kept, dnew)
+        dstate, du, *rest = self.backward(params, state, new_state, kept, dnew)
+        dv = rest[0] if rest else None
         if _recurrent(params):
-            dh = dstate[0] + _recurrent_input_backward(dv, params.Wh)
+            dh = _recurrent_input_backward(du if dv is None else dv, params.Wh)
+            beside_v = dstate[0]
+            dh = dh if beside_v is None else beside_v + dh
             dstate = dstate._replace(**{dstate._fields[0]: dh})
-        # Where z = u + v, both have the same gradient: it is kept once.
         return dstate, (du, None if dv is du else dv)
 
 
@@ -151,7 +156,7 @@ class GatedGradients:
     ) -> tuple[Any, Array]:
         """As `lstm_jax.cell.Gradients`."""
         du, dv = dz
-        if dv is None and _recurrent(params):
+        if dv is None and _recurrent(params):  # that of u + v
             dv = du
         dweights, dx = input_gradients(params, x, du)
         if _recurrent(params):

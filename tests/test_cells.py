@@ -219,3 +219,35 @@ def test_the_size_of_a_projection():
     assert (state.h.shape, state.c.shape) == ((2, 1), (2, HIDDEN_SIZE))
     with pytest.raises(ValueError, match="projection_size must be at least 1"):
         init_of(PROJECTED_LSTM, projection_size=0)
+
+
+# --- what a gated cell's backward may return -----------------------------------------
+
+
+def short(params, state, new_state, gates, dnew):
+    dstate, dz, _ = lj.LSTM.backward.backward(params, state, new_state, gates, dnew)
+    return dstate, dz
+
+
+def short_without_h(params, state, new_state, gates, dnew):
+    dstate, dz = short(params, state, new_state, gates, dnew)
+    return dstate._replace(h=None), dz
+
+
+def long_without_h(params, state, new_state, gates, dnew):
+    dstate, du, dv = lj.LSTM.backward.backward(params, state, new_state, gates, dnew)
+    return dstate._replace(h=None), du, 1 * dv
+
+
+@pytest.mark.parametrize("backward", [short, short_without_h, long_without_h])
+def test_a_gated_backward_may_leave_out_what_is_known(backward):
+    params, xs, state = drawn_inputs(lj.LSTM, 1, (2,))
+    new, kept = lj.LSTM.step(params, state, lj.LSTM.project(params, xs[0]))
+    dnew = tree.map(jnp.cos, new)
+
+    def gradients(cell):
+        dstate, dz = cell.backward(params, state, new, kept, dnew)
+        return dstate, cell.gradients(params, xs[0], state, new, kept, dz)
+
+    changed = lj.LSTM._replace(backward=GatedBackward(backward))
+    tree.map(np.testing.assert_array_equal, gradients(changed), gradients(lj.LSTM))

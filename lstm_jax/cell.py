@@ -25,6 +25,7 @@ of another cell. A cell may leave out ``backward`` and ``gradients``; it then ha
 automatic gradients only.
 """
 
+import re
 from collections.abc import Hashable
 from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
@@ -160,6 +161,43 @@ class Cell(NamedTuple):
         return self.backward is not None and self.gradients is not None
 
 
+class Name(NamedTuple):
+    """What a value is known by: "c (5)", and the second one of that name "c (5) [2]".
+
+    Attributes:
+        quantity: the letter that the equations use, "c"; in a reverse "dc".
+        equation: the number of its equation; None for a name without one, "h_t".
+        count: which of several values of that name, from 1.
+    """
+
+    quantity: str
+    equation: int | None = None
+    count: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> "Name":
+        """The name that is written so; every text is one."""
+        found = _NAME.fullmatch(text)
+        if found is None:
+            return cls(text)
+        equation, count = found["equation"], found["count"]
+        return cls(
+            found["quantity"],
+            None if equation is None else int(equation),
+            1 if count is None else int(count),
+        )
+
+    def __str__(self) -> str:
+        equation = "" if self.equation is None else f" ({self.equation})"
+        count = "" if self.count == 1 else f" [{self.count}]"
+        return f"{self.quantity}{equation}{count}"
+
+
+_NAME = re.compile(
+    r"(?P<quantity>.+?)(?: \((?P<equation>\d+)\))?(?: \[(?P<count>\d+)\])?"
+)
+
+
 def named(value: Array, quantity: str, equation: int) -> Array:
     """`value`, known as `quantity` of equation number `equation`.
 
@@ -169,4 +207,4 @@ def named(value: Array, quantity: str, equation: int) -> Array:
     reads the jaxpr (the gradient checker, the graph drawing, `jax.checkpoint`
     policies) and compiles to nothing.
     """
-    return checkpoint_name(value, f"{quantity} ({equation})")
+    return checkpoint_name(value, str(Name(quantity, equation)))

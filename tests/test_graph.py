@@ -24,6 +24,7 @@ from jax.extend.core import Primitive
 from oracles import EACH_KIND
 
 from lstm_jax import graph
+from lstm_jax.cell import Name
 from lstm_jax.cells import CELLS
 from lstm_jax.graph import backprop, rules
 
@@ -614,10 +615,10 @@ def test_names_of_the_lstms_equations():
     through = {"c": 6, "z_g": 4} | dict.fromkeys(("z_i", "z_f", "z_o"), 3)
     through |= dict.fromkeys("ifg", 5) | dict.fromkeys(("o", "a"), 7)
     compared = {
-        f"d{q} ({equation})": by_graph[name]
+        str(Name(f"d{q}", equation)): by_graph[name]
         for name in by_graph
         for q, equation in through.items()
-        if name.split()[0] == q
+        if Name.parse(name).quantity == q
     }
     assert len(compared) == 10
     assert_close({name: by_hand[name] for name in compared}, compared)

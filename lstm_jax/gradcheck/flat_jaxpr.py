@@ -5,7 +5,6 @@ the calls are opened, so that every named quantity (`lstm_jax.named`) is one val
 one list, and questions about it are questions about that list.
 """
 
-import re
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -17,9 +16,6 @@ from jax.extend.core import JaxprEqn
 
 from lstm_jax import jaxprs
 from lstm_jax.jaxprs import as_array, computed
-
-NAME = re.compile(r"(?P<quantity>.+) \((?P<equation>\d+)\)")
-"""What `lstm_jax.named` writes."""
 
 _LIBRARY = Path(__file__).resolve().parent.parent
 _HELPERS = {_LIBRARY / f"{name}.py" for name in ("cell", "gated", "identities")}

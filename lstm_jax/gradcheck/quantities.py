@@ -19,7 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, tree
 
-from lstm_jax.gradcheck.flat_jaxpr import NAME, Program, evaluate
+from lstm_jax.cell import Name
+from lstm_jax.gradcheck.flat_jaxpr import Program, evaluate
 from lstm_jax.gradcheck.oracles import Oracles, differentiate, order
 from lstm_jax.gradcheck.report import Row, Tolerances, compare
 
@@ -78,7 +79,7 @@ def forward_targets(
         if label is not None:
             found[label] = value
     for name, value in program.names():
-        found[_once(_quantity(name)[0], found)] = value
+        found[_once(Name.parse(name).quantity, found)] = value
     return {
         label: Target(value, None, first_equations(program, value))
         for label, value in found.items()
@@ -97,17 +98,18 @@ def partial_targets(
     "q, elementwise" is q at all uses but matrix products, where an argument's dq is
     named and more is added to it later.
     """
-    counts = Counter(_quantity(name)[0] for name, _ in backward.names())
+    counts = Counter(Name.parse(name).quantity for name, _ in backward.names())
     outputs = _outputs(backward, labels)
     found = {}
     for name, value in backward.names():
-        (quantity, number), q = _quantity(name), _quantity(name)[0][1:]
+        quantity, number, _ = Name.parse(name)
+        q = quantity[1:]
         if q not in targets or number is None:
             continue
         used = targets[q].value
         if counts[quantity] > 1:
             uses = uses_within(program, used, number)
-            found[f"{q} ({number})"] = Target(used, uses, (number,))
+            found[str(Name(q, number))] = Target(used, uses, (number,))
         elif outputs.get(q, value) != value and _same_shape(
             program, backward, used, value
         ):
@@ -123,7 +125,7 @@ def partial_targets(
 def uses_within(program: Program, value: int, number: int) -> tuple[int, ...]:
     """The nodes of equation `number` that use `value`: those that lead to its names."""
     named = [v for _, v in program.names()]
-    ends = [v for name, v in program.names() if _quantity(name)[1] == number]
+    ends = [v for name, v in program.names() if Name.parse(name).equation == number]
     region: set[int] = set()
     stack = list(ends)
     while stack:
@@ -206,7 +208,7 @@ def judge(
         stops = {t.value for t in tracked} - {value}
         sources = backward.sources(value, stops)
         before = backward.sources(value, {v for _, v in backward.names()} - {value})
-        part = [v for n, v in backward.names() if _quantity(n)[0] == quantity]
+        part = [v for n, v in backward.names() if Name.parse(n).quantity == quantity]
         made = [v for v in part if v in before and v not in stops]
         row = compare(
             where,
@@ -238,18 +240,18 @@ def _tracked(
     """What can be judged, in backward order: named quantities, then outputs."""
     found: list[Tracked] = []
     seen: Counter[str] = Counter()
-    counts = Counter(_quantity(name)[0] for name, _ in backward.names())
+    counts = Counter(Name.parse(name).quantity for name, _ in backward.names())
     outputs = _outputs(backward, labels)
     for name, value in backward.names():
-        quantity, number = _quantity(name)
+        quantity, number, _ = Name.parse(name)
         target = quantity[1:]
         if counts[quantity] > 1:
             # Repeated in the forward as well: the reverse meets the last one first.
-            repeated = sum(t.split(" [")[0] == target for t in targets)
-            later = repeated - seen[quantity]
+            repeated = sum(Name.parse(t)[:2] == (target, None) for t in targets)
+            count = max(repeated - seen[quantity], 1)
             seen[quantity] += 1
-            part = f"{target} ({number})"
-            target = part if part in targets else _nth(target, later)
+            part = str(Name(target, number))
+            target = part if part in targets else str(Name(target, count=count))
         elif outputs.get(target, value) != value:
             # Not a target, and so passed over, where a sum over examples is to come.
             target = f"{target}, elementwise"
@@ -290,7 +292,7 @@ def first_equations(program: Program, value: int) -> tuple[int, ...]:
     for index, node in enumerate(program.nodes):
         if index != own and reached & set(node.inputs):
             output = node.outputs[0]
-            number = _quantity(named[output])[1] if output in named else None
+            number = Name.parse(named[output]).equation if output in named else None
             if number is None:
                 reached |= set(node.outputs)
             else:
@@ -298,21 +300,12 @@ def first_equations(program: Program, value: int) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def _quantity(name: str) -> tuple[str, int | None]:
-    matched = NAME.fullmatch(name)
-    return (matched["quantity"], int(matched["equation"])) if matched else (name, None)
-
-
-def _once(name: str, taken: Any) -> str:
-    """`name`, or "name [2]", "name [3]", ... if it is taken."""
-    count = 1
-    while _nth(name, count) in taken:
-        count += 1
-    return _nth(name, count)
-
-
-def _nth(name: str, count: int) -> str:
-    return name if count <= 1 else f"{name} [{count}]"
+def _once(quantity: str, taken: Any) -> str:
+    """`quantity`, or "c [2]", "c [3]", ... if it is taken."""
+    name = Name(quantity)
+    while str(name) in taken:
+        name = name._replace(count=name.count + 1)
+    return str(name)
 
 
 def leaf_names(value: Any, prefix: str) -> list[str | None]:

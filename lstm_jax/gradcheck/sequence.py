@@ -15,7 +15,7 @@ from jax import Array, tree
 from jax.ad_checkpoint import checkpoint_name
 
 from lstm_jax import graph
-from lstm_jax.cell import Cell
+from lstm_jax.cell import Cell, Name
 from lstm_jax.engine import unrolling
 from lstm_jax.gradcheck.oracles import Oracles, differentiate, once, order
 from lstm_jax.gradcheck.report import Row, Tolerances, compare
@@ -215,7 +215,7 @@ def _in_time(
     named: dict[str, Array], name: str, shape: tuple[int, ...], *, reverse: bool
 ) -> np.ndarray:
     """A quantity of all steps, (T, *shape), from the chunks that it was named in."""
-    keys = [key for key in named if key.split(" [")[0] == name]
+    keys = [key for key in named if Name.parse(key).quantity == name]
     pieces = [np.asarray(named[key]).reshape(-1, *shape) for key in keys]
     return np.concatenate(pieces[::-1] if reverse else pieces)
 

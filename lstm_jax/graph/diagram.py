@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax.extend.core import JaxprEqn, Literal
 
+from lstm_jax.cell import Name
 from lstm_jax.graph.backprop import differentiable
 from lstm_jax.graph.control import scan_parts
 from lstm_jax.graph.intermediates import names_in
@@ -208,7 +209,7 @@ def _draw_operation(
     name = names[0] if len(names) == 1 else None
     exponent = [Term(str(equation.params["y"]))] if primitive == "integer_pow" else []
     expression = _expression(primitive, [*operands, *exponent])
-    text = _quantity(name) if name else expression
+    text = Name.parse(name).quantity if name else expression
     shown = name or expression or SYMBOLS.get(primitive, primitive)
     kind = "named" if name else "symbol" if len(shown) == 1 else "expression"
     node = drawing.add(shown, kind, loops)
@@ -228,7 +229,7 @@ def _draw_name(
         return operand
     node = drawing.add(name, "named", loops)
     drawing.connect(operand, node, "1", operand.gradient)
-    return Term(_quantity(name), node, (), operand.gradient)
+    return Term(Name.parse(name).quantity, node, (), operand.gradient)
 
 
 def _draw_scan(
@@ -318,11 +319,6 @@ def _term(atom: Any, terms: dict[Any, Term]) -> Term:
     return Term(f"{atom.val:g}" if np.ndim(atom.val) == 0 else "constant")
 
 
-def _quantity(name: str) -> str:
-    """The letter of a named quantity, without the number of its equation."""
-    return name.rsplit(" (", 1)[0]
-
-
 def _input_names(graph: Any) -> list[str]:
     """The arguments' names: the last part alone ("Wx") where that is one thing only."""
     full = graph.debug_info.arg_names
@@ -330,7 +326,7 @@ def _input_names(graph: Any) -> list[str]:
         full = [None] * len(graph.invars)
     full = [name or f"input {k}" for k, name in enumerate(full)]
     last = [re.split(r"[.\[\]']+", name.rstrip("]'"))[-1] for name in full]
-    others = [_quantity(name) for name in set(names_in(graph))]
+    others = [Name.parse(name).quantity for name in set(names_in(graph))]
     return [
         short if [*last, *others].count(short) == 1 else long
         for short, long in zip(last, full, strict=True)

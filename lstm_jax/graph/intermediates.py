@@ -14,6 +14,7 @@ import jax
 from jax import lax, tree
 from jax.extend.core import JaxprEqn, jaxprs_in_params
 
+from lstm_jax.cell import Name
 from lstm_jax.graph.backprop import Named
 from lstm_jax.graph.control import scan_parts
 from lstm_jax.graph.transforms import flat_cotangent, trace
@@ -90,7 +91,7 @@ def _numbered(jaxpr: Any, named: Named) -> dict[str, jax.Array]:
     flat = {}
     for name in dict.fromkeys(names_in(jaxpr)):
         for count, value in enumerate(named.get(name, ()), start=1):
-            flat[name if count == 1 else f"{name} [{count}]"] = value
+            flat[str(Name.parse(name)._replace(count=count))] = value
     return flat
 
 

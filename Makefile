@@ -23,7 +23,7 @@ interop_packages := keras==3.15.1 torch==2.13.0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv train experiments bench test test-all test-interop lint format types check lock clean
+.PHONY: help venv train experiments bench test test-all test-interop lint format types check wheel lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,10 +64,13 @@ types: $(installed) ## Check types
 
 check: lint types test ## Lint, types and tests
 
+wheel: $(installed) ## Build the wheel, and try it alone in a new environment
+	.ci/try_wheel $(bin)/python
+
 lock: $(locked) ## Write requirements.txt from pyproject.toml (ARGS=--upgrade: newest)
 	$(bin)/uv pip compile pyproject.toml --output-file requirements.txt --quiet \
-		--extra imdb --extra tfds --extra experiments --extra tensorboard \
-		--extra bench --extra dev \
+		--extra flax --extra imdb --extra tfds --extra experiments \
+		--extra tensorboard --extra bench --extra dev \
 		--universal --python-version 3.11 --generate-hashes \
 		--no-config --no-header --no-emit-index-url --no-emit-find-links $(ARGS)
 

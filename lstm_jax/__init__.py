@@ -8,6 +8,8 @@ from lstm_jax.gated import gated
 from lstm_jax.gradcheck import check_gradients, check_vjp
 from lstm_jax.mixed_precision import mixed_precision
 
+__version__ = "0.1.0"
+
 __all__ = [
     "CELLS",
     "LSTM",

@@ -20,8 +20,10 @@ import lstm_jax as lj
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 LOCK = (ROOT / "requirements.txt").read_text("utf-8")
-PYTHONS = ("3.11", "3.12", "3.13")
-LOCKED_EXTRAS = ("imdb", "tfds", "experiments", "tensorboard", "bench", "dev")
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+LOCKED_EXTRAS = (
+    *("flax", "imdb", "tfds", "experiments", "tensorboard", "bench", "dev"),
+)
 
 # Every module's imports lead only to the left.
 CHAIN = (
@@ -102,7 +104,8 @@ def test_torch_and_keras_stay_out_of_the_lock():
 
 
 def test_one_version_everywhere():
-    version = re.escape(PROJECT["version"])
+    assert PROJECT["dynamic"] == ["version"]  # read from the library
+    version = re.escape(lj.__version__)
     citation = (ROOT / "CITATION.cff").read_text("utf-8")
     changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
     assert re.search(rf"(?m)^version: {version}$", citation)
@@ -116,7 +119,7 @@ def test_every_make_command_that_is_told_exists():
         *ROOT.glob("*.md"),
         *ROOT.glob("docs/**/*.md"),
         ROOT / ".ci/run",
-        ROOT / ".github/workflows/ci.yml",
+        *ROOT.glob(".github/workflows/*.yml"),
         ROOT / ".pre-commit-config.yaml",
     ]
     # A command stands at the start of a line, in backquotes, or after `run:`.
@@ -152,6 +155,13 @@ def test_no_file_names_a_package_index_or_a_path_of_one_machine():
         assert not found, f"{file.relative_to(ROOT)}: {found}"
 
 
+def test_pythons_are_the_same_everywhere():
+    told = [c.rpartition(" ")[2] for c in PROJECT["classifiers"] if "Python ::" in c]
+    assert tuple(told) == PYTHONS
+    workflow = (ROOT / ".github/workflows/ci.yml").read_text("utf-8")
+    assert set(re.findall(r'"(3\.\d+)"', workflow)) == set(PYTHONS)
+
+
 # --- who imports what ----------------------------------------------------------------
 
 
@@ -181,21 +191,22 @@ def imports_of(name: str, file: Path) -> set[tuple[str, str | None]]:
 
 MODULES = modules_of("lstm_jax", "experiments", "benchmarks")
 LIBRARY = {name: file for name, file in MODULES.items() if name.startswith("lstm_jax")}
+LABORATORY = {n: file for n, file in MODULES.items() if n.startswith("experiments")}
 
 
 def room(name: str) -> str:
-    """The part of the library a module belongs to: lstm_jax.cells.lstm -> cells."""
+    """The part of a package a module belongs to: lstm_jax.cells.lstm -> cells."""
     return [*name.split("."), ""][1]
 
 
-def rooms_behind() -> dict[str, set[str]]:
-    """For every part of the library the other parts it imports, directly or not."""
-    behind: dict[str, set[str]] = {room(name): set() for name in LIBRARY}
-    for name, file in LIBRARY.items():
+def rooms_behind(modules: dict[str, Path], package: str) -> dict[str, set[str]]:
+    """For every part of a package the other parts it imports, directly or not."""
+    behind: dict[str, set[str]] = {room(name): set() for name in modules}
+    for name, file in modules.items():
         for module, taken in imports_of(name, file):
             # `from lstm_jax import cells` takes a part; `import lstm_jax` the whole.
-            target = f"{module}.{taken}" if module == "lstm_jax" else module
-            if target.startswith("lstm_jax"):
+            target = f"{module}.{taken}" if module == package else module
+            if target.split(".")[0] == package:
                 known = room(target) if room(target) in behind else ""
                 behind[room(name)] |= {known} - {room(name)}
     changed = True
@@ -208,7 +219,8 @@ def rooms_behind() -> dict[str, set[str]]:
     return behind
 
 
-BEHIND = rooms_behind()
+BEHIND = rooms_behind(LIBRARY, "lstm_jax")
+ROOMS = {room(n) for n, file in LABORATORY.items() if file.name == "__init__.py"}
 
 
 @pytest.mark.parametrize("part", sorted(BEHIND))
@@ -220,12 +232,51 @@ def test_imports_go_one_way(part):
         assert not BEHIND[part] & set(later)
 
 
+def test_imports_of_the_laboratory_go_one_way():
+    behind = rooms_behind(LABORATORY, "experiments")
+    commands = {
+        room(name)
+        for name, file in LABORATORY.items()
+        if '__name__ == "__main__"' in file.read_text("utf-8")
+    }
+    for part, parts in behind.items():
+        assert part not in parts, f"{part} imports itself through others"
+        assert not parts & commands, f"{part} imports a command"
+    for name, file in LABORATORY.items():
+        for module, _ in imports_of(name, file):
+            assert module.split(".")[0] not in ("benchmarks", "tests"), name
+
+
+@pytest.mark.parametrize(
+    "name", sorted(name for name in MODULES if name not in LIBRARY)
+)
+def test_rooms_of_the_laboratory_are_used_through_their_doors(name):
+    for module, taken in imports_of(name, MODULES[name]):
+        package, _, inside = module.partition(".")
+        other = package == "experiments" and room(module) in ROOMS - {"", room(name)}
+        if other or (package == "experiments" and name.startswith("benchmarks")):
+            assert "." not in inside, f"{name} reaches into {module}"
+        if other and taken:
+            door = importlib.import_module(module)
+            assert taken in door.__all__, f"{module} does not export {taken}"
+
+
 @pytest.mark.parametrize("name", sorted(LIBRARY))
 def test_the_library_imports_only_what_its_table_allows(name):
     allowed = {"lstm_jax", "jax", "numpy", *sys.stdlib_module_names}
     allowed |= MAY_IMPORT.get(room(name), set())
     imported = {module.split(".")[0] for module, _ in imports_of(name, LIBRARY[name])}
     assert imported <= allowed
+
+
+def test_the_wheel_asks_for_what_the_library_imports():
+    asked = {Requirement(wanted).name for wanted in PROJECT["dependencies"]}
+    extras = {
+        e: {Requirement(w).name for w in PROJECT["optional-dependencies"][e]}
+        for e in ("flax", "experiments")
+    }
+    assert asked == {"jax", "jaxlib", "numpy", *MAY_IMPORT["gradcheck"]}
+    assert extras["flax"] == MAY_IMPORT["interop"] <= extras["experiments"]
 
 
 @pytest.mark.parametrize("name", sorted(MODULES))

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 
+import lstm_jax
 from experiments.training.devices import is_first
 from lstm_jax.files import write_whole
 
@@ -120,6 +121,7 @@ def environment() -> dict[str, Any]:
     return {
         "versions": {
             "python": platform.python_version(),
+            "lstm_jax": lstm_jax.__version__,
             **{name: importlib.metadata.version(name) for name in _PACKAGES},
         },
         "device": f"{device.platform}: {device.device_kind}",

@@ -7,6 +7,7 @@ from lstm_jax.engine import Zoneout, lstm_step, runner_of, step, unroll
 from lstm_jax.gated import gated
 from lstm_jax.gradcheck import check_gradients, check_vjp
 from lstm_jax.mixed_precision import mixed_precision
+from lstm_jax.numbered import numbered
 
 __version__ = "0.1.0"
 
@@ -25,6 +26,7 @@ __all__ = [
     "lstm_step",
     "mixed_precision",
     "named",
+    "numbered",
     "runner_of",
     "step",
     "unroll",

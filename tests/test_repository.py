@@ -30,6 +30,7 @@ CHAIN = (
     "jaxprs",
     "identities",
     "cell",
+    "numbered",
     "gated",
     "initializers",
     "cells",

@@ -9,7 +9,7 @@ cells of its own, one from each end, and joins their outputs step by step::
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsFloat
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from jax.typing import ArrayLike
 from lstm_jax.cell import Cell
 from lstm_jax.engine import checks, unroll
 from lstm_jax.engine.zoneout import Zoneout
+from lstm_jax.initializers import check_size
 
 
 class Layer(NamedTuple):
@@ -57,7 +58,7 @@ class Dropout(NamedTuple):
     """
 
     key: Array
-    rate: float
+    rate: SupportsFloat
     variational: bool = False
 
 
@@ -98,8 +99,7 @@ def init_layers(
         ("hidden_size", hidden_size),
         ("layers", layers),
     ):
-        if number < 1:
-            raise ValueError(f"{name} must be at least 1; got {number}")
+        check_size(name, number)
     directions = 2 if bidirectional else 1
     keys = jax.random.split(key, (layers, directions))
     stack = []
@@ -238,7 +238,7 @@ def _zoneouts(zoneout: Zoneout | None, number: int) -> tuple[Any, Any]:
     return one, two
 
 
-def dropout(key: Array, x: Array, rate: float) -> Array:
+def dropout(key: Array, x: Array, rate: SupportsFloat) -> Array:
     """Zeroes each entry with probability `rate`; the rest grows by 1 / (1 - rate).
 
     Source: Srivastava et al. (2014), in the form that needs no scaling later.
@@ -254,7 +254,7 @@ def dropout(key: Array, x: Array, rate: float) -> Array:
     return _drop(key, x, rate, x.shape)
 
 
-def variational_dropout(key: Array, x: Array, rate: float) -> Array:
+def variational_dropout(key: Array, x: Array, rate: SupportsFloat) -> Array:
     """The same with one mask for all steps of a sequence, x of shape (T, ...).
 
     Source: Gal & Ghahramani (2016), section 4: what is dropped stays dropped through
@@ -271,16 +271,10 @@ def variational_dropout(key: Array, x: Array, rate: float) -> Array:
     return _drop(key, x, rate, (1, *x.shape[1:]))
 
 
-def check_rate(name: str, rate: float) -> None:
-    """Raises ValueError if a rate of dropout is not from 0 to 1, 1 excluded."""
-    if not 0 <= rate < 1:
-        raise ValueError(f"{name} must be from 0 to 1, 1 excluded; got {rate}")
-
-
-def _drop(key: Array, x: Array, rate: float, shape: tuple[int, ...]) -> Array:
-    check_rate("rate", rate)
-    if rate == 0:
+def _drop(key: Array, x: Array, rate: SupportsFloat, shape: tuple[int, ...]) -> Array:
+    dropped = checks.check_rate("rate", rate)
+    if dropped == 0:
         return x
-    keep = 1 - rate
+    keep = 1 - dropped
     scale = jax.random.bernoulli(key, keep, shape).astype(x.dtype) / keep
     return x * scale

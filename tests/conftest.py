@@ -10,8 +10,13 @@ import os
 from contextlib import ExitStack
 from importlib.util import find_spec
 
-# Read by JAX when it is imported, and by the programs that tests start.
+# Read by JAX when it is imported, and by the programs that tests start. What they
+# compile runs once or twice on small arrays, so the compiler is told to try less.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+)
 
 import hypothesis
 import jax
@@ -58,6 +63,13 @@ def pytest_collection_modifyitems(config, items):
         if absent:
             reason = f"interop: {', '.join(absent)} not installed"
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled_programs_end_with_their_module():
+    """What was compiled is dropped after each module, or a worker takes gigabytes."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,6 +1,7 @@
 """Bad input at each door: what kind of error, and what it says came."""
 
 import inspect
+import warnings
 from typing import NamedTuple
 
 import jax
@@ -23,6 +24,15 @@ STATE_OF_ONE = tree.map(lambda a: a[:1], STATE)
 class Other(NamedTuple):
     h: jax.Array
     c: jax.Array
+
+
+class Tensor:
+    """An array of some other library."""
+
+    shape, ndim, dtype = (5, 4, 3), 3, "float64, of that library"
+
+    def __getitem__(self, _):
+        return self
 
 
 class Row(NamedTuple):
@@ -106,6 +116,9 @@ BOTH = {
     ),
     "inputs None": Row({"x": None}, TypeError, "must be arrays; got NoneType"),
     "inputs a list": Row({"x": [[0.0]]}, TypeError, "must be arrays; got list"),
+    "inputs of another library": Row(
+        {"x": Tensor()}, TypeError, "must be arrays of JAX or NumPy; got test_doors.Ten"
+    ),
     "inputs of integers": Row(
         {"x": jnp.zeros(XS.shape, int)},
         TypeError,
@@ -173,10 +186,12 @@ UNROLL = {
     "lengths beyond T": Row(
         {"lengths": np.array([0, 6, 5, 9])},
         ValueError,
-        "lengths must be from 0 to T = 5; got [6, 9]",
+        "lengths must be from 0 to T = 5; got 6 for sequence 1, and 1 more like it",
     ),
     "lengths below 0": Row(
-        {"lengths": jnp.array([-1, 2, 3, 4])}, ValueError, "to T = 5; got [-1]"
+        {"lengths": jnp.array([-1, 2, 3, 4])},
+        ValueError,
+        "= 5; got -1 for sequence 0",
     ),
     "resets of integers": Row(
         {"resets": np.zeros((5, 4), int)},
@@ -261,6 +276,32 @@ def test_lengths_of_any_integer_type(dtype):
     lengths = np.array([0, 100, 127], dtype)
     ys, _ = lj.unroll(lj.LSTM, params, jnp.ones((300, 3, 3)), lengths=lengths)
     assert np.array_equal(np.sum(np.any(ys, axis=-1), axis=0), lengths)
+
+
+def test_an_empty_list_of_lengths_is_one_of_integers():
+    xs = jnp.zeros((5, 0, 3))
+    ys, _ = lj.unroll(lj.LSTM, PARAMS, xs, lengths=[])
+    assert ys.shape == (5, 0, 2)
+
+
+def test_a_message_about_many_lengths_is_short():
+    xs = jnp.zeros((5, 600, 3))
+    with pytest.raises(ValueError, match="sequence 0, and 599 more") as caught:
+        lj.unroll(lj.LSTM, PARAMS, xs, lengths=[9] * 600)
+    assert len(str(caught.value)) < 100
+
+
+def test_64_bits_switched_on_after_an_error():
+    """What parameters should be is remembered, but not across this switch."""
+    cell = lj.LSTM._replace(name="seen by no other test")
+    double = lj.LSTMParams(np.zeros((3, 8)), np.zeros((2, 8)), np.zeros(8))
+    xs = np.zeros((5, 4, 3))
+    with jax.enable_x64(False), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # JAX's word on float64, which it makes float32
+        with pytest.raises(TypeError):
+            lj.unroll(cell, double, xs)
+    ys, _ = lj.unroll(cell, double, xs)
+    assert ys.dtype == jnp.float64
 
 
 def test_a_single_sequence_has_a_single_length():

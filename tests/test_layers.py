@@ -130,6 +130,15 @@ def test_dropout_keeps_the_mean(kind, rate):
     assert constant == (kind is variational_dropout)
 
 
+@pytest.mark.parametrize("kind", [dropout, variational_dropout])
+@pytest.mark.parametrize("rate", [np.float64(0.5), jnp.float32(0.5), np.array(0.5)])
+def test_a_rate_is_a_number_whatever_its_type(kind, rate):
+    x = jnp.ones((4, 3), jnp.bfloat16)
+    found = kind(jax.random.key(4), x, rate)
+    assert found.dtype == x.dtype
+    np.testing.assert_array_equal(found, kind(jax.random.key(4), x, 0.5))
+
+
 @pytest.mark.parametrize("rate", [-0.1, 1.0, float("nan")])
 def test_a_rate_out_of_range(rate):
     with pytest.raises(ValueError, match=r"rate must be from 0 to 1.*got"):
@@ -141,6 +150,11 @@ def test_a_size_below_one(name):
     sizes = {"input_size": D, "hidden_size": H, "layers": 1} | {name: 0}
     with pytest.raises(ValueError, match=f"{name} must be at least 1; got 0"):
         init_layers(LSTM, jax.random.key(0), **sizes)
+
+
+def test_a_size_that_is_no_integer():
+    with pytest.raises(TypeError, match=r"hidden_size must be an integer; got \(8, 4"):
+        init_layers.__wrapped__(LSTM, jax.random.key(0), 3, (8, 4))
 
 
 def test_every_cell_of_a_stack_is_drawn_by_itself():

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import dtypes, tree
-from oracles import EACH_GRADIENT, assert_close, drawn_inputs
+from oracles import EACH_CELL, EACH_GRADIENT, assert_close, drawn_inputs
 
 import lstm_jax as lj
 from lstm_jax.layers import init_layers, unroll_layers
@@ -95,3 +95,25 @@ def test_an_ensemble_of_stacks():
 
     manual, automatic = jax.jit(jax.vmap(member))(jax.random.split(jax.random.key(0)))
     assert_close(manual, automatic)
+
+
+@EACH_CELL
+@EACH_GRADIENT
+def test_an_empty_batch(cell, gradient):
+    """More steps than a chunk has; every gradient is that of nothing, 0."""
+    params, xs, state = drawn_inputs(cell, 20, (0,))
+
+    def run(params, xs, state):
+        return lj.unroll(cell, params, xs, state, gradient=gradient, memory="states")
+
+    (ys, final), pull = jax.vjp(run, params, xs, state)
+    assert ys.shape == (20, 0, *state[0].shape[1:])
+    gradients = pull((ys, final))
+    assert_close(gradients, tree.map(jnp.zeros_like, (params, xs, state)))
+
+
+def test_an_empty_batch_of_the_compiled_steps():
+    params, xs, _ = drawn_inputs(lj.LSTM, 20, (0,))
+    resets = np.zeros((20, 0), bool)
+    loss = lambda p: jnp.sum(lj.unroll(lj.LSTM, p, xs, resets=resets)[0])  # noqa: E731
+    assert_close(jax.grad(loss)(params), tree.map(jnp.zeros_like, params))

@@ -86,6 +86,34 @@ def test_masks_have_their_rates():
     assert not np.array_equal(same["h"], same["c"])
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.array, jnp.float32])
+@pytest.mark.parametrize("name", ["lstm", "min_gru"])
+@pytest.mark.parametrize("key", [None, KEY], ids=["expected", "drawn"])
+def test_rates_are_numbers_whatever_their_type(name, kind, key):
+    """They change no dtype, and 0 is a rate beside a key."""
+    cell = lj.CELLS[name]
+    arguments = tree.map(
+        lambda a: a.astype(jnp.bfloat16), drawn_inputs(cell, STEPS, (BATCH,))
+    )
+    for rate in (0.5, 0):
+        expected, found = (
+            lj.unroll(cell, *arguments, zoneout=lj.Zoneout({"h": given}, key))
+            for given in (rate, kind(rate))
+        )
+        assert {a.dtype for a in tree.leaves(found)} == {jnp.dtype(jnp.bfloat16)}
+        tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_a_rate_that_only_the_traced_program_knows():
+    params, xs, _ = drawn_inputs(lj.LSTM, STEPS, (BATCH,))
+
+    def run(rate):
+        return lj.unroll(lj.LSTM, params, xs, zoneout=lj.Zoneout({"h": rate}))
+
+    with pytest.raises(TypeError, match="known when the function is traced"):
+        jax.jit(run)(0.5)
+
+
 def test_without_rates_nothing_is_zoned_out():
     arguments = drawn_inputs(lj.LSTM, STEPS, (BATCH,))
     expected = lj.unroll(lj.LSTM, *arguments)
@@ -143,6 +171,8 @@ def test_layers_and_directions_have_masks_of_their_own():
     [
         (lj.LSTM, 0.1, TypeError, "zoneout must be an lstm_jax.Zoneout; got float"),
         (lj.LSTM, lj.Zoneout({"a": 0.1}), ValueError, "rates for h, c of LSTMState"),
+        (lj.LSTM, lj.Zoneout({"h": "half"}), TypeError, "must be a number; got 'half'"),
+        (lj.LSTM, lj.Zoneout({"h": [0.1, 0.2]}), TypeError, "must be a number; got "),
         (lj.LSTM, lj.Zoneout({"h": 1.0}), ValueError, "rate for h must be from 0 to 1"),
         (lj.LSTM, lj.Zoneout({"c": -0.1}), ValueError, "1 excluded; got -0.1"),
         (lj.LSTM, lj.Zoneout({"c": float("nan")}), ValueError, "got nan"),

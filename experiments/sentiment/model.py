@@ -15,7 +15,6 @@ from lstm_jax.engine import GRADIENTS, MEMORIES, checks
 from lstm_jax.layers import (
     Dropout,
     Layer,
-    check_rate,
     init_layers,
     unroll_layers,
     variational_dropout,
@@ -169,4 +168,4 @@ class SequenceClassifier(nn.Module):
             "layer_dropout",
             "head_dropout",
         ):
-            check_rate(name, getattr(self, name))
+            checks.check_rate(name, getattr(self, name))

@@ -47,7 +47,8 @@ def check_params(cell: Cell, params: Any) -> None:
         raise TypeError(f"parameters must have one dtype; got {', '.join(dtypes)}")
     try:
         sizes = cell.sizes(params)
-        expected = _expected_params(cell, tuple(sizes.items()), dtypes[0])
+        x64 = jax.config.jax_enable_x64  # ty: ignore[missing-attribute]
+        expected = _expected_params(cell, tuple(sizes.items()), dtypes[0], x64)
     except (AttributeError, IndexError, KeyError, TypeError) as error:
         raise TypeError(
             f'parameters of cell "{cell.name}" must be what its init returns; got '
@@ -102,7 +103,8 @@ def check_lengths(
     if lengths is None:
         return None
     if not hasattr(lengths, "dtype"):
-        lengths = np.asarray(lengths)
+        # Of an empty list numpy would make floats.
+        lengths = np.asarray(lengths, None if np.size(lengths) else np.int32)
     if not jnp.issubdtype(lengths.dtype, jnp.integer):
         raise TypeError(f"lengths must be integers; got {lengths.dtype}")
     if lengths.shape != batch_shape:
@@ -112,12 +114,37 @@ def check_lengths(
         )
     if not isinstance(lengths, Tracer):
         values = np.asarray(lengths)
-        wrong = values[(values < 0) | (values > steps)]
-        if wrong.size:
+        wrong = np.argwhere((values < 0) | (values > steps)).tolist()
+        if wrong:
+            first = tuple(wrong[0])
+            others = f", and {len(wrong) - 1} more like it" if wrong[1:] else ""
             raise ValueError(
-                f"lengths must be from 0 to T = {steps}; got {wrong.tolist()}"
+                f"lengths must be from 0 to T = {steps}; got {values[first]} for "
+                f"sequence {', '.join(map(str, first))}{others}"
             )
     return jnp.asarray(lengths)
+
+
+def check_rate(name: str, rate: Any) -> float:
+    """`rate` as a float, if it is a number from 0 to 1, 1 excluded.
+
+    NumPy's and JAX's numbers are taken as the numbers they are: as arrays they would
+    change the dtype of what they multiply.
+    """
+    if isinstance(rate, Tracer):
+        raise TypeError(
+            f"{name} must be a number that is known when the function is traced; got "
+            f"{rate}. Under jit, make it a static argument"
+        )
+    if isinstance(rate, str) or np.ndim(rate):
+        raise TypeError(f"{name} must be a number; got {rate!r}")
+    try:
+        number = float(rate)
+    except TypeError:
+        raise TypeError(f"{name} must be a number; got {rate!r}") from None
+    if not 0 <= number < 1:
+        raise ValueError(f"{name} must be from 0 to 1, 1 excluded; got {rate}")
+    return number
 
 
 def check_resets(resets: Any, shape: tuple[int, ...]) -> Array | None:
@@ -134,7 +161,11 @@ def check_resets(resets: Any, shape: tuple[int, ...]) -> Array | None:
 
 
 @lru_cache(maxsize=256)
-def _expected_params(cell: Cell, sizes: tuple[tuple[str, int], ...], dtype: str) -> Any:
+def _expected_params(
+    cell: Cell, sizes: tuple[tuple[str, int], ...], dtype: str, x64: bool
+) -> Any:
+    """What `init` makes; it depends on whether JAX has 64 bits, so `x64` is a key."""
+
     def init() -> Any:
         return cell.init(jax.random.key(0), **dict(sizes), dtype=jnp.dtype(dtype))
 
@@ -145,6 +176,11 @@ def _check_float(name: str, x: Any) -> None:
     dtype = getattr(x, "dtype", None)
     if dtype is None:
         raise TypeError(f"{name} must be arrays; got {type(x).__name__}")
+    if not isinstance(dtype, np.dtype):  # a tensor of another library
+        raise TypeError(
+            f"{name} must be arrays of JAX or NumPy; got {type(x).__module__}."
+            f"{type(x).__name__}. jnp.asarray(numpy.asarray(tensor)) makes one"
+        )
     if not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(f"{name} must have a floating dtype; got {dtype}")
 

@@ -89,7 +89,7 @@ def unroll(
     else:
         reset_state = checks.check_state(cell, params, reset_state, batch_shape)
     if zoneout is not None:
-        check_zoneout(zoneout, state)
+        zoneout = check_zoneout(zoneout, state)
 
     if xs.shape[0] == 0:
         return state[0][None][:0], state

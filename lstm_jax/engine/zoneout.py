@@ -19,6 +19,7 @@ from jax import Array
 
 from lstm_jax.cell import Cell
 from lstm_jax.engine import trees
+from lstm_jax.engine.checks import check_rate
 
 
 class Zoneout(NamedTuple):
@@ -36,24 +37,29 @@ class Zoneout(NamedTuple):
     key: Array | None = None
 
 
-def check_zoneout(zoneout: Any, state: Any) -> None:
-    """Raises if `zoneout` is none (TypeError), or not one of `state` (ValueError)."""
+def check_zoneout(zoneout: Any, state: Any) -> Zoneout:
+    """`zoneout` with rates that are floats.
+
+    Raises:
+        TypeError: it is no `Zoneout`, or a rate is no number.
+        ValueError: a rate is out of range, or of a field that `state` does not have.
+    """
     if not isinstance(zoneout, Zoneout):
         raise TypeError(
             f"zoneout must be an lstm_jax.Zoneout; got {type(zoneout).__name__}"
         )
     fields = state._fields if len(state) <= 2 else state._fields[:1]
-    for field, rate in zoneout.rates.items():
+    for field in zoneout.rates:
         if field not in fields:
             raise ValueError(
                 f"zoneout must have rates for {', '.join(fields)} of "
                 f"{type(state).__name__}; got one for {field!r}"
             )
-        if not 0 <= rate < 1:
-            raise ValueError(
-                f"zoneout's rate for {field} must be from 0 to 1, 1 excluded; got "
-                f"{rate}"
-            )
+    rates = {
+        field: check_rate(f"zoneout's rate for {field}", rate)
+        for field, rate in zoneout.rates.items()
+    }
+    return zoneout._replace(rates=rates)
 
 
 def draw_masks(zoneout: Zoneout, steps: int, state: Any) -> dict[str, Array] | None:

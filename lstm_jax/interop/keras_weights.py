@@ -1,19 +1,11 @@
 """Weights from and to Keras' ``LSTM``, ``GRU`` and ``SimpleRNN``; needs no Keras.
 
-A layer's ``get_weights()`` is a list of numpy arrays::
-
-    (
-        kernel(D, G·H),
-        recurrent_kernel(H, G·H),
-        bias(
-            G·H,
-        ),
-    )
-
-where a GRU with ``reset_after=True``, Keras' default, has a bias (2, G·H): that of the
-input product, then that of the recurrent one. ``Bidirectional`` lists the forward
-layer's arrays, then the backward layer's. LSTM gates lie in the order i, f, g, o (g is
-Keras' c), GRU gates in the order z, r, n (Keras' h).
+A layer's ``get_weights()`` is a list of numpy arrays: its kernel (D, G·H), its
+recurrent kernel (H, G·H) and its bias (G·H,). A GRU with ``reset_after=True``, Keras'
+default, has a bias (2, G·H): that of the input product, then that of the recurrent one.
+``Bidirectional`` lists the forward layer's arrays, then the backward layer's. LSTM
+gates lie in the order i, f, g, o (g is Keras' c), GRU gates in the order z, r, n
+(Keras' h).
 """
 
 from collections.abc import Sequence
@@ -49,7 +41,9 @@ TWO_BIASES = ("gru",)
 """The cells whose bias there has a row for each product."""
 
 
-def from_keras(cell: Cell, weights: Sequence[Any]) -> Layer:
+def from_keras(
+    cell: Cell, weights: Sequence[Any], *, bidirectional: bool = False
+) -> Layer:
     """The parameters of a layer from the weights of a Keras layer.
 
     Args:
@@ -58,10 +52,12 @@ def from_keras(cell: Cell, weights: Sequence[Any]) -> Layer:
             Keras' default activations are meant; weights say nothing of others.
         weights: what the layer's ``get_weights()`` returns. A layer without a bias
             gets zeros.
+        bidirectional: whether the layer is a ``Bidirectional`` one. The arrays alone
+            do not tell it from two layers on top of each other.
 
     Returns:
         Parameters for one layer of `lstm_jax.layers.unroll_layers`, copies in the
-        same dtype; of both directions if the layer is a ``Bidirectional`` one.
+        same dtype; of both directions if `bidirectional`.
 
     Raises:
         TypeError: a weight is no floating array.
@@ -70,16 +66,25 @@ def from_keras(cell: Cell, weights: Sequence[Any]) -> Layer:
     """
     gates = check_cell("Keras", cell, GATES)
     arrays = [as_numpy(f"weight {n}", weight) for n, weight in enumerate(weights)]
-    if len(arrays) not in (2, 3, 4, 6):
+    expected = (4, 6) if bidirectional else (2, 3)
+    if len(arrays) not in expected:
+        told = "a layer of both directions has these twice"
         raise ValueError(
-            "weights must be kernel, recurrent_kernel and bias (or the first two), "
-            f"once or, with both directions, twice; got {len(arrays)} arrays"
+            "weights must be kernel, recurrent_kernel and bias, or the first two "
+            f"({told}; pass bidirectional=True for one, and the layers of a stack one "
+            f"by one); got {len(arrays)} arrays with bidirectional={bidirectional}"
         )
-    directions = [arrays]
-    if len(arrays) > 3:
-        half = len(arrays) // 2
-        directions = [arrays[:half], arrays[half:]]
-    return Layer(*(_joined(cell, gates, own) for own in directions))
+    if not bidirectional:
+        return Layer(_joined(cell, gates, arrays))
+    half = len(arrays) // 2
+    forward, backward = arrays[:half], arrays[half:]
+    shapes = [[array.shape for array in own] for own in (forward, backward)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            "both directions of a layer must have weights of the same shapes; got "
+            f"{shapes[0]} and {shapes[1]}"
+        )
+    return Layer(_joined(cell, gates, forward), _joined(cell, gates, backward))
 
 
 def to_keras(cell: Cell, params: Layer) -> list[np.ndarray]:
@@ -94,7 +99,7 @@ def to_keras(cell: Cell, params: Layer) -> list[np.ndarray]:
         bit for bit.
 
     Raises:
-        TypeError: the parameters are not the cell's.
+        TypeError: the parameters are not the cell's, or are bfloat16.
         ValueError: they have a wrong shape or several heads, or Keras has no such
             cell.
     """

@@ -4,6 +4,7 @@ from functools import partial
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -23,7 +24,10 @@ class LinenCell(nn.RNNCellBase):
         hidden_size: H.
         cell: a cell of `lstm_jax.CELLS`, or one like them.
         gradient: "manual" or "automatic"; see `lstm_jax.unroll`.
-        param_dtype: a floating dtype; inputs must have the same.
+        param_dtype: the floating dtype of the parameters.
+        dtype: the floating dtype to compute in: parameters and inputs, integers too,
+            are cast to it, and so are states. None for `param_dtype`, which inputs
+            must then have.
     """
 
     input_size: int
@@ -31,6 +35,7 @@ class LinenCell(nn.RNNCellBase):
     cell: Cell = LSTM
     gradient: str = "manual"
     param_dtype: Any = jnp.float32
+    dtype: Any = None
 
     def setup(self) -> None:
         """Draws the parameters."""
@@ -43,11 +48,29 @@ class LinenCell(nn.RNNCellBase):
         return 1
 
     def initialize_carry(self, rng: Array, input_shape: tuple[int, ...]) -> Any:
-        """The cell's initial state for inputs of the shape (*batch, D)."""
-        del rng
-        return self.cell.initial_state(self.weights, input_shape[:-1])
+        """The cell's initial state for inputs of the shape (*batch, D).
+
+        Outside of ``init`` and ``apply``, where the module has no parameters yet, it is
+        that of parameters drawn from `rng`.
+        """
+        if self.scope is not None:
+            return self.cell.initial_state(self._cast(self.weights), input_shape[:-1])
+
+        def state(rng: Array) -> Any:
+            weights = self.cell.init(
+                rng, self.input_size, self.hidden_size, dtype=self.param_dtype
+            )
+            return self.cell.initial_state(self._cast(weights), input_shape[:-1])
+
+        return jax.jit(state)(rng)  # whose compiler drops what is not needed
 
     def __call__(self, carry: Any, inputs: Array) -> tuple[Any, Array]:
         """One step: the new state, and its output h; see `lstm_jax.step`."""
-        carry = step(self.cell, self.weights, carry, inputs, gradient=self.gradient)
+        weights, carry, inputs = self._cast((self.weights, carry, inputs))
+        carry = step(self.cell, weights, carry, inputs, gradient=self.gradient)
         return carry, carry[0]
+
+    def _cast(self, tree: Any) -> Any:
+        if self.dtype is None:
+            return tree
+        return jax.tree.map(lambda a: jnp.asarray(a, self.dtype), tree)

@@ -24,7 +24,10 @@ class NNXCell(nnx.RNNCellBase):
         hidden_features: H.
         cell: a cell of `lstm_jax.CELLS`, or one like them.
         gradient: "manual" or "automatic"; see `lstm_jax.unroll`.
-        param_dtype: a floating dtype; inputs must have the same.
+        param_dtype: the floating dtype of the parameters.
+        dtype: the floating dtype to compute in: parameters and inputs, integers too,
+            are cast to it, and so are states. None for `param_dtype`, which inputs
+            must then have.
         rngs: draws the parameters from its stream ``params``.
         **options: passed on to the cell's `init`.
 
@@ -40,6 +43,7 @@ class NNXCell(nnx.RNNCellBase):
         cell: Cell = LSTM,
         gradient: str = "manual",
         param_dtype: Any = jnp.float32,
+        dtype: Any = None,
         rngs: nnx.Rngs,
         **options: Any,
     ):
@@ -47,6 +51,7 @@ class NNXCell(nnx.RNNCellBase):
         checks.check_cell(cell, gradient)
         self.cell = nnx.static(cell)
         self.gradient = gradient
+        self.dtype = dtype
         params = cell.init(
             rngs.params(), in_features, hidden_features, dtype=param_dtype, **options
         )
@@ -89,7 +94,7 @@ class NNXCell(nnx.RNNCellBase):
             rngs: read only with `carry_init`.
             carry_init: an initializer that draws each field instead.
         """
-        state = self.cell.initial_state(self.params, input_shape[:-1])
+        state = self.cell.initial_state(self._cast(self.params), input_shape[:-1])
         if carry_init is None:
             return state
         stream = rngs.carry if isinstance(rngs, nnx.Rngs) else rngs
@@ -97,7 +102,8 @@ class NNXCell(nnx.RNNCellBase):
 
     def __call__(self, carry: Any, inputs: Array) -> tuple[Any, Array]:
         """One step: the new state, and its output h; see `lstm_jax.step`."""
-        carry = step(self.cell, self.params, carry, inputs, gradient=self.gradient)
+        params, carry, inputs = self._cast((self.params, carry, inputs))
+        carry = step(self.cell, params, carry, inputs, gradient=self.gradient)
         return carry, carry[0]
 
     def unroll(self, xs: Array, state: Any = None, **options: Any) -> tuple[Array, Any]:
@@ -109,5 +115,11 @@ class NNXCell(nnx.RNNCellBase):
             **options: `lengths`, `resets`, `reverse` and `memory` of
                 `lstm_jax.unroll`.
         """
-        gradient = self.gradient
-        return unroll(self.cell, self.params, xs, state, gradient=gradient, **options)
+        params, xs, state = self._cast((self.params, xs, state))
+        options["gradient"] = self.gradient
+        return unroll(self.cell, params, xs, state, **options)
+
+    def _cast(self, tree: Any) -> Any:
+        if self.dtype is None:
+            return tree
+        return jax.tree.map(lambda a: jnp.asarray(a, self.dtype), tree)

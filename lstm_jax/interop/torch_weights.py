@@ -67,7 +67,7 @@ def from_torch(cell: Cell, weights: Mapping[str, Any]) -> tuple[Layer, ...]:
     stack = []
     while not stack or f"weight_ih_l{len(stack)}" in left:
         suffixes = [f"l{len(stack)}{direction}" for direction in directions]
-        drawn = [_take(left, suffix, cell, gates) for suffix in suffixes]
+        drawn = [_take(left, suffix, cell, gates, weights) for suffix in suffixes]
         stack.append(Layer(*drawn))
     if left:
         raise ValueError(
@@ -92,7 +92,7 @@ def to_torch(cell: Cell, params: Sequence[Layer]) -> dict[str, np.ndarray]:
         by ``load_state_dict({name: torch.tensor(w) for name, w in ...})``.
 
     Raises:
-        TypeError: the parameters are not the cell's.
+        TypeError: the parameters are not the cell's, or are bfloat16.
         ValueError: they have a wrong shape or several heads, or torch has no such
             cell.
     """
@@ -106,8 +106,14 @@ def to_torch(cell: Cell, params: Sequence[Layer]) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _take(left: dict[str, np.ndarray], suffix: str, cell: Cell, gates: str) -> Any:
-    """The parameters of one cell, taken out of the weights `left`."""
+def _take(
+    left: dict[str, np.ndarray],
+    suffix: str,
+    cell: Cell,
+    gates: str,
+    weights: Mapping[str, Any],
+) -> Any:
+    """The parameters of one cell, taken out of what is `left` of all `weights`."""
     projected = cell.name in PROJECTED
     ih, hh, hr = (f"weight_{product}_{suffix}" for product in ("ih", "hh", "hr"))
     matrices = [ih, hh, hr] if projected else [ih, hh]
@@ -126,6 +132,13 @@ def _take(left: dict[str, np.ndarray], suffix: str, cell: Cell, gates: str) -> A
     shapes |= {f"bias_{product}_{suffix}": (rows,) for product in ("ih", "hh")}
     if projected:
         shapes[hr] = (output_size, hidden_size)
+    if any(name.startswith("bias") for name in weights):  # all of them, or none
+        absent = [name for name in shapes if name not in left]
+        if absent:
+            raise ValueError(
+                f"weights with biases must have the name {absent[0]}; got "
+                f"{', '.join(weights)}"
+            )
     zeros = np.zeros(rows, left[ih].dtype)
     own = {name: left.pop(name, zeros) for name in shapes}
     check_shapes(own, shapes)

@@ -138,10 +138,16 @@ def weights_of(cell: Cell, params: Any, gates: str) -> Weights:
     """The weights of a cell, column blocks in the order `gates`.
 
     Raises:
-        TypeError: the parameters are not the cell's.
+        TypeError: the parameters are not the cell's, or in a dtype that numpy has not.
         ValueError: they have a wrong shape, or more than one head.
     """
     checks.check_params(cell, params)
+    if params.Wh.dtype == jnp.bfloat16:
+        raise TypeError(
+            "bfloat16 parameters have no counterpart in numpy: convert them as "
+            "float32, jax.tree.map(lambda a: a.astype('float32'), params), and make "
+            "the module bfloat16 afterwards; nothing is lost"
+        )
     if params.Wh.ndim != 2:
         raise ValueError(
             "only recurrent weights of one head have a counterpart; got Wh of shape "
@@ -208,7 +214,10 @@ def as_numpy(name: str, value: Any) -> np.ndarray:
     try:
         return np.asarray(value)
     except (TypeError, RuntimeError) as error:
-        raise TypeError(f"{name} cannot be read as a numpy array: {error}") from error
+        raise TypeError(
+            f"{name} cannot be read as a numpy array: {error}. A tensor can be read "
+            "after .detach().cpu(), and a bfloat16 one after .float() as well"
+        ) from error
 
 
 def as_jax(array: np.ndarray) -> Array:

@@ -1,5 +1,7 @@
 """Cells as flax modules: the same numbers as `unroll`, wherever flax cells go."""
 
+import pickle
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -166,3 +168,53 @@ def test_linen_rnn(name, gradient):
     assert_close((ys, carry), (expected_ys, final))
     gradients = found["params"]["cell"]["cell"]
     assert_close(gradients, gradients_of_unroll(cell, params))
+
+
+# --- what flax's own cells do ---------------------------------------------------------
+
+
+def linen(**options):
+    return LinenCell(INPUT_SIZE, HIDDEN_SIZE, param_dtype=jnp.float64, **options)
+
+
+@pytest.mark.parametrize("name", ["lstm", "slstm"])
+def test_a_carry_before_there_are_parameters(name):
+    """flax's idiom: an unbound module makes the carry that `init` is called with."""
+    module = linen(cell=lj.CELLS[name])
+    carry = module.initialize_carry(jax.random.key(0), (BATCH, INPUT_SIZE))
+    variables = module.init(jax.random.key(1), carry, XS[:, 0])
+    found = module.apply(variables, carry, XS[:, 0])
+    params = variables["params"]["cell"]
+    assert_close(carry, lj.CELLS[name].initial_state(params, (BATCH,)))
+    new = lj.step(lj.CELLS[name], params, carry, XS[:, 0])
+    assert_close(found, (new, new[0]))
+
+
+def test_a_dtype_to_compute_in():
+    """Parameters stay as they are; integers become numbers."""
+    whole = jnp.ones((BATCH, INPUT_SIZE), jnp.int32)
+    module = linen(dtype=jnp.float32)
+    carry = module.initialize_carry(jax.random.key(0), whole.shape)
+    variables = module.init(jax.random.key(1), carry, whole)
+    assert {a.dtype for a in jax.tree.leaves(variables)} == {jnp.dtype("float64")}
+    found = module.apply(variables, carry, whole)
+    assert {a.dtype for a in jax.tree.leaves((carry, found))} == {jnp.dtype("float32")}
+
+    cell = made(dtype=jnp.float32)
+    carry = cell.initialize_carry(whole.shape)
+    stepped = cell(carry, whole)
+    unrolled = cell.unroll(whole[None])
+    found = jax.tree.leaves((carry, stepped, unrolled))
+    assert {a.dtype for a in found} == {jnp.dtype("float32")}
+    assert cell.Wx[...].dtype == jnp.float64
+    assert_close(unrolled[0][0], stepped[1], 1e-6)
+
+
+def test_modules_pickle():
+    """With the cell that they had, which runs as before."""
+    module = made()
+    again = pickle.loads(pickle.dumps(module))
+    assert again.cell == lj.LSTM
+    assert_close(again.params, module.params)
+    module = linen()
+    assert pickle.loads(pickle.dumps(module)) == module

@@ -104,7 +104,7 @@ def test_outputs_and_gradients_are_keras(keras, name, bidirectional, dtype, tole
 
     variables = [variable.value for variable in layer.trainable_variables]
     expected, ys = jax.jit(jax.grad(theirs, (0, 1), has_aux=True))(variables, xs)
-    params = from_keras(cell, layer.get_weights())
+    params = from_keras(cell, layer.get_weights(), bidirectional=bidirectional)
     found, own_ys = jax.jit(jax.grad(ours, (0, 1), has_aux=True))(params, xs)
 
     assert_close(own_ys, ys, tolerance)
@@ -124,7 +124,7 @@ def test_a_layer_takes_what_it_gave(keras, name):
     layer = keras.layers.Bidirectional(getattr(keras.layers, kind)(4, **options))
     layer.build((BATCH, STEPS, INPUT_SIZE))
     before = layer.get_weights()
-    back = to_keras(cell, from_keras(cell, before))
+    back = to_keras(cell, from_keras(cell, before, bidirectional=True))
     layer.set_weights(back)
     assert_same_bits(layer.get_weights(), before)
 
@@ -139,7 +139,9 @@ def test_there_and_back_bit_for_bit(name, bidirectional):
     layer = drawn_layer(cell, bidirectional)
     # The sign of a zero is a bit too.
     layer = jax.tree.map(lambda a: a.at[..., 0].set(-0.0), layer)
-    assert_same_bits(from_keras(cell, to_keras(cell, layer)), layer)
+    arrays = to_keras(cell, layer)
+    found = from_keras(cell, arrays, bidirectional=bidirectional)
+    assert_same_bits(found, layer)
 
 
 def test_gates():
@@ -170,7 +172,19 @@ def test_a_layer_without_biases_has_zeros(name, bidirectional):
             for p in params
         )
     )
-    assert_close(from_keras(cell, matrices), expected, 0.0)
+    found = from_keras(cell, matrices, bidirectional=bidirectional)
+    assert_close(found, expected, 0.0)
+
+
+def test_two_layers_are_not_two_directions():
+    arrays = to_keras(lj.LSTM, drawn_layer(lj.LSTM))
+    with pytest.raises(ValueError, match="got 6 arrays with bidirectional=False"):
+        from_keras(lj.LSTM, arrays + arrays)
+    with pytest.raises(ValueError, match="got 3 arrays with bidirectional=True"):
+        from_keras(lj.LSTM, arrays, bidirectional=True)
+    other = [arrays[1], *arrays[1:]]  # on top of it: its inputs are H numbers
+    with pytest.raises(ValueError, match="weights of the same shapes; got"):
+        from_keras(lj.LSTM, arrays + other, bidirectional=True)
 
 
 WRONG = {

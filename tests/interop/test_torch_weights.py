@@ -255,6 +255,11 @@ WRONG = {
         ValueError,
         "must have the name weight_ih_l0; got weight_ih_l1",
     ),
+    "one bias": (
+        lambda w: {k: v for k, v in w.items() if k != "bias_hh_l1"},
+        ValueError,
+        "weights with biases must have the name bias_hh_l1; got weight_ih_l0,",
+    ),
     "projected": (
         lambda w: w | {"weight_hr_l0": w["weight_hh_l0"]},
         ValueError,
@@ -294,6 +299,12 @@ def test_weights_that_are_no_lstms(wrong):
     weights = change(to_torch(lj.LSTM, drawn_stack(lj.LSTM, 2)))
     with pytest.raises(error, match=message):
         from_torch(lj.LSTM, weights)
+
+
+def test_bfloat16_names_the_way_out():
+    half = jax.tree.map(lambda a: a.astype(jnp.bfloat16), drawn_stack(lj.LSTM))
+    with pytest.raises(TypeError, match="bfloat16 parameters have no counterpart"):
+        to_torch(lj.LSTM, half)
 
 
 def test_weights_of_another_cell():

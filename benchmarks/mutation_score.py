@@ -62,7 +62,7 @@ def outcomes(cell: Cell, sizes: Sizes) -> Iterator[tuple[Mutant, list[str]]]:
         outcome = ["mutants"]
         try:
             report = check_gradients(mutant.cell, steps=0, seed=sizes.seed)
-        except (TypeError, ValueError):  # a wrong shape: JAX says it itself
+        except (AttributeError, TypeError, ValueError):  # a wrong shape or tree
             outcome.append("caught")
         else:
             if report.ok:

@@ -9,7 +9,6 @@ import ast
 import dis
 import inspect
 import sys
-import textwrap
 import types
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -27,6 +26,7 @@ from lstm_jax import engine
 from lstm_jax.cell import Cell
 from lstm_jax.engine import bptt, runners, scan, sequence, trees, unrolling
 from lstm_jax.gradcheck.step import Sizes, draw, forward_only
+from lstm_jax.numbered import NAMED, definition
 
 SHARED = "lstm_jax.gated"
 # What these contain is about shapes, not about derivatives.
@@ -46,7 +46,8 @@ class Mutant(NamedTuple):
         quantities: the quantities that a report may name first; empty if the mutant
             touches several equations, or the program's outputs only.
         equation: the number of the equation that it touches, if there is one.
-        lines: the first and the last line of the statement.
+        lines: the first and the last line where a report may say that it is computed:
+            those of the statement, or from there on if it names nothing.
     """
 
     cell: Cell
@@ -163,7 +164,8 @@ def _name(name: str) -> ast.Name:
 
 def _called(node: ast.AST) -> str:
     function = getattr(node, "func", None)
-    return getattr(function, "id", getattr(function, "attr", ""))
+    name = getattr(function, "id", getattr(function, "attr", ""))
+    return "named" if name == NAMED else name
 
 
 def _last(d: Array) -> Array:
@@ -179,10 +181,9 @@ class Source:
 
     def __init__(self, function: types.FunctionType) -> None:
         self.function = function
-        self.tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-        ast.increment_lineno(self.tree, function.__code__.co_firstlineno - 1)
-        self.definition: Any = self.tree.body[0]
+        self.definition = definition(function)
         self.definition.decorator_list = []
+        self.tree = ast.Module([self.definition], [])
         self.parents = {
             child: parent
             for parent in ast.walk(self.tree)
@@ -370,7 +371,9 @@ def _described(source: Source, change: Change) -> tuple:
     statement = source.statement(change.node)
     file = source.function.__code__.co_filename.rpartition("/")[2]
     quantities, equation = expected(source, change.node)
-    lines = statement.lineno, statement.end_lineno or statement.lineno
+    names = any(_called(node) == "named" for node in ast.walk(statement))
+    last = (statement if names else source.definition).end_lineno
+    lines = statement.lineno, last or statement.lineno
     return (
         f"{file}:{statement.lineno}",
         ast.unparse(change.node),

@@ -16,10 +16,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from lstm_jax.cell import OutputState, named
-from lstm_jax.gated import gated
+from lstm_jax.cell import OutputState
+from lstm_jax.gated import THROUGH_V, gated
 from lstm_jax.identities import tanh
 from lstm_jax.initializers import ZeroState, init_weights
+from lstm_jax.numbered import numbered
 
 
 class NameParams(NamedTuple):
@@ -56,28 +57,29 @@ def init(
     return NameParams(**weights)
 
 
+@numbered
 def equations(
     params: NameParams, state: OutputState, u: Array, v: Array
 ) -> tuple[OutputState, NameKept]:
     """Equations (1) and (2), from u = x Wx + b and v = h_prev Wh, each (..., H)."""
-    del params, state
-    z = named(u + v, "z", 1)
-    h = named(tanh(z), "h", 2)
+    z = u + v  # (1)
+    h = tanh(z)  # (2)
     return OutputState(h=h), NameKept(z)
 
 
+@numbered
 def backward(
     params: NameParams,
     state: OutputState,
     new_state: OutputState,
     kept: NameKept,
     dnew: OutputState,
-) -> tuple[OutputState, Array, Array]:
+) -> tuple[OutputState, Array]:
     """The reverse of `equations`, from (2) to (1)."""
-    del params, state, new_state
-    dz = named(dnew.h * (1 - tanh(kept.z) ** 2), "dz", 2)
+    z, dh = kept.z, dnew.h
+    dz = dh * (1 - tanh(z) ** 2)  # (2)
     # (1): z = u + v gives both the same gradient; h_prev is reached through v.
-    return OutputState(h=jnp.zeros_like(dz)), dz, dz
+    return OutputState(h=THROUGH_V), dz
 
 
 NAME = gated(

@@ -19,6 +19,9 @@ from lstm_jax.identities import (
     weighted_input,
 )
 
+THROUGH_V: Any = None
+"""In the place of dh in what a gated `backward` returns: h_prev is in v alone."""
+
 
 def no_elementwise(*_: Any) -> dict[str, Array]:
     """Stands for the elementwise parameters of a cell that has none."""
@@ -82,8 +85,8 @@ def gated(
             ``v``, which is added here, and of the two products. Where the equations
             see ``u + v`` alone, both have the same gradient: ``(dstate, dz)``. Where
             they see the output of the old state in no other way than through ``v``,
-            that field of `dstate` is None. Left out, the cell has automatic gradients
-            only.
+            that field of `dstate` is `THROUGH_V`. Left out, the cell has automatic
+            gradients only.
         elementwise: ``(params, state, new_state, kept, du, dv) -> dict``, for
             parameters beside these three that act element by element, (H,), such as
             peepholes: by field, the gradient at every step and example, (..., H). It

@@ -113,7 +113,9 @@ def square_root_backward(dc: Array, c: Array) -> Array:
 
 
 EPSILON = 1e-5
-"""ε of `normalize`: what its derivative at a row of equal numbers rests on."""
+"""ε of `normalize`, added to the variance.
+
+The variance of a row of equal numbers is 0: without ε its rate would be infinite."""
 
 
 def normalize(a: Array) -> tuple[Array, Array]:

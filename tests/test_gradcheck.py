@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sources import execute
 
 from lstm_jax.cell import named
 from lstm_jax.cells import CELLS
@@ -26,8 +27,8 @@ def planted(right, wrong):
     """The LSTM with one expression of its reverse changed."""
     text = inspect.getsource(inspect.unwrap(lstm_file.backward))
     assert text.count(right) == 1
-    scope = dict(vars(lstm_file))
-    exec(compile(text.replace(right, wrong), "planted.py", "exec"), scope)
+    text = text.replace(right, wrong)
+    scope = execute(text, "planted.py", dict(vars(lstm_file)))
     changed = gated(
         "planted",
         init=lstm_file.init,
@@ -115,14 +116,14 @@ def test_a_large_quantity_is_differenced_along_a_few_directions():
 
 
 def test_the_first_wrong_quantity_is_named_with_its_equation_and_line():
-    cell = planted('named(dc * state.c, "df", 5)', 'named(dc * i, "df", 5)')
+    cell = planted("df = dc * c_prev  # (5)", "df = dc * i  # (5)")
     report = check_gradients(cell, steps=3)
     found = report.first_wrong
     assert not report.ok
     assert (found.quantity, found.equations) == ("df", (5,))
     assert found.agreeing == ("da", "dc")
     text = inspect.getsource(inspect.unwrap(lstm_file.backward)).splitlines()
-    [line] = [k for k, words in enumerate(text, start=1) if '"df"' in words]
+    [line] = [k for k, words in enumerate(text, start=1) if "df = " in words]
     assert found.line == f"planted.py:{line} (backward)"
     # What comes after it is wrong as well, and is not named.
     wrong = {row.quantity for row in report.rows if not row.passed}
@@ -132,8 +133,9 @@ def test_the_first_wrong_quantity_is_named_with_its_equation_and_line():
 
 
 def test_a_report_says_what_is_wrong():
-    right = 'named(dc * f, "dc_prev", 5)'
-    report = check_gradients(planted(right, right.replace("f", "f * 2.0", 1)), steps=0)
+    right = "dc_prev = dc * f  # (5)"
+    wrong = "dc_prev = dc * f * 2.0  # (5)"
+    report = check_gradients(planted(right, wrong), steps=0)
     text = str(report.first_wrong)
     assert text.startswith("dc_prev (through (5)): relative error 1.0e+00; da and dc")
     assert "WRONG" in str(report)

@@ -28,10 +28,10 @@ SHARED_BY = (GRU, PEEPHOLE_LSTM, INDRNN, SLSTM, LSTM)
 
 
 def report_of(mutant: Mutant):
-    """The report; None where the mutant's shapes don't fit, which JAX says itself."""
+    """The report; None where the mutant's shapes or trees don't fit, as Python says."""
     try:
         return check_gradients(mutant.cell, steps=0)
-    except (TypeError, ValueError):
+    except (AttributeError, TypeError, ValueError):
         return None
 
 

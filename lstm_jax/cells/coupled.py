@@ -19,11 +19,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from lstm_jax.cell import named
 from lstm_jax.cells.lstm import LSTMState
-from lstm_jax.gated import gated
+from lstm_jax.gated import THROUGH_V, gated
 from lstm_jax.identities import concatenate, sigmoid, tanh
 from lstm_jax.initializers import ZeroState, init_weights
+from lstm_jax.numbered import numbered
 
 
 class CoupledParams(NamedTuple):
@@ -68,45 +68,48 @@ def init(
     )
 
 
+@numbered
 def equations(
     params: CoupledParams, state: LSTMState, u: Array, v: Array
 ) -> tuple[LSTMState, CoupledGates]:
     """Equations (1) to (7), from u = x Wx + b and v = h_prev Wh, each (..., 3H)."""
-    del params
-    z_i, z_o, z_g = jnp.split(u + v, 3, axis=-1)
-    i = named(sigmoid(named(z_i, "z_i", 1)), "i", 3)
-    o = named(sigmoid(named(z_o, "z_o", 1)), "o", 3)
-    g = named(tanh(named(z_g, "z_g", 2)), "g", 4)
-    c = named(i * g + (1 - i) * state.c, "c", 5)
-    a = named(tanh(c), "a", 6)
-    h = named(o * a, "h", 7)
+    c_prev = state.c
+    z = jnp.split(u + v, 3, axis=-1)
+    z_i, z_o = z[:2]  # (1)
+    z_g = z[2]  # (2)
+    i, o = sigmoid(z_i), sigmoid(z_o)  # (3)
+    g = tanh(z_g)  # (4)
+    c = i * g + (1 - i) * c_prev  # (5)
+    a = tanh(c)  # (6)
+    h = o * a  # (7)
     return LSTMState(h=h, c=c), CoupledGates(i, o, g)
 
 
+@numbered
 def backward(
     params: CoupledParams,
     state: LSTMState,
     new_state: LSTMState,
     gates: CoupledGates,
     dnew: LSTMState,
-) -> tuple[LSTMState, Array, Array]:
+) -> tuple[LSTMState, Array]:
     """The reverse of `equations`, from (7) to (1)."""
-    del params
     i, o, g = gates
-    a = tanh(new_state.c)  # (6) again: cheaper than keeping it
+    c_prev, c = state.c, new_state.c
+    dh, dc_next = dnew
+    a = tanh(c)  # (6) again: cheaper than keeping it
 
-    da = named(dnew.h * o, "da", 7)
-    do = named(dnew.h * a, "do", 7)
-    dc = named(dnew.c + da * (1 - a**2), "dc", 6)
-    di = named(dc * (g - state.c), "di", 5)
-    dg = named(dc * i, "dg", 5)
-    dc_prev = named(dc * (1 - i), "dc_prev", 5)
-    dz_g = named(dg * (1 - g**2), "dz_g", 4)
-    dz_i = named(di * i * (1 - i), "dz_i", 3)
-    dz_o = named(do * o * (1 - o), "dz_o", 3)
+    da = dh * o  # (7)
+    do = dh * a  # (7)
+    dc = dc_next + da * (1 - a**2)  # (6)
+    di = dc * (g - c_prev)  # (5)
+    dg = dc * i  # (5)
+    dc_prev = dc * (1 - i)  # (5)
+    dz_g = dg * (1 - g**2)  # (4)
+    dz_i = di * i * (1 - i)  # (3)
+    dz_o = do * o * (1 - o)  # (3)
 
-    dz = concatenate(dz_i, dz_o, dz_g)
-    return LSTMState(h=jnp.zeros_like(dc), c=dc_prev), dz, dz
+    return LSTMState(h=THROUGH_V, c=dc_prev), concatenate(dz_i, dz_o, dz_g)
 
 
 COUPLED_LSTM = gated(

@@ -15,10 +15,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from lstm_jax.cell import OutputState, named
-from lstm_jax.gated import gated
+from lstm_jax.cell import OutputState
+from lstm_jax.gated import THROUGH_V, gated
 from lstm_jax.identities import tanh, tanh_backward
 from lstm_jax.initializers import ZeroState, init_weights
+from lstm_jax.numbered import numbered
 
 
 class ElmanParams(NamedTuple):
@@ -48,48 +49,50 @@ def init(
     return ElmanParams(**weights)
 
 
+@numbered
 def tanh_equations(
     params: ElmanParams, state: OutputState, u: Array, v: Array
 ) -> tuple[OutputState, None]:
     """Equations (1) and (2), from u = x Wx + b and v = h_prev Wh, each (..., H)."""
-    del params, state
-    z = named(u + v, "z", 1)
-    return OutputState(h=named(tanh(z), "h", 2)), None
+    z = u + v  # (1)
+    h = tanh(z)  # (2)
+    return OutputState(h=h), None
 
 
+@numbered
 def tanh_backward_step(
     params: ElmanParams,
     state: OutputState,
     new_state: OutputState,
     kept: None,
     dnew: OutputState,
-) -> tuple[OutputState, Array, Array]:
+) -> tuple[OutputState, Array]:
     """The reverse of `tanh_equations`."""
-    del params, state, kept
-    dz = named(tanh_backward(dnew.h, new_state.h), "dz", 2)
-    return OutputState(h=jnp.zeros_like(dz)), dz, dz
+    dz = tanh_backward(dnew.h, new_state.h)  # (2)
+    return OutputState(h=THROUGH_V), dz
 
 
+@numbered
 def relu_equations(
     params: ElmanParams, state: OutputState, u: Array, v: Array
 ) -> tuple[OutputState, None]:
     """Equations (1) and (2), from u = x Wx + b and v = h_prev Wh, each (..., H)."""
-    del params, state
-    z = named(u + v, "z", 1)
-    return OutputState(h=named(jax.nn.relu(z), "h", 2)), None
+    z = u + v  # (1)
+    h = jax.nn.relu(z)  # (2)
+    return OutputState(h=h), None
 
 
+@numbered
 def relu_backward_step(
     params: ElmanParams,
     state: OutputState,
     new_state: OutputState,
     kept: None,
     dnew: OutputState,
-) -> tuple[OutputState, Array, Array]:
+) -> tuple[OutputState, Array]:
     """The reverse of `relu_equations`; at z = 0 the derivative is 0."""
-    del params, state, kept
-    dz = named(jnp.where(new_state.h > 0, dnew.h, 0), "dz", 2)
-    return OutputState(h=jnp.zeros_like(dz)), dz, dz
+    dz = jnp.where(new_state.h > 0, dnew.h, 0)  # (2)
+    return OutputState(h=THROUGH_V), dz
 
 
 RNN_TANH = gated(

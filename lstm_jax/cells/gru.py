@@ -24,10 +24,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from lstm_jax.cell import OutputState, named
+from lstm_jax.cell import OutputState
 from lstm_jax.gated import gated
 from lstm_jax.identities import concatenate, sigmoid, tanh
 from lstm_jax.initializers import ZeroState, init_weights
+from lstm_jax.numbered import numbered
 
 
 class GRUParams(NamedTuple):
@@ -69,23 +70,24 @@ def init(
     return GRUParams(**weights, bh=jnp.zeros((hidden_size,), dtype))
 
 
+@numbered
 def equations(
     params: GRUParams, state: OutputState, u: Array, v: Array
 ) -> tuple[OutputState, GRUGates]:
     """Equations (1) to (6), from u = x Wx + b and v = h_prev Wh, each (..., 3H)."""
+    h_prev = state.h
     u_r, u_z, u_n = jnp.split(u, 3, axis=-1)
     v_r, v_z, v_n = jnp.split(v, 3, axis=-1)
-    z_r = named(u_r + v_r, "z_r", 1)
-    z_z = named(u_z + v_z, "z_z", 1)
-    s = named(v_n + params.bh, "s", 2)
-    r = named(sigmoid(z_r), "r", 3)
-    z = named(sigmoid(z_z), "z", 3)
-    z_n = named(u_n + r * s, "z_n", 4)
-    n = named(tanh(z_n), "n", 5)
-    h = named((1 - z) * n + z * state.h, "h", 6)
+    z_r, z_z = u_r + v_r, u_z + v_z  # (1)
+    s = v_n + params.bh  # (2)
+    r, z = sigmoid(z_r), sigmoid(z_z)  # (3)
+    z_n = u_n + r * s  # (4)
+    n = tanh(z_n)  # (5)
+    h = (1 - z) * n + z * h_prev  # (6)
     return OutputState(h=h), GRUGates(r, z, n, s)
 
 
+@numbered
 def backward(
     params: GRUParams,
     state: OutputState,
@@ -94,23 +96,24 @@ def backward(
     dnew: OutputState,
 ) -> tuple[OutputState, Array, Array]:
     """The reverse of `equations`, from (6) to (1)."""
-    del params, new_state
     r, z, n, s = gates
+    h_prev, dh = state.h, dnew.h
 
-    dn = named(dnew.h * (1 - z), "dn", 6)
-    dz = named(dnew.h * (state.h - n), "dz", 6)
-    dh_prev = named(dnew.h * z, "dh_prev", 6)
-    dz_n = named(dn * (1 - n**2), "dz_n", 5)
-    dr = named(dz_n * s, "dr", 4)
-    ds = named(dz_n * r, "ds", 4)
-    dz_r = named(dr * r * (1 - r), "dz_r", 3)
-    dz_z = named(dz * z * (1 - z), "dz_z", 3)
+    dn = dh * (1 - z)  # (6)
+    dz = dh * (h_prev - n)  # (6)
+    dh_prev = dh * z  # (6)
+    dz_n = dn * (1 - n**2)  # (5)
+    dr = dz_n * s  # (4)
+    ds = dz_n * r  # (4)
+    dz_r = dr * r * (1 - r)  # (3)
+    dz_z = dz * z * (1 - z)  # (3)
 
     du = concatenate(dz_r, dz_z, dz_n)
     dv = concatenate(dz_r, dz_z, ds)
     return OutputState(h=dh_prev), du, dv
 
 
+@numbered
 def inner_bias(
     params: GRUParams,
     state: OutputState,
@@ -120,8 +123,8 @@ def inner_bias(
     dv: Array,
 ) -> dict[str, Array]:
     """The gradient of bh at every step, (..., H)."""
-    del params, state, new_state, gates, du
-    return {"bh": named(jnp.split(dv, 3, axis=-1)[2], "dbh", 2)}
+    dbh = jnp.split(dv, 3, axis=-1)[2]  # (2)
+    return {"bh": dbh}
 
 
 GRU = gated(

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from lstm_jax.cell import Cell, OutputState, named
+from lstm_jax.cell import Cell, OutputState
 from lstm_jax.gated import input_gradients, input_product, weight_sizes
 from lstm_jax.identities import (
     concatenate,
@@ -37,6 +37,7 @@ from lstm_jax.initializers import (
     init_inputs,
     orthogonal,
 )
+from lstm_jax.numbered import numbered
 
 
 class GRUBeforeParams(NamedTuple):
@@ -82,23 +83,24 @@ def init(
     )
 
 
+@numbered
 def step(
     params: GRUBeforeParams, state: OutputState, u: Array
 ) -> tuple[OutputState, GRUBeforeGates]:
     """Equations (1) to (6), from u = x Wx + b (..., 3H)."""
+    h_prev = state.h
     u_r, u_z, u_n = jnp.split(u, 3, axis=-1)
-    v_r, v_z = jnp.split(weighted_input(state.h, params.Wh), 2, axis=-1)
-    z_r = named(u_r + v_r, "z_r", 1)
-    z_z = named(u_z + v_z, "z_z", 1)
-    r = named(sigmoid(z_r), "r", 2)
-    z = named(sigmoid(z_z), "z", 2)
-    s = named(r * state.h, "s", 3)
-    z_n = named(u_n + weighted_input(s, params.Wn), "z_n", 4)
-    n = named(tanh(z_n), "n", 5)
-    h = named((1 - z) * n + z * state.h, "h", 6)
+    v_r, v_z = jnp.split(weighted_input(h_prev, params.Wh), 2, axis=-1)
+    z_r, z_z = u_r + v_r, u_z + v_z  # (1)
+    r, z = sigmoid(z_r), sigmoid(z_z)  # (2)
+    s = r * h_prev  # (3)
+    z_n = u_n + weighted_input(s, params.Wn)  # (4)
+    n = tanh(z_n)  # (5)
+    h = (1 - z) * n + z * h_prev  # (6)
     return OutputState(h=h), GRUBeforeGates(r, z, n)
 
 
+@numbered
 def backward(
     params: GRUBeforeParams,
     state: OutputState,
@@ -107,20 +109,18 @@ def backward(
     dnew: OutputState,
 ) -> tuple[OutputState, Array]:
     """The reverse of `step`, from (6) to (1)."""
-    del new_state
     r, z, n = gates
+    h_prev, dh = state.h, dnew.h
 
-    dn = named(dnew.h * (1 - z), "dn", 6)
-    dz = named(dnew.h * (state.h - n), "dz", 6)
-    dz_n = named(dn * (1 - n**2), "dz_n", 5)
-    ds = named(dz_n @ params.Wn.T, "ds", 4)
-    dr = named(ds * state.h, "dr", 3)
-    dz_r = named(dr * r * (1 - r), "dz_r", 2)
-    dz_z = named(dz * z * (1 - z), "dz_z", 2)
+    dn = dh * (1 - z)  # (6)
+    dz = dh * (h_prev - n)  # (6)
+    dz_n = dn * (1 - n**2)  # (5)
+    ds = dz_n @ params.Wn.T  # (4)
+    dr = ds * h_prev  # (3)
+    dz_r = dr * r * (1 - r)  # (2)
+    dz_z = dz * z * (1 - z)  # (2)
     # h_prev goes to (6), (3) and (1).
-    dh_prev = named(
-        dnew.h * z + ds * r + concatenate(dz_r, dz_z) @ params.Wh.T, "dh_prev", 1
-    )
+    dh_prev = dh * z + ds * r + concatenate(dz_r, dz_z) @ params.Wh.T  # (1)
 
     return OutputState(h=dh_prev), concatenate(dz_r, dz_z, dz_n)
 
@@ -134,7 +134,6 @@ def gradients(
     du: Array,
 ) -> tuple[GRUBeforeParams, Array]:
     """The weighted-input rule for (1) and (4), all steps at once."""
-    del new_state
     dz_rz, dz_n = jnp.split(du, [2 * gates.r.shape[-1]], axis=-1)
     dweights, dx = input_gradients(params, x, du)
     dparams = GRUBeforeParams(

@@ -20,9 +20,10 @@ from jax import Array
 from jax.nn import initializers
 from jax.typing import DTypeLike
 
-from lstm_jax.cell import OutputState, named
+from lstm_jax.cell import OutputState
 from lstm_jax.gated import BlockSizes, gated
 from lstm_jax.initializers import Initializer, ZeroState, init_inputs
+from lstm_jax.numbered import numbered
 
 uniform: Initializer = initializers.uniform(1.0)
 """Recurrent weights from 0 to 1: units of many memory lengths."""
@@ -59,29 +60,31 @@ def init(
     )
 
 
+@numbered
 def equations(
     params: IndRNNParams, state: OutputState, u: Array, v: None
 ) -> tuple[OutputState, None]:
     """Equations (1) and (2), from u = x Wx + b (..., H)."""
-    del v
-    z = named(u + params.w * state.h, "z", 1)
-    return OutputState(h=named(jax.nn.relu(z), "h", 2)), None
+    z = u + params.w * state.h  # (1)
+    h = jax.nn.relu(z)  # (2)
+    return OutputState(h=h), None
 
 
+@numbered
 def backward(
     params: IndRNNParams,
     state: OutputState,
     new_state: OutputState,
     kept: None,
     dnew: OutputState,
-) -> tuple[OutputState, Array, None]:
+) -> tuple[OutputState, Array]:
     """The reverse of `equations`; at z = 0 the derivative is 0."""
-    del state, kept
-    dz = named(jnp.where(new_state.h > 0, dnew.h, 0), "dz", 2)
-    dh_prev = named(dz * params.w, "dh_prev", 1)
-    return OutputState(h=dh_prev), dz, None
+    dz = jnp.where(new_state.h > 0, dnew.h, 0)  # (2)
+    dh_prev = dz * params.w  # (1)
+    return OutputState(h=dh_prev), dz
 
 
+@numbered
 def recurrent_weights(
     params: IndRNNParams,
     state: OutputState,
@@ -91,8 +94,8 @@ def recurrent_weights(
     dv: None,
 ) -> dict[str, Array]:
     """The gradient of w at every step, (..., H)."""
-    del params, new_state, kept, dv
-    return {"w": named(du * state.h, "dw", 1)}
+    dw = du * state.h  # (1)
+    return {"w": dw}
 
 
 sizes = BlockSizes(1)

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from lstm_jax.cell import Cell, named
+from lstm_jax.cell import Cell
 from lstm_jax.cells.lstm import LSTM, LSTMGates, LSTMState
 from lstm_jax.gated import weight_sizes
 from lstm_jax.identities import (
@@ -36,6 +36,7 @@ from lstm_jax.identities import (
     weighted_input,
 )
 from lstm_jax.initializers import Initializer, ZeroState
+from lstm_jax.numbered import numbered
 
 
 class LayerNormParams(NamedTuple):
@@ -86,31 +87,36 @@ def init(
     return LayerNormParams(*lstm, gain_x, gain_h, gain_c, bias_c)
 
 
+@numbered
 def project(params: LayerNormParams, x: Array) -> Array:
     """The input's share of (2) and (3), (..., 4H)."""
-    r, _ = normalize(named(weighted_input(x, params.Wx), "p", 2))
-    return named(r, "r", 2) * params.gain_x + params.b
+    p = weighted_input(x, params.Wx)  # (2)
+    r, _ = normalize(p)  # (2)
+    return r * params.gain_x + params.b
 
 
+@numbered
 def step(
     params: LayerNormParams, state: LSTMState, u: Array
 ) -> tuple[LSTMState, LayerNormKept]:
     """Equations (1) to (9), from the input's share u (..., 4H)."""
-    s, s_rate = normalize(named(weighted_input(state.h, params.Wh), "v", 1))
-    s = named(s, "s", 1)
-    z_i, z_f, z_o, z_g = jnp.split(u + s * params.gain_h, 4, axis=-1)
-    i = named(sigmoid(named(z_i, "z_i", 2)), "i", 4)
-    f = named(sigmoid(named(z_f, "z_f", 2)), "f", 4)
-    o = named(sigmoid(named(z_o, "z_o", 2)), "o", 4)
-    g = named(tanh(named(z_g, "z_g", 3)), "g", 5)
-    c = named(i * g + f * state.c, "c", 6)
-    n = named(normalize(c)[0], "n", 7)
-    z_c = named(n * params.gain_c + params.bias_c, "z_c", 8)
-    a = named(tanh(z_c), "a", 8)
-    h = named(o * a, "h", 9)
-    return LSTMState(h=h, c=c), LayerNormKept(LSTMGates(i, f, o, g), s, s_rate)
+    h_prev, c_prev = state
+    v = weighted_input(h_prev, params.Wh)  # (1)
+    s, _rate = normalize(v)  # (1)
+    z = jnp.split(u + s * params.gain_h, 4, axis=-1)
+    z_i, z_f, z_o = z[:3]  # (2)
+    z_g = z[3]  # (3)
+    i, f, o = sigmoid(z_i), sigmoid(z_f), sigmoid(z_o)  # (4)
+    g = tanh(z_g)  # (5)
+    c = i * g + f * c_prev  # (6)
+    n, _ = normalize(c)  # (7)
+    z_c = n * params.gain_c + params.bias_c  # (8)
+    a = tanh(z_c)  # (8)
+    h = o * a  # (9)
+    return LSTMState(h=h, c=c), LayerNormKept(LSTMGates(i, f, o, g), s, _rate)
 
 
+@numbered
 def backward(
     params: LayerNormParams,
     state: LSTMState,
@@ -120,29 +126,32 @@ def backward(
 ) -> tuple[LSTMState, tuple[Array, Array, Array]]:
     """The reverse of `step`, from (9) to (1); the gradients of z, v and z_c."""
     (i, f, o, g), s, s_rate = kept
-    n, n_rate = normalize(new_state.c)  # (7) and (8) again
-    a = tanh(n * params.gain_c + params.bias_c)
+    c_prev, c = state.c, new_state.c
+    dh, dc_next = dnew
+    n, n_rate = normalize(c)  # (7) again
+    a = tanh(n * params.gain_c + params.bias_c)  # (8) again
 
-    da = named(dnew.h * o, "da", 9)
-    do = named(dnew.h * a, "do", 9)
-    dz_c = named(da * (1 - a**2), "dz_c", 8)
-    dn = named(dz_c * params.gain_c, "dn", 8)
-    dc = named(dnew.c + normalize_backward(dn, n, n_rate), "dc", 7)
-    di = named(dc * g, "di", 6)
-    dg = named(dc * i, "dg", 6)
-    df = named(dc * state.c, "df", 6)
-    dc_prev = named(dc * f, "dc_prev", 6)
-    dz_g = named(dg * (1 - g**2), "dz_g", 5)
-    dz_i = named(di * i * (1 - i), "dz_i", 4)
-    dz_f = named(df * f * (1 - f), "dz_f", 4)
-    dz_o = named(do * o * (1 - o), "dz_o", 4)
+    da = dh * o  # (9)
+    do = dh * a  # (9)
+    dz_c = da * (1 - a**2)  # (8)
+    dn = dz_c * params.gain_c  # (8)
+    dc = dc_next + normalize_backward(dn, n, n_rate)  # (7)
+    di = dc * g  # (6)
+    dg = dc * i  # (6)
+    df = dc * c_prev  # (6)
+    dc_prev = dc * f  # (6)
+    dz_g = dg * (1 - g**2)  # (5)
+    dz_i = di * i * (1 - i)  # (4)
+    dz_f = df * f * (1 - f)  # (4)
+    dz_o = do * o * (1 - o)  # (4)
     dz = concatenate(dz_i, dz_f, dz_o, dz_g)
-    ds = named(dz * params.gain_h, "ds", 2)
-    dv = named(normalize_backward(ds, s, s_rate), "dv", 1)
-    dh_prev = named(dv @ params.Wh.T, "dh_prev", 1)
+    ds = dz * params.gain_h  # (2)
+    dv = normalize_backward(ds, s, s_rate)  # (1)
+    dh_prev = dv @ params.Wh.T  # (1)
     return LSTMState(h=dh_prev, c=dc_prev), (dz, dv, dz_c)
 
 
+@numbered
 def gradients(
     params: LayerNormParams,
     x: Array,
@@ -155,8 +164,8 @@ def gradients(
     dz, dv, dz_c = d
     r, r_rate = normalize(weighted_input(x, params.Wx))  # cheaper than keeping them
     n, _ = normalize(new_state.c)
-    dr = named(dz * params.gain_x, "dr", 2)
-    dp = named(normalize_backward(dr, r, r_rate), "dp", 2)
+    dr = dz * params.gain_x  # (2)
+    dp = normalize_backward(dr, r, r_rate)  # (2)
     dparams = LayerNormParams(
         Wx=weight_gradient(dp, x),
         Wh=weight_gradient(dv, state.h),

@@ -22,10 +22,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from lstm_jax.cell import named
-from lstm_jax.gated import gated
+from lstm_jax.gated import THROUGH_V, gated
 from lstm_jax.identities import concatenate, sigmoid, tanh
 from lstm_jax.initializers import ZeroState, init_weights
+from lstm_jax.numbered import numbered
 
 
 class LSTMParams(NamedTuple):
@@ -90,50 +90,53 @@ def init(
     )
 
 
+@numbered
 def equations(
     params: LSTMParams, state: LSTMState, u: Array, v: Array
 ) -> tuple[LSTMState, LSTMGates]:
     """Equations (1) to (7), from u = x Wx + b and v = h_prev Wh, each (..., 4H)."""
-    del params
-    z_i, z_f, z_o, z_g = jnp.split(u + v, 4, axis=-1)
-    i = named(sigmoid(named(z_i, "z_i", 1)), "i", 3)
-    f = named(sigmoid(named(z_f, "z_f", 1)), "f", 3)
-    o = named(sigmoid(named(z_o, "z_o", 1)), "o", 3)
-    g = named(tanh(named(z_g, "z_g", 2)), "g", 4)
-    c = named(i * g + f * state.c, "c", 5)
-    a = named(tanh(c), "a", 6)
-    h = named(o * a, "h", 7)
+    c_prev = state.c
+    z = jnp.split(u + v, 4, axis=-1)
+    z_i, z_f, z_o = z[:3]  # (1)
+    z_g = z[3]  # (2)
+    i, f, o = sigmoid(z_i), sigmoid(z_f), sigmoid(z_o)  # (3)
+    g = tanh(z_g)  # (4)
+    c = i * g + f * c_prev  # (5)
+    a = tanh(c)  # (6)
+    h = o * a  # (7)
     return LSTMState(h=h, c=c), LSTMGates(i, f, o, g)
 
 
+@numbered
 def backward(
     params: LSTMParams,
     state: LSTMState,
     new_state: LSTMState,
     gates: LSTMGates,
     dnew: LSTMState,
-) -> tuple[LSTMState, Array, Array]:
+) -> tuple[LSTMState, Array]:
     """The reverse of `equations`, from (7) to (1)."""
-    del params
     i, f, o, g = gates
-    a = tanh(new_state.c)  # (6) again: cheaper than keeping it
+    c_prev, c = state.c, new_state.c
+    dh, dc_next = dnew
+    a = tanh(c)  # (6) again: cheaper than keeping it
 
-    da = named(dnew.h * o, "da", 7)
-    do = named(dnew.h * a, "do", 7)
+    da = dh * o  # (7)
+    do = dh * a  # (7)
     # c goes to (6) and to the next step's (5): the fan-out rule sums the two.
-    dc = named(dnew.c + da * (1 - a**2), "dc", 6)
-    di = named(dc * g, "di", 5)
-    dg = named(dc * i, "dg", 5)
-    df = named(dc * state.c, "df", 5)
-    dc_prev = named(dc * f, "dc_prev", 5)
-    dz_g = named(dg * (1 - g**2), "dz_g", 4)
-    dz_i = named(di * i * (1 - i), "dz_i", 3)
-    dz_f = named(df * f * (1 - f), "dz_f", 3)
-    dz_o = named(do * o * (1 - o), "dz_o", 3)
+    dc = dc_next + da * (1 - a**2)  # (6)
+    di = dc * g  # (5)
+    dg = dc * i  # (5)
+    df = dc * c_prev  # (5)
+    dc_prev = dc * f  # (5)
+    dz_g = dg * (1 - g**2)  # (4)
+    dz_i = di * i * (1 - i)  # (3)
+    dz_f = df * f * (1 - f)  # (3)
+    dz_o = do * o * (1 - o)  # (3)
 
-    dz = concatenate(dz_i, dz_f, dz_o, dz_g)
     # (1), (2): z = u + v gives both the same gradient; h_prev is reached through v.
-    return LSTMState(h=jnp.zeros_like(state.h), c=dc_prev), dz, dz
+    dz = concatenate(dz_i, dz_f, dz_o, dz_g)
+    return LSTMState(h=THROUGH_V, c=dc_prev), dz
 
 
 LSTM = gated(

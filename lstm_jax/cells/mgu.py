@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from lstm_jax.cell import Cell, OutputState, named
+from lstm_jax.cell import Cell, OutputState
 from lstm_jax.gated import input_gradients, input_product, weight_sizes
 from lstm_jax.identities import (
     concatenate,
@@ -35,6 +35,7 @@ from lstm_jax.initializers import (
     init_inputs,
     orthogonal,
 )
+from lstm_jax.numbered import numbered
 
 
 class MGUParams(NamedTuple):
@@ -83,20 +84,23 @@ def init(
     )
 
 
+@numbered
 def step(
     params: MGUParams, state: OutputState, u: Array
 ) -> tuple[OutputState, MGUGates]:
     """Equations (1) to (6), from u = x Wx + b (..., 2H)."""
+    h_prev = state.h
     u_f, u_g = jnp.split(u, 2, axis=-1)
-    z_f = named(u_f + weighted_input(state.h, params.Wh), "z_f", 1)
-    f = named(sigmoid(z_f), "f", 2)
-    s = named(f * state.h, "s", 3)
-    z_g = named(u_g + weighted_input(s, params.Wg), "z_g", 4)
-    g = named(tanh(z_g), "g", 5)
-    h = named((1 - f) * state.h + f * g, "h", 6)
+    z_f = u_f + weighted_input(h_prev, params.Wh)  # (1)
+    f = sigmoid(z_f)  # (2)
+    s = f * h_prev  # (3)
+    z_g = u_g + weighted_input(s, params.Wg)  # (4)
+    g = tanh(z_g)  # (5)
+    h = (1 - f) * h_prev + f * g  # (6)
     return OutputState(h=h), MGUGates(f, g)
 
 
+@numbered
 def backward(
     params: MGUParams,
     state: OutputState,
@@ -105,17 +109,17 @@ def backward(
     dnew: OutputState,
 ) -> tuple[OutputState, Array]:
     """The reverse of `step`, from (6) to (1)."""
-    del new_state
     f, g = gates
+    h_prev, dh = state.h, dnew.h
 
-    dg = named(dnew.h * f, "dg", 6)
-    dz_g = named(dg * (1 - g**2), "dz_g", 5)
-    ds = named(dz_g @ params.Wg.T, "ds", 4)
+    dg = dh * f  # (6)
+    dz_g = dg * (1 - g**2)  # (5)
+    ds = dz_g @ params.Wg.T  # (4)
     # f goes to (6) and to (3).
-    df = named(dnew.h * (g - state.h) + ds * state.h, "df", 3)
-    dz_f = named(df * f * (1 - f), "dz_f", 2)
+    df = dh * (g - h_prev) + ds * h_prev  # (3)
+    dz_f = df * f * (1 - f)  # (2)
     # h_prev goes to (6), (3) and (1).
-    dh_prev = named(dnew.h * (1 - f) + ds * f + dz_f @ params.Wh.T, "dh_prev", 1)
+    dh_prev = dh * (1 - f) + ds * f + dz_f @ params.Wh.T  # (1)
 
     return OutputState(h=dh_prev), concatenate(dz_f, dz_g)
 
@@ -129,7 +133,6 @@ def gradients(
     du: Array,
 ) -> tuple[MGUParams, Array]:
     """The weighted-input rule for (1) and (4), all steps at once."""
-    del new_state
     dz_f, dz_g = jnp.split(du, 2, axis=-1)
     dweights, dx = input_gradients(params, x, du)
     dparams = MGUParams(

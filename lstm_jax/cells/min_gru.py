@@ -15,10 +15,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from lstm_jax.cell import OutputState, named
+from lstm_jax.cell import OutputState
 from lstm_jax.gated import BlockSizes, gated
 from lstm_jax.identities import concatenate, sigmoid
 from lstm_jax.initializers import Initializer, ZeroState, init_inputs
+from lstm_jax.numbered import numbered
 
 
 class MinGRUParams(NamedTuple):
@@ -54,33 +55,36 @@ def init(
     return MinGRUParams(**weights)
 
 
+@numbered
 def equations(
     params: MinGRUParams, state: OutputState, u: Array, v: None
 ) -> tuple[OutputState, MinGRUGates]:
     """Equations (1) to (3), from u = x Wx + b (..., 2H)."""
-    del params, v
-    z_z, n = jnp.split(u, 2, axis=-1)
-    z = named(sigmoid(named(z_z, "z_z", 1)), "z", 2)
-    n = named(n, "n", 1)
-    h = named((1 - z) * state.h + z * n, "h", 3)
+    h_prev = state.h
+    z_z, n = jnp.split(u, 2, axis=-1)  # (1)
+    z = sigmoid(z_z)  # (2)
+    h = (1 - z) * h_prev + z * n  # (3)
     return OutputState(h=h), MinGRUGates(z, n)
 
 
+@numbered
 def backward(
     params: MinGRUParams,
     state: OutputState,
     new_state: OutputState,
     gates: MinGRUGates,
     dnew: OutputState,
-) -> tuple[OutputState, Array, None]:
+) -> tuple[OutputState, Array]:
     """The reverse of `equations`, from (3) to (1)."""
-    del params, new_state
     z, n = gates
-    dn = named(dnew.h * z, "dn", 3)
-    dz = named(dnew.h * (n - state.h), "dz", 3)
-    dh_prev = named(dnew.h * (1 - z), "dh_prev", 3)
-    dz_z = named(dz * z * (1 - z), "dz_z", 2)
-    return OutputState(h=dh_prev), concatenate(dz_z, dn), None
+    h_prev, dh = state.h, dnew.h
+
+    dn = dh * z  # (3)
+    dz = dh * (n - h_prev)  # (3)
+    dh_prev = dh * (1 - z)  # (3)
+    dz_z = dz * z * (1 - z)  # (2)
+
+    return OutputState(h=dh_prev), concatenate(dz_z, dn)
 
 
 sizes = BlockSizes(2)

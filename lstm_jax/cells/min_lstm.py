@@ -20,10 +20,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from lstm_jax.cell import OutputState, named
+from lstm_jax.cell import OutputState
 from lstm_jax.gated import BlockSizes, gated
 from lstm_jax.identities import concatenate, sigmoid
 from lstm_jax.initializers import Initializer, ZeroState, init_inputs
+from lstm_jax.numbered import numbered
 
 
 class MinLSTMParams(NamedTuple):
@@ -65,38 +66,39 @@ def init(
     return MinLSTMParams(**weights)
 
 
+@numbered
 def equations(
     params: MinLSTMParams, state: OutputState, u: Array, v: None
 ) -> tuple[OutputState, MinLSTMGates]:
     """Equations (1) to (4), from u = x Wx + b (..., 3H)."""
-    del params, v
-    z_f, z_i, n = jnp.split(u, 3, axis=-1)
-    z_f = named(z_f, "z_f", 1)
-    z_i = named(z_i, "z_i", 1)
-    n = named(n, "n", 1)
-    e = named(jax.nn.softplus(-z_i) - jax.nn.softplus(-z_f), "e", 2)
-    f = named(sigmoid(e), "f", 3)
-    h = named(f * state.h + (1 - f) * n, "h", 4)
+    h_prev = state.h
+    z_f, z_i, n = jnp.split(u, 3, axis=-1)  # (1)
+    e = jax.nn.softplus(-z_i) - jax.nn.softplus(-z_f)  # (2)
+    f = sigmoid(e)  # (3)
+    h = f * h_prev + (1 - f) * n  # (4)
     return OutputState(h=h), MinLSTMGates(z_f, z_i, f, n)
 
 
+@numbered
 def backward(
     params: MinLSTMParams,
     state: OutputState,
     new_state: OutputState,
     gates: MinLSTMGates,
     dnew: OutputState,
-) -> tuple[OutputState, Array, None]:
+) -> tuple[OutputState, Array]:
     """The reverse of `equations`, from (4) to (1); softplus' derivative is σ."""
-    del params, new_state
     z_f, z_i, f, n = gates
-    dn = named(dnew.h * (1 - f), "dn", 4)
-    df = named(dnew.h * (state.h - n), "df", 4)
-    dh_prev = named(dnew.h * f, "dh_prev", 4)
-    de = named(df * f * (1 - f), "de", 3)
-    dz_i = named(-de * sigmoid(-z_i), "dz_i", 2)
-    dz_f = named(de * sigmoid(-z_f), "dz_f", 2)
-    return OutputState(h=dh_prev), concatenate(dz_f, dz_i, dn), None
+    h_prev, dh = state.h, dnew.h
+
+    dn = dh * (1 - f)  # (4)
+    df = dh * (h_prev - n)  # (4)
+    dh_prev = dh * f  # (4)
+    de = df * f * (1 - f)  # (3)
+    dz_i = -de * sigmoid(-z_i)  # (2)
+    dz_f = de * sigmoid(-z_f)  # (2)
+
+    return OutputState(h=dh_prev), concatenate(dz_f, dz_i, dn)
 
 
 sizes = BlockSizes(3)

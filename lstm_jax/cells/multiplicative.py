@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from lstm_jax.cell import Cell, named
+from lstm_jax.cell import Cell
 from lstm_jax.cells.lstm import LSTM, LSTMGates, LSTMParams, LSTMState
 from lstm_jax.gated import weight_sizes
 from lstm_jax.identities import weight_gradient, weighted_input
@@ -34,6 +34,7 @@ from lstm_jax.initializers import (
     init_blocks,
     orthogonal,
 )
+from lstm_jax.numbered import numbered
 
 
 class MultiplicativeParams(NamedTuple):
@@ -105,23 +106,26 @@ def lstm(params: MultiplicativeParams) -> LSTMParams:
     return LSTMParams(params.Wx, params.Wh, params.b)
 
 
+@numbered
 def project(params: MultiplicativeParams, x: Array) -> MultiplicativeInput:
     """The two products of the input."""
-    p = named(weighted_input(x, params.Wmx), "p", 9)
+    p = weighted_input(x, params.Wmx)  # (9)
     return MultiplicativeInput(LSTM.project(lstm(params), x), p)
 
 
+@numbered
 def step(
     params: MultiplicativeParams, state: LSTMState, products: MultiplicativeInput
 ) -> tuple[LSTMState, MultiplicativeKept]:
     """Equations (8), (9), and (1) to (7), from the input's two products."""
     u, p = products
-    q = named(weighted_input(state.h, params.Wmh), "q", 8)
-    m = named(p * q, "m", 9)
+    q = weighted_input(state.h, params.Wmh)  # (8)
+    m = p * q  # (9)
     new_state, gates = LSTM.step(lstm(params), state._replace(h=m), u)
     return new_state, MultiplicativeKept(gates, p, q)
 
 
+@numbered
 def backward(
     params: MultiplicativeParams,
     state: LSTMState,
@@ -131,12 +135,12 @@ def backward(
 ) -> tuple[LSTMState, MultiplicativeGradients]:
     """The reverse of `step`: from (7) to (1), then (9) and (8)."""
     gates, p, q = kept
-    (dm, dc_prev), dz = LSTM.backward(lstm(params), state, new_state, gates, dnew)
-    dm = named(dm, "dm", 1)
-    dp = named(dm * q, "dp", 9)
-    dq = named(dm * p, "dq", 9)
-    dh_prev = named(dq @ params.Wmh.T, "dh_prev", 8)
-    return LSTMState(h=dh_prev, c=dc_prev), MultiplicativeGradients(dz, dp, dq)
+    dlstm, dz = LSTM.backward(lstm(params), state, new_state, gates, dnew)
+    dm = dlstm.h  # (1)
+    dp = dm * q  # (9)
+    dq = dm * p  # (9)
+    dh_prev = dq @ params.Wmh.T  # (8)
+    return LSTMState(h=dh_prev, c=dlstm.c), MultiplicativeGradients(dz, dp, dq)
 
 
 def gradients(

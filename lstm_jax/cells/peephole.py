@@ -21,11 +21,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from lstm_jax.cell import named
 from lstm_jax.cells.lstm import LSTMGates, LSTMState
-from lstm_jax.gated import gated
+from lstm_jax.gated import THROUGH_V, gated
 from lstm_jax.identities import concatenate, sigmoid, tanh
 from lstm_jax.initializers import ZeroState, init_weights
+from lstm_jax.numbered import numbered
 
 
 class PeepholeParams(NamedTuple):
@@ -64,54 +64,57 @@ def init(
     return PeepholeParams(**weights, p_i=p_i, p_f=p_f, p_o=p_o)
 
 
+@numbered
 def equations(
     params: PeepholeParams, state: LSTMState, u: Array, v: Array
 ) -> tuple[LSTMState, LSTMGates]:
     """Equations (1) to (9), from u = x Wx + b and v = h_prev Wh, each (..., 4H)."""
+    c_prev = state.c
     w_i, w_f, w_o, w_g = jnp.split(u + v, 4, axis=-1)
-    z_i = named(w_i + state.c * params.p_i, "z_i", 1)
-    z_f = named(w_f + state.c * params.p_f, "z_f", 1)
-    z_g = named(w_g, "z_g", 2)
-    i = named(sigmoid(z_i), "i", 3)
-    f = named(sigmoid(z_f), "f", 3)
-    g = named(tanh(z_g), "g", 4)
-    c = named(i * g + f * state.c, "c", 5)
-    z_o = named(w_o + c * params.p_o, "z_o", 6)
-    o = named(sigmoid(z_o), "o", 7)
-    a = named(tanh(c), "a", 8)
-    h = named(o * a, "h", 9)
+    z_i, z_f = w_i + c_prev * params.p_i, w_f + c_prev * params.p_f  # (1)
+    z_g = w_g  # (2)
+    i, f = sigmoid(z_i), sigmoid(z_f)  # (3)
+    g = tanh(z_g)  # (4)
+    c = i * g + f * c_prev  # (5)
+    z_o = w_o + c * params.p_o  # (6)
+    o = sigmoid(z_o)  # (7)
+    a = tanh(c)  # (8)
+    h = o * a  # (9)
     return LSTMState(h=h, c=c), LSTMGates(i, f, o, g)
 
 
+@numbered
 def backward(
     params: PeepholeParams,
     state: LSTMState,
     new_state: LSTMState,
     gates: LSTMGates,
     dnew: LSTMState,
-) -> tuple[LSTMState, Array, Array]:
+) -> tuple[LSTMState, Array]:
     """The reverse of `equations`, from (9) to (1)."""
     i, f, o, g = gates
-    a = tanh(new_state.c)  # (8) again: cheaper than keeping it
+    c_prev, c = state.c, new_state.c
+    dh, dc_next = dnew
+    a = tanh(c)  # (8) again: cheaper than keeping it
 
-    da = named(dnew.h * o, "da", 9)
-    do = named(dnew.h * a, "do", 9)
-    dz_o = named(do * o * (1 - o), "dz_o", 7)
+    da = dh * o  # (9)
+    do = dh * a  # (9)
+    dz_o = do * o * (1 - o)  # (7)
     # c goes to (8), to (6), and to the next step: the fan-out rule sums the three.
-    dc = named(dnew.c + da * (1 - a**2) + dz_o * params.p_o, "dc", 6)
-    di = named(dc * g, "di", 5)
-    dg = named(dc * i, "dg", 5)
-    df = named(dc * state.c, "df", 5)
-    dz_g = named(dg * (1 - g**2), "dz_g", 4)
-    dz_i = named(di * i * (1 - i), "dz_i", 3)
-    dz_f = named(df * f * (1 - f), "dz_f", 3)
+    dc = dc_next + da * (1 - a**2) + dz_o * params.p_o  # (6)
+    di = dc * g  # (5)
+    dg = dc * i  # (5)
+    df = dc * c_prev  # (5)
+    dz_g = dg * (1 - g**2)  # (4)
+    dz_i = di * i * (1 - i)  # (3)
+    dz_f = df * f * (1 - f)  # (3)
     # c_prev goes to (5) and through both peepholes of (1).
-    dc_prev = named(dc * f + dz_i * params.p_i + dz_f * params.p_f, "dc_prev", 1)
+    dc_prev = dc * f + dz_i * params.p_i + dz_f * params.p_f  # (1)
 
-    dz = concatenate(dz_i, dz_f, dz_o, dz_g)
-    return LSTMState(h=jnp.zeros_like(dc), c=dc_prev), dz, dz
+    return LSTMState(h=THROUGH_V, c=dc_prev), concatenate(dz_i, dz_f, dz_o, dz_g)
 
 
+@numbered
 def peepholes(
     params: PeepholeParams,
     state: LSTMState,
@@ -121,13 +124,11 @@ def peepholes(
     dv: Array,
 ) -> dict[str, Array]:
     """The peepholes' gradients at every step, (..., H): each weights a memory."""
-    del params, gates, dv
     dz_i, dz_f, dz_o, _ = jnp.split(du, 4, axis=-1)
-    return {
-        "p_i": named(dz_i * state.c, "dp_i", 1),
-        "p_f": named(dz_f * state.c, "dp_f", 1),
-        "p_o": named(dz_o * new_state.c, "dp_o", 6),
-    }
+    dp_i = dz_i * state.c  # (1)
+    dp_f = dz_f * state.c  # (1)
+    dp_o = dz_o * new_state.c  # (6)
+    return {"p_i": dp_i, "p_f": dp_f, "p_o": dp_o}
 
 
 PEEPHOLE_LSTM = gated(

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from lstm_jax.cell import Cell, named
+from lstm_jax.cell import Cell
 from lstm_jax.cells.lstm import LSTM, LSTMGates, LSTMParams, LSTMState
 from lstm_jax.identities import tanh, weight_gradient, weighted_input
 from lstm_jax.initializers import (
@@ -33,6 +33,7 @@ from lstm_jax.initializers import (
     init_inputs,
     orthogonal,
 )
+from lstm_jax.numbered import numbered
 
 
 class ProjectedParams(NamedTuple):
@@ -109,16 +110,18 @@ def initial_state(params: ProjectedParams, batch_shape: tuple[int, ...]) -> LSTM
     )
 
 
+@numbered
 def step(
     params: ProjectedParams, state: LSTMState, u: Array
 ) -> tuple[LSTMState, LSTMGates]:
     """Equations (1) to (8), from u = x Wx + b (..., 4H)."""
     new_state, gates = LSTM.step(lstm(params), state, u)
-    m = named(new_state.h, "m", 7)
-    h = named(weighted_input(m, params.Wp), "h", 8)
+    m = new_state.h  # (7)
+    h = weighted_input(m, params.Wp)  # (8)
     return new_state._replace(h=h), gates
 
 
+@numbered
 def backward(
     params: ProjectedParams,
     state: LSTMState,
@@ -127,10 +130,9 @@ def backward(
     dnew: LSTMState,
 ) -> tuple[LSTMState, ProjectedGradients]:
     """The reverse of `step`, from (8) to (1)."""
-    dm = named(dnew.h @ params.Wp.T, "dm", 8)
-    dstate, dz = LSTM.backward(
-        lstm(params), state, new_state, gates, LSTMState(h=dm, c=dnew.c)
-    )
+    dm = dnew.h @ params.Wp.T  # (8)
+    dlstm = LSTMState(h=dm, c=dnew.c)
+    dstate, dz = LSTM.backward(lstm(params), state, new_state, gates, dlstm)
     return dstate, ProjectedGradients(dz, dh=dnew.h)
 
 

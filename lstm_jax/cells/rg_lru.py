@@ -16,8 +16,9 @@ and without bias, it is theirs)::
     (7)  h           = a * h_prev + k * s
 
 Their code, other than the paper, sets k = 1 at the first step of a sequence; this
-does not. The derivative of (5) is infinite at l = 0, where r is 0: r's own derivative
-is 0 there, faster, and so is the product.
+does not. Where r goes to 0, so does l, and the derivative of (5) grows without bound.
+The derivative of r, which it is multiplied by, goes to 0 faster, and so their product
+goes to 0.
 """
 
 from typing import NamedTuple
@@ -27,10 +28,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from lstm_jax.cell import OutputState, named
+from lstm_jax.cell import OutputState
 from lstm_jax.gated import BlockSizes, gated
 from lstm_jax.identities import concatenate, sigmoid, square_root, square_root_backward
 from lstm_jax.initializers import Initializer, ZeroState, init_inputs
+from lstm_jax.numbered import numbered
 
 C = 8.0
 """c: the recurrence gate moves a between σ(Λ) to the power of 8 and 1."""
@@ -81,23 +83,23 @@ def init(
     return RGLRUParams(**weights, decay=log_a - jnp.log(-jnp.expm1(log_a)))
 
 
+@numbered
 def equations(
     params: RGLRUParams, state: OutputState, u: Array, v: None
 ) -> tuple[OutputState, RGLRUKept]:
     """Equations (1) to (7), from u = x Wx + b (..., 3H)."""
-    del v
-    z_r, z_i, p = jnp.split(u, 3, axis=-1)
-    p = named(p, "p", 1)
-    r = named(sigmoid(named(z_r, "z_r", 1)), "r", 2)
-    i = named(sigmoid(named(z_i, "z_i", 1)), "i", 2)
-    l = named(C * r * jax.nn.log_sigmoid(params.decay), "l", 3)
-    a = named(jnp.exp(l), "a", 4)
-    k = named(square_root(-jnp.expm1(2 * l)), "k", 5)
-    s = named(i * p, "s", 6)
-    h = named(a * state.h + k * s, "h", 7)
+    h_prev = state.h
+    z_r, z_i, p = jnp.split(u, 3, axis=-1)  # (1)
+    r, i = sigmoid(z_r), sigmoid(z_i)  # (2)
+    l = C * r * jax.nn.log_sigmoid(params.decay)  # (3)
+    a = jnp.exp(l)  # (4)
+    k = square_root(-jnp.expm1(2 * l))  # (5)
+    s = i * p  # (6)
+    h = a * h_prev + k * s  # (7)
     return OutputState(h=h), RGLRUKept(p, r, i, a, k)
 
 
+@numbered
 def backward(
     params: RGLRUParams,
     state: OutputState,
@@ -106,22 +108,25 @@ def backward(
     dnew: OutputState,
 ) -> tuple[OutputState, Array, Array]:
     """The reverse of `equations`, from (7) to (1); beside du, dl for Λ's gradient."""
-    del new_state
     p, r, i, a, k = kept
-    da = named(dnew.h * state.h, "da", 7)
-    dk = named(dnew.h * i * p, "dk", 7)
-    ds = named(dnew.h * k, "ds", 7)
-    dh_prev = named(dnew.h * a, "dh_prev", 7)
-    di = named(ds * p, "di", 6)
-    dp = named(ds * i, "dp", 6)
+    h_prev, dh = state.h, dnew.h
+
+    da = dh * h_prev  # (7)
+    dk = dh * i * p  # (7)
+    ds = dh * k  # (7)
+    dh_prev = dh * a  # (7)
+    di = ds * p  # (6)
+    dp = ds * i  # (6)
     # l goes to (4) and to (5), whose square has the derivative -2 exp(2 l).
-    dl = named(da * a - square_root_backward(dk, k) * 2 * a**2, "dl", 5)
-    dr = named(dl * C * jax.nn.log_sigmoid(params.decay), "dr", 3)
-    dz_r = named(dr * r * (1 - r), "dz_r", 2)
-    dz_i = named(di * i * (1 - i), "dz_i", 2)
+    dl = da * a - square_root_backward(dk, k) * 2 * a**2  # (5)
+    dr = dl * C * jax.nn.log_sigmoid(params.decay)  # (3)
+    dz_r = dr * r * (1 - r)  # (2)
+    dz_i = di * i * (1 - i)  # (2)
+
     return OutputState(h=dh_prev), concatenate(dz_r, dz_i, dp), dl
 
 
+@numbered
 def decay(
     params: RGLRUParams,
     state: OutputState,
@@ -131,9 +136,9 @@ def decay(
     dl: Array,
 ) -> dict[str, Array]:
     """The gradient of Λ at every step, (..., H)."""
-    del state, new_state, du
-    # (3): the derivative of log σ is 1 - σ.
-    return {"decay": named(dl * C * kept.r * sigmoid(-params.decay), "ddecay", 3)}
+    # The derivative of log σ is 1 - σ.
+    ddecay = dl * C * kept.r * sigmoid(-params.decay)  # (3)
+    return {"decay": ddecay}
 
 
 sizes = BlockSizes(3)

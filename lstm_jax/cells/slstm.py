@@ -30,10 +30,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from lstm_jax.cell import named
-from lstm_jax.gated import gated
+from lstm_jax.gated import THROUGH_V, gated
 from lstm_jax.identities import concatenate, sigmoid, tanh
 from lstm_jax.initializers import ZeroState, init_weights
+from lstm_jax.numbered import numbered
 
 
 class SLSTMParams(NamedTuple):
@@ -93,61 +93,63 @@ def init(
     return SLSTMParams(**weights)
 
 
+@numbered
 def equations(
     params: SLSTMParams, state: SLSTMState, u: Array, v: Array
 ) -> tuple[SLSTMState, SLSTMGates]:
     """Equations (1) to (11), from u = x Wx + b and v = h_prev Wh, each (..., 4H)."""
-    del params
-    z_i, z_f, z_o, z_g = jnp.split(u + v, 4, axis=-1)
-    z_i, z_f = named(z_i, "z_i", 1), named(z_f, "z_f", 1)
-    l = named(jax.nn.log_sigmoid(z_f) + state.m, "l", 3)
-    m = named(jnp.maximum(l, z_i), "m", 4)
-    i = named(jnp.exp(z_i - m), "i", 5)
-    f = named(jnp.exp(l - m), "f", 5)
-    o = named(sigmoid(named(z_o, "z_o", 1)), "o", 6)
-    g = named(tanh(named(z_g, "z_g", 2)), "g", 7)
-    c = named(i * g + f * state.c, "c", 8)
-    n = named(i + f * state.n, "n", 9)
-    a = named(c / _nonzero(n), "a", 10)
-    h = named(o * a, "h", 11)
+    _, c_prev, n_prev, m_prev = state
+    z = jnp.split(u + v, 4, axis=-1)
+    z_i, z_f, z_o = z[:3]  # (1)
+    z_g = z[3]  # (2)
+    l = jax.nn.log_sigmoid(z_f) + m_prev  # (3)
+    m = jnp.maximum(l, z_i)  # (4)
+    i, f = jnp.exp(z_i - m), jnp.exp(l - m)  # (5)
+    o = sigmoid(z_o)  # (6)
+    g = tanh(z_g)  # (7)
+    c = i * g + f * c_prev  # (8)
+    n = i + f * n_prev  # (9)
+    a = c / _nonzero(n)  # (10)
+    h = o * a  # (11)
     return SLSTMState(h=h, c=c, n=n, m=m), SLSTMGates(z_i, z_f, l, i, f, o, g)
 
 
+@numbered
 def backward(
     params: SLSTMParams,
     state: SLSTMState,
     new_state: SLSTMState,
     gates: SLSTMGates,
     dnew: SLSTMState,
-) -> tuple[SLSTMState, Array, Array]:
+) -> tuple[SLSTMState, Array]:
     """The reverse of `equations`, from (11) to (1)."""
-    del params
     z_i, z_f, l, i, f, o, g = gates
+    c_prev, n_prev = state.c, state.n
+    dh, dc_next, dn_next, dm_next = dnew
     n = _nonzero(new_state.n)
     a = new_state.c / n  # (10) again: cheaper than keeping it
 
-    da = named(dnew.h * o, "da", 11)
-    do = named(dnew.h * a, "do", 11)
-    dc = named(dnew.c + da / n, "dc", 10)
-    dn = named(dnew.n - da * a / n, "dn", 10)
-    dn_prev = named(dn * f, "dn_prev", 9)
-    dc_prev = named(dc * f, "dc_prev", 8)
-    dg = named(dc * i, "dg", 8)
+    da = dh * o  # (11)
+    do = dh * a  # (11)
+    dc = dc_next + da / n  # (10)
+    dn = dn_next - da * a / n  # (10)
+    dn_prev = dn * f  # (9)
+    dc_prev = dc * f  # (8)
+    dg = dc * i  # (8)
     # The two gates go to (8) and to (9).
-    di = named(dc * g + dn, "di", 9)
-    df = named(dc * state.c + dn * state.n, "df", 9)
-    dz_g = named(dg * (1 - g**2), "dz_g", 7)
-    dz_o = named(do * o * (1 - o), "dz_o", 6)
+    di = dc * g + dn  # (9)
+    df = dc * c_prev + dn * n_prev  # (9)
+    dz_g = dg * (1 - g**2)  # (7)
+    dz_o = do * o * (1 - o)  # (6)
     # m goes to both exponents of (5) and to the next step; (4) passes it to the larger.
-    dm = named(dnew.m - di * i - df * f, "dm", 5)
-    dl = named(df * f + jnp.where(l > z_i, dm, 0), "dl", 4)
-    dz_i = named(di * i + jnp.where(l > z_i, 0, dm), "dz_i", 4)
+    dm = dm_next - di * i - df * f  # (5)
+    dl = df * f + jnp.where(l > z_i, dm, 0)  # (4)
+    dz_i = di * i + jnp.where(l > z_i, 0, dm)  # (4)
     # dl is dm_prev as well; the derivative of log σ is 1 - σ.
-    dz_f = named(dl * sigmoid(-z_f), "dz_f", 3)
+    dz_f = dl * sigmoid(-z_f)  # (3)
 
     dz = concatenate(dz_i, dz_f, dz_o, dz_g)
-    dstate = SLSTMState(h=jnp.zeros_like(dc), c=dc_prev, n=dn_prev, m=dl)
-    return dstate, dz, dz
+    return SLSTMState(h=THROUGH_V, c=dc_prev, n=dn_prev, m=dl), dz
 
 
 def _nonzero(n: Array) -> Array:

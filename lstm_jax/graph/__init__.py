@@ -7,11 +7,13 @@ a graph, go back through it node by node, and at every node apply a local rule.
 * `RULES`, `rule`: the table, and how to add a row.
 * `named_values`, `named_cotangents`: what a function's named quantities are worth, and
   the gradients with respect to them.
+* `added_up`, `named_added_up`: how large the terms were that these are the sums of.
 * `render`: a drawing of the graph.
 
 None of it calls JAX's own differentiation, so it is a second opinion on it.
 """
 
+from lstm_jax.graph.addends import added_up, named_added_up
 from lstm_jax.graph.backprop import UnknownPrimitiveError
 from lstm_jax.graph.intermediates import named_cotangents, named_values
 from lstm_jax.graph.render import Drawing, render
@@ -23,9 +25,11 @@ __all__ = [
     "Drawing",
     "Rule",
     "UnknownPrimitiveError",
+    "added_up",
     "elementwise",
     "grad",
     "local",
+    "named_added_up",
     "named_cotangents",
     "named_values",
     "render",

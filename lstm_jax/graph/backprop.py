@@ -38,6 +38,9 @@ Pullback = Callable[[list[Any]], tuple[list[Any], Named]]
 Beside them, the gradients of the quantities that are named on the way.
 """
 
+Local = Callable[[JaxprEqn, list[Any], list[Any], list[Any]], list[Any]]
+"""What comes back through one node: ``(equation, operands, outputs, arriving)``."""
+
 
 class Walked(NamedTuple):
     """A graph, or one node of it, after the forward pass.
@@ -57,7 +60,9 @@ class UnknownPrimitiveError(NotImplementedError):
     """A gradient reached a node whose primitive has no row in the table of rules."""
 
 
-def forward(jaxpr: Any, inputs: Sequence[Any], active: Sequence[bool]) -> Walked:
+def forward(
+    jaxpr: Any, inputs: Sequence[Any], active: Sequence[bool], local: Local
+) -> Walked:
     """Computes every node of `jaxpr`, and keeps what the backward pass will need.
 
     Args:
@@ -65,6 +70,7 @@ def forward(jaxpr: Any, inputs: Sequence[Any], active: Sequence[bool]) -> Walked
         inputs: one value an input variable.
         active: for each input, whether its gradient is wanted. Only nodes that depend
             on such an input are visited on the way back.
+        local: what is done at each of them; `local_rule` for gradients.
     """
     graph, _ = opened(jaxpr)
     values = Values(jaxpr, inputs)
@@ -73,7 +79,7 @@ def forward(jaxpr: Any, inputs: Sequence[Any], active: Sequence[bool]) -> Walked
     for equation in graph.eqns:
         operands = [values[atom] for atom in equation.invars]
         moves = [is_in(atom, moving) for atom in equation.invars]
-        node = visit(equation, operands, moves)
+        node = visit(equation, operands, moves, local)
         values.put(equation, node.outputs)
         moving.update(
             v for v, m in zip(equation.outvars, node.active, strict=True) if m
@@ -126,17 +132,19 @@ def backward(
     return [gradients.get(v) for v in graph.invars], named
 
 
-def visit(equation: JaxprEqn, operands: list[Any], moves: list[bool]) -> Walked:
+def visit(
+    equation: JaxprEqn, operands: list[Any], moves: list[bool], local: Local
+) -> Walked:
     """The forward pass of one node, and its way back."""
     structure = STRUCTURES.get(equation.primitive.name) if any(moves) else None
     if structure is not None:
-        return structure(equation.params, operands, moves)
+        return structure(equation.params, operands, moves, local)
 
     outputs = computed(equation, operands)
     active = [any(moves) and differentiable(v.aval) for v in equation.outvars]
 
     def pullback(arriving: list[Any]) -> tuple[list[Any], Named]:
-        return local_rule(equation, operands, outputs, arriving), {}
+        return local(equation, operands, outputs, arriving), {}
 
     return Walked(outputs, active, pullback)
 
@@ -179,22 +187,24 @@ def local_rule(
 
 # --- nodes that hold a graph: looked through, or walked by a function of their own ---
 
-STRUCTURES: dict[str, Callable[[dict[str, Any], list[Any], list[bool]], Walked]] = {}
-"""Primitive name to its visit, ``(params, operands, moves) -> Walked``."""
+Visit = Callable[[dict[str, Any], list[Any], list[bool], Local], Walked]
+
+STRUCTURES: dict[str, Visit] = {}
+"""Primitive name to its visit, ``(params, operands, moves, local) -> Walked``."""
 
 
-def structure(primitive: str) -> Callable[[Callable], Callable]:
+def structure(primitive: str) -> Callable[[Visit], Visit]:
     """Declares how a primitive that holds a graph is visited."""
 
-    def declare(visit_structure: Callable) -> Callable:
+    def declare(visit_structure: Visit) -> Visit:
         STRUCTURES[primitive] = visit_structure
         return visit_structure
 
     return declare
 
 
-def _call(parameter: str) -> Callable[..., Walked]:
-    return lambda params, operands, moves: forward(params[parameter], operands, moves)
+def _call(parameter: str) -> Visit:
+    return lambda params, *given: forward(params[parameter], *given)
 
 
 # The derivative rules that some of them have are not used: what is differentiated is
@@ -205,7 +215,9 @@ STRUCTURES |= {
 
 
 @structure("name")
-def _name(params: dict[str, Any], operands: list[Any], moves: list[bool]) -> Walked:
+def _name(
+    params: dict[str, Any], operands: list[Any], moves: list[bool], local: Local
+) -> Walked:
     """A name is the identity; the gradient that arrives is the named quantity's."""
     name = params["name"]
     return Walked(operands, moves, lambda arriving: (arriving, {name: arriving}))

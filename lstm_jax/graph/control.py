@@ -13,6 +13,7 @@ from jax import lax
 from jax.extend.core import jaxpr_as_fun
 
 from lstm_jax.graph.backprop import (
+    Local,
     Named,
     Walked,
     differentiable,
@@ -36,7 +37,9 @@ def scan_parts(params: dict[str, Any], items: Any) -> tuple[list, list, list]:
 
 
 @structure("scan")
-def scan(params: dict[str, Any], operands: list[Any], moves: list[bool]) -> Walked:
+def scan(
+    params: dict[str, Any], operands: list[Any], moves: list[bool], local: Local
+) -> Walked:
     """Walks the body forward over the steps; its pullback walks it back over them.
 
     Every floating carry counts as active: one step's output is the next one's input.
@@ -62,7 +65,7 @@ def scan(params: dict[str, Any], operands: list[Any], moves: list[bool]) -> Walk
         def step_back(later: tuple[list, list], at: tuple) -> tuple:
             dcarry, dconstants = later
             carry, x, dy = at
-            walked = forward(body, [*constants, *carry, *x], inputs_move)
+            walked = forward(body, [*constants, *carry, *x], inputs_move, local)
             leaving, named = walked.pullback([*dcarry, *dy])
             here, dcarry, dx = scan_parts(params, leaving)
             dconstants = [
@@ -86,7 +89,9 @@ def scan(params: dict[str, Any], operands: list[Any], moves: list[bool]) -> Walk
 
 
 @structure("cond")
-def cond(params: dict[str, Any], operands: list[Any], moves: list[bool]) -> Walked:
+def cond(
+    params: dict[str, Any], operands: list[Any], moves: list[bool], local: Local
+) -> Walked:
     """Walks back through the branch that was taken, computing its nodes again.
 
     Names inside a branch are not collected: the other branches don't have them. Of
@@ -98,7 +103,7 @@ def cond(params: dict[str, Any], operands: list[Any], moves: list[bool]) -> Walk
     inputs_move = moves[1:]
     platforms = params.get("branches_platforms", ())
     if None in platforms:
-        walked = forward(branches[platforms.index(None)], inputs, inputs_move)
+        walked = forward(branches[platforms.index(None)], inputs, inputs_move, local)
 
         def walk_back(arriving: list[Any]) -> tuple[list[Any], Named]:
             leaving, named = walked.pullback(arriving)
@@ -108,7 +113,8 @@ def cond(params: dict[str, Any], operands: list[Any], moves: list[bool]) -> Walk
 
     def back(branch: Any) -> Any:
         def walk_back(inputs: list[Any], arriving: list[Any]) -> list[Any]:
-            leaving, _ = forward(branch, inputs, inputs_move).pullback(arriving)
+            walked = forward(branch, inputs, inputs_move, local)
+            leaving, _ = walked.pullback(arriving)
             return _filled(leaving, inputs, inputs_move)
 
         return walk_back

@@ -29,7 +29,7 @@ def named_values(fn: Callable[..., Any], *args: Any) -> dict[str, jax.Array]:
     """
     jaxpr = jax.make_jaxpr(fn)(*args)
     _, named = _evaluate(jaxpr, tree.leaves(args))
-    return _numbered(jaxpr, named)
+    return numbered(jaxpr, named)
 
 
 def named_cotangents(
@@ -53,7 +53,7 @@ def named_cotangents(
     """
     traced = trace(fn, args, range(len(args)))
     _, named = traced.pullback(flat_cotangent(cotangent, traced.outputs))
-    return _numbered(traced.jaxpr, named)
+    return numbered(traced.jaxpr, named)
 
 
 def _evaluate(jaxpr: Any, inputs: list[Any]) -> tuple[list[Any], Named]:
@@ -86,7 +86,7 @@ def _evaluate_scan(params: dict[str, Any], operands: list) -> tuple[list, Named]
     return [*final, *ys], named
 
 
-def _numbered(jaxpr: Any, named: Named) -> dict[str, jax.Array]:
+def numbered(jaxpr: Any, named: Named) -> dict[str, jax.Array]:
     """One entry a quantity, in program order, which a scan's dictionaries lose."""
     flat = {}
     for name in dict.fromkeys(names_in(jaxpr)):

@@ -52,11 +52,13 @@ class Rule(NamedTuple):
             serves all further operands.
         reads: the primitive's parameters that `backward` names as keyword-only
             arguments; the others are not passed.
+        elementwise: whether it is dA = dC * ∂C/∂A, element by element.
     """
 
     backward: Backward
     labels: tuple[str, ...]
     reads: tuple[str, ...]
+    elementwise: bool = False
 
 
 RULES: dict[str, Rule] = {}
@@ -97,6 +99,7 @@ def elementwise(primitive: str, *labels: str) -> Callable[[Backward], Backward]:
             )
 
         rule(primitive, *labels)(summed)
+        RULES[primitive] = RULES[primitive]._replace(elementwise=True)
         return backward
 
     return declare

@@ -13,7 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import tree
 
-from lstm_jax.graph.backprop import Walked, differentiable, forward, zeros
+from lstm_jax.graph.backprop import (
+    Local,
+    Walked,
+    differentiable,
+    forward,
+    local_rule,
+    zeros,
+)
 from lstm_jax.jaxprs import as_array
 
 
@@ -126,7 +133,12 @@ class Traced(NamedTuple):
     pullback: Callable[[list[Any]], tuple[tuple, dict[str, list[Any]]]]
 
 
-def trace(fn: Callable[..., Any], args: tuple, wanted: Sequence[int]) -> Traced:
+def trace(
+    fn: Callable[..., Any],
+    args: tuple,
+    wanted: Sequence[int],
+    local: Local = local_rule,
+) -> Traced:
     """Runs `fn` forward, keeping the way back to the arguments at `wanted`."""
     jaxpr, shapes = jax.make_jaxpr(fn, return_shape=True)(*args)
     sizes = [len(tree.leaves(arg)) for arg in args]
@@ -136,7 +148,7 @@ def trace(fn: Callable[..., Any], args: tuple, wanted: Sequence[int]) -> Traced:
         for owner, aval in zip(owners, jaxpr.in_avals, strict=True)
     ]
     inputs = map(as_array, tree.leaves(args), jaxpr.in_avals)
-    walked: Walked = forward(jaxpr, list(inputs), active)
+    walked: Walked = forward(jaxpr, list(inputs), active, local)
 
     def pullback(cotangents: list[Any]) -> tuple[tuple, dict[str, list[Any]]]:
         flat, named = walked.pullback(cotangents)

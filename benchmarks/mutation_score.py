@@ -22,7 +22,7 @@ from experiments.tasks import find_cells
 from lstm_jax.cell import Cell
 from lstm_jax.cells import CELLS
 from lstm_jax.gradcheck import check_gradients
-from lstm_jax.gradcheck.step import Sizes
+from lstm_jax.gradcheck.points import Sizes
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from jax.test_util import check_grads
 from lstm_jax import engine
 from lstm_jax.cell import Cell
 from lstm_jax.engine import bptt, runners, scan, sequence, trees, unrolling
-from lstm_jax.gradcheck.step import Sizes, draw, forward_only
+from lstm_jax.gradcheck.points import Sizes, draw, forward_only
 from lstm_jax.numbered import NAMED, definition
 
 SHARED = "lstm_jax.gated"

@@ -17,7 +17,7 @@ from lstm_jax.cells.indrnn import INDRNN
 from lstm_jax.cells.peephole import PEEPHOLE_LSTM
 from lstm_jax.cells.slstm import SLSTM
 from lstm_jax.gradcheck import check_gradients, sequence
-from lstm_jax.gradcheck.step import Sizes, draw, forward_only
+from lstm_jax.gradcheck.points import Sizes, draw, forward_only
 
 SIZES = Sizes(3, 4, 2, 0, 0, 1e-5, 128)
 

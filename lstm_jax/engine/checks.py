@@ -3,6 +3,7 @@
 Nothing is cast or broadcast here or behind; whatever would need it is an error.
 """
 
+import inspect
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -37,6 +38,19 @@ def check_cell(cell: object, gradient: str) -> None:
         )
 
 
+def check_init(cell: Cell, sizes: dict[str, int]) -> None:
+    """Raises TypeError if a cell's `init` can't be called with these sizes by name."""
+    try:
+        inspect.signature(cell.init).bind(None, **sizes, dtype=None)
+    except TypeError as error:
+        named = ", ".join(sizes)
+        raise TypeError(
+            f'init of cell "{cell.name}" must take the arguments (key, {named}, *, '
+            f"dtype), the sizes by these names; it takes "
+            f"{inspect.signature(cell.init)}: {error}"
+        ) from None
+
+
 def check_params(cell: Cell, params: Any) -> None:
     """Raises if `params` are not what the cell's `init` would make."""
     leaves = jax.tree.leaves(params)
@@ -45,11 +59,14 @@ def check_params(cell: Cell, params: Any) -> None:
     dtypes = sorted({str(leaf.dtype) for leaf in leaves})
     if len(dtypes) > 1:
         raise TypeError(f"parameters must have one dtype; got {', '.join(dtypes)}")
+    sizes = {}
     try:
         sizes = cell.sizes(params)
         x64 = jax.config.jax_enable_x64  # ty: ignore[missing-attribute]
         expected = _expected_params(cell, tuple(sizes.items()), dtypes[0], x64)
     except (AttributeError, IndexError, KeyError, TypeError) as error:
+        if sizes:
+            check_init(cell, sizes)
         raise TypeError(
             f'parameters of cell "{cell.name}" must be what its init returns; got '
             f"{_describe(params)}"

@@ -6,7 +6,7 @@ one list, and questions about it are questions about that list.
 """
 
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,19 +15,39 @@ from jax import Array, tree
 from jax.extend.core import JaxprEqn
 
 from lstm_jax import jaxprs
+from lstm_jax.cell import Name
 from lstm_jax.jaxprs import as_array, computed
 
+_JAX = Path(jax.__file__).resolve().parent
 _LIBRARY = Path(__file__).resolve().parent.parent
 _HELPERS = {_LIBRARY / f"{name}.py" for name in ("cell", "gated", "identities")}
 _TOOLS = Path(__file__).resolve().parent
 
 
 class Node(NamedTuple):
-    """One operation. Values are numbered in the order in which they arise."""
+    """One operation. Values are numbered in the order in which they arise.
+
+    Attributes:
+        equation: its jaxpr equation.
+        inputs: the numbers of its operands.
+        outputs: the numbers of its results.
+        within: the calls that it is in, from the outside.
+    """
 
     equation: JaxprEqn
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    within: tuple[JaxprEqn, ...]
+
+    @property
+    def line(self) -> str | None:
+        """Where in the user's files it is computed: "file.py:12 (function)".
+
+        What JAX's own functions hold was traced when they were first called, maybe
+        somewhere else; so of those, the call counts.
+        """
+        calls = (call for call in self.within if of_jax(call))
+        return _line(next(calls, self.equation))
 
 
 class Program(NamedTuple):
@@ -85,14 +105,31 @@ class Program(NamedTuple):
                     stack.append(source)
         return sorted(found)
 
+    def entered(self, value: int) -> tuple[int, ...]:
+        """The numbers of the first equations that a value enters."""
+        named = {v: name for name, v in self.names()}
+        own = self.maker(value)
+        reached, found = {value}, set()
+        for index, node in enumerate(self.nodes):
+            if index != own and reached & set(node.inputs):
+                output = node.outputs[0]
+                number = Name.parse(named[output]).equation if output in named else None
+                if number is None:
+                    reached |= set(node.outputs)
+                else:
+                    found.add(number)
+        return tuple(sorted(found))
+
     def line(self, value: int) -> str | None:
         """Where in the user's files a value is computed: "file.py:12 (function)"."""
         index = self.maker(value)
-        return None if index is None else _line(self.nodes[index].equation)
+        return None if index is None else self.nodes[index].line
 
 
-def trace(fn: Callable[..., Any], *args: Any) -> Program:
-    """`fn` at arguments like `args` as a program."""
+def trace(
+    fn: Callable[..., Any], *args: Any, calls: Mapping[str, str] = jaxprs.CALLS
+) -> Program:
+    """`fn` at arguments like `args` as a program, with its calls opened."""
     closed, shapes = jax.make_jaxpr(fn, return_shape=True)(*args)
     nodes: list[Node] = []
     constants: dict[int, Any] = {}
@@ -104,15 +141,26 @@ def trace(fn: Callable[..., Any], *args: Any) -> Program:
         constants[number] = as_array(value, aval)
         return number
 
+    within: list[JaxprEqn] = []
+
+    def evaluated(jaxpr: Any, inputs: Sequence[int]) -> list[int]:
+        return jaxprs.evaluate(jaxpr, inputs, node, calls={}, constant=constant)
+
     def node(equation: JaxprEqn, operands: list[int]) -> list[int]:
+        inner = jaxprs.called(equation, calls)
+        if inner is not None:
+            within.append(equation)
+            outputs = evaluated(inner, operands)
+            within.pop()
+            return outputs
         outputs = [next(count) for _ in equation.outvars]
-        nodes.append(Node(equation, tuple(operands), tuple(outputs)))
+        nodes.append(Node(equation, tuple(operands), tuple(outputs), tuple(within)))
         avals.update(zip(outputs, (v.aval for v in equation.outvars), strict=True))
         return outputs
 
     inputs = tuple(next(count) for _ in closed.in_avals)
     avals.update(zip(inputs, closed.in_avals, strict=True))
-    outputs = tuple(jaxprs.evaluate(closed, inputs, node, constant=constant))
+    outputs = tuple(evaluated(closed, inputs))
     return Program(inputs, outputs, tuple(nodes), constants, shapes, avals)
 
 
@@ -138,7 +186,7 @@ def evaluate(
 
     for value, leaf in zip(program.inputs, tree.leaves(args), strict=True):
         put(value, leaf)
-    for index, (equation, inputs, outputs) in enumerate(program.nodes):
+    for index, (equation, inputs, outputs, _) in enumerate(program.nodes):
         operands = [
             values[v] + uses[index, v] if (index, v) in uses else values[v]
             for v in inputs
@@ -146,6 +194,13 @@ def evaluate(
         for value, found in zip(outputs, computed(equation, operands), strict=True):
             put(value, found)
     return values
+
+
+def of_jax(call: JaxprEqn) -> str | None:
+    """The name of the function that is called, if it is one of JAX's own."""
+    graph, _ = jaxprs.opened(jaxprs.called(call, jaxprs.ALL_CALLS))
+    name, _, file = (graph.debug_info.func_src_info or "").partition(" at ")
+    return name if file.startswith(str(_JAX)) else None
 
 
 def _line(equation: JaxprEqn) -> str | None:

@@ -3,6 +3,7 @@
 A *target* is a value of the forward program that gets a nudge: an argument, a named
 quantity, or a quantity at some of its uses alone. J as a function of all nudges is
 differentiated at 0: by JAX, by the computation graph, and by central differences.
+Everything is asked at several points at once, and has their axis first.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,9 +24,30 @@ DISTANCES = 2.0 ** -np.arange(10, 17)
 """How far the remainder test goes: short enough for the second order to dominate, and
 to meet few kinks."""
 
+DIFFERENCE_STEP = 1e-5
+"""h of the central differences: near eps^(1/3), where h² meets eps/h."""
+
 
 once = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 """`jax.jit` for what runs a single time: most of that is its compilation."""
+
+Loss = Callable[[dict[str, Array], Any], Array]
+"""J as a function of the targets, and of what else a point consists of."""
+
+
+class Differencing(NamedTuple):
+    """How central differences and remainders are taken.
+
+    Attributes:
+        step: h in D(h) = (J(q + h) - J(q - h)) / 2h.
+        max_entries: quantities with more entries than this get directional
+            derivatives along `DIRECTIONS` random directions.
+        seed: of the random directions.
+    """
+
+    step: float = DIFFERENCE_STEP
+    max_entries: int = 128
+    seed: int = 0
 
 
 class Numerical(NamedTuple):
@@ -34,105 +56,149 @@ class Numerical(NamedTuple):
     Attributes:
         directions: (k, *shape), the directions of the derivatives; None for one
             derivative an entry.
-        values: (k,), or the quantity's shape.
-        resolution: the rounding error of a difference, eps |J| / step.
+        values: (points, k), or (points, *shape).
+        doubt: like `values`, how far each may be from the derivative: the rounding
+            error of a difference, eps |J| / step, and how much two steps disagree,
+            which is much where J has a kink between them or is steep.
     """
 
     directions: np.ndarray | None
     values: np.ndarray
-    resolution: float
+    doubt: np.ndarray
 
 
 class Remainders(NamedTuple):
-    """What the remainder test needs of the forward: J around the point.
+    """What the remainder test needs of the forward: J around the points.
 
     Attributes:
         directions: for each target a (DIRECTIONS, *shape) array.
-        center: J at the point.
-        around: (DISTANCES, DIRECTIONS), J at the point + distance * direction.
+        center: J at the points.
+        around: (points, DISTANCES, DIRECTIONS), J at point + distance * direction.
     """
 
     directions: dict[str, np.ndarray]
-    center: float
+    center: np.ndarray
     around: np.ndarray
 
 
 class Oracles(NamedTuple):
-    """The gradients of every target, by its name; float64."""
+    """The gradients of every target, by its name; float64, (points, *shape).
+
+    Attributes:
+        automatic: by JAX.
+        graph: by the local rules; empty if one is missing.
+        added_up: how large the terms were that they are the sums of; empty as well.
+        numerical: by central differences.
+        remainders: see there.
+        missing: why there is no graph; empty if there is.
+    """
 
     automatic: dict[str, np.ndarray]
     graph: dict[str, np.ndarray]
+    added_up: dict[str, np.ndarray]
     numerical: dict[str, Numerical]
     remainders: Remainders
+    missing: str = ""
 
 
 def differentiate(
-    loss: Callable[[Any], Array],
+    loss: Loss,
     at: Mapping[str, Array],
-    *,
-    difference_step: float,
-    max_entries: int,
+    given: Any,
+    differencing: Differencing,
     inputs: tuple[str, ...],
-    seed: int,
 ) -> Oracles:
     """All three gradients of `loss` with respect to each entry of `at`.
 
     Args:
-        loss: a function of a dictionary of arrays, with a scalar value.
-        at: where.
-        difference_step: h in D(h) = (J(q + h) - J(q - h)) / 2h.
-        max_entries: quantities with more entries than this get directional
-            derivatives along `DIRECTIONS` random directions.
+        loss: see `Loss`; its value is a scalar.
+        at: where, (points, *shape) each.
+        given: what else it takes, a pytree of arrays with the same leading axis.
+        differencing: how.
         inputs: the targets that the remainder test moves, all at once.
-        seed: of the random directions.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(differencing.seed)
     at = {name: jnp.asarray(value) for name, value in at.items()}
-    bases = {name: _basis(value, max_entries, rng) for name, value in at.items()}
-    straight = {name: rng.normal(size=(DIRECTIONS, *at[name].shape)) for name in inputs}
-    columns = sum(len(rows) for rows in bases.values())
-    moves = _side_by_side(bases)
-    factors = difference_step * np.array([1.0, -1.0, 2.0, -2.0])
-    everywhere = {
-        name: np.concatenate(
-            [
-                _scaled(moves[name], factors),
-                _scaled(
-                    straight.get(name, np.zeros((DIRECTIONS, *at[name].shape))),
-                    DISTANCES,
-                ),
-                np.zeros((1, *at[name].shape)),
-            ]
-        )
-        for name in at
+    shapes = {name: value.shape[1:] for name, value in at.items()}
+    bases = {
+        name: _basis(shape, differencing.max_entries, rng)
+        for name, shape in shapes.items()
     }
+    straight = {name: rng.normal(size=(DIRECTIONS, *shapes[name])) for name in inputs}
+    moves = _moves(shapes, bases, straight, differencing.step)
 
-    @once
-    def ask(at: dict[str, Array], moves: dict[str, Array]) -> tuple[Any, Any, Array]:
-        moved = {name: at[name] + moves[name] for name in at}
-        return jax.grad(loss)(at), graph.grad(loss)(at), jax.vmap(loss)(moved)
+    def values(at: dict[str, Array], given: Any, moves: dict[str, Array]) -> Array:
+        def moved(move: dict[str, Array]) -> Array:
+            return loss({name: at[name] + move[name] for name in at}, given)
 
-    automatic, by_graph, values = ask(at, everywhere)
-    values = np.asarray(values)
-    differences, around = (
-        values[: 4 * columns].reshape(4, columns),
-        values[4 * columns : -1],
-    )
+        return jax.vmap(moved)(moves)
+
+    def ask(with_graph: bool) -> Any:
+        def one(at: dict[str, Array], given: Any, moves: dict[str, Array]) -> Any:
+            found = [jax.grad(loss)(at, given), values(at, given, moves)]
+            if with_graph:
+                found += [graph.grad(loss)(at, given), graph.added_up(loss)(at, given)]
+            return found
+
+        return once(jax.vmap(one, in_axes=(0, 0, None)))(at, given, moves)
+
+    by_graph, added_up, missing = {}, {}, ""
+    try:
+        automatic, found, by_graph, added_up = ask(with_graph=True)
+    except graph.UnknownPrimitiveError as error:
+        missing = str(error).partition(".")[0]
+        automatic, found = ask(with_graph=False)
+    found = np.asarray(found)
+    columns = sum(len(rows) for rows in bases.values())
+    count = len(found)
     return Oracles(
         automatic=_numpy(automatic),
         graph=_numpy(by_graph),
-        numerical=_slopes(differences, at, bases, difference_step),
-        remainders=Remainders(
-            straight, float(values[-1]), around.reshape(len(DISTANCES), DIRECTIONS)
+        added_up=_numpy(added_up),
+        numerical=_slopes(
+            found[:, : 4 * columns].reshape(count, 4, columns),
+            shapes,
+            bases,
+            differencing.step,
         ),
+        remainders=Remainders(
+            straight,
+            found[:, -1],
+            found[:, 4 * columns : -1].reshape(count, len(DISTANCES), DIRECTIONS),
+        ),
+        missing=missing,
     )
 
 
-def _basis(value: Array, max_entries: int, rng: np.random.Generator) -> np.ndarray:
+def _basis(
+    shape: tuple[int, ...], max_entries: int, rng: np.random.Generator
+) -> np.ndarray:
     """The directions to differentiate along: every entry's, or a few at random."""
-    if value.size > max_entries:
-        return rng.normal(size=(DIRECTIONS, *value.shape))
-    return np.eye(value.size).reshape(-1, *value.shape)
+    size = int(np.prod(shape))
+    if size > max_entries:
+        return rng.normal(size=(DIRECTIONS, *shape))
+    return np.eye(size).reshape(-1, *shape)
+
+
+def _moves(
+    shapes: dict[str, tuple[int, ...]],
+    bases: dict[str, np.ndarray],
+    straight: dict[str, np.ndarray],
+    step: float,
+) -> dict[str, np.ndarray]:
+    """All moves, one after the other: differences, remainders, and none at all."""
+    singly = _side_by_side(bases)
+    factors = step * np.array([1.0, -1.0, 2.0, -2.0])
+    return {
+        name: np.concatenate(
+            [
+                _scaled(singly[name], factors),
+                _scaled(straight.get(name, np.zeros((DIRECTIONS, *shape))), DISTANCES),
+                np.zeros((1, *shape)),
+            ]
+        )
+        for name, shape in shapes.items()
+    }
 
 
 def _side_by_side(bases: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -153,60 +219,76 @@ def _scaled(moves: np.ndarray, factors: np.ndarray) -> np.ndarray:
 
 def _slopes(
     differences: np.ndarray,
-    at: dict[str, Array],
+    shapes: dict[str, tuple[int, ...]],
     bases: dict[str, np.ndarray],
     step: float,
 ) -> dict[str, Numerical]:
     """Central differences from J at +h, -h, +2h and -2h, extrapolated to 0.
 
     Richardson's extrapolation, (4 D(h) - D(2h)) / 3, takes the error from h² to h⁴.
+
+    Args:
+        differences: (points, 4, columns).
+        shapes: of the targets.
+        bases: the directions, a column each.
+        step: h.
     """
-    ahead, behind, far_ahead, far_behind = differences
+    ahead, behind, far_ahead, far_behind = np.moveaxis(differences, 1, 0)
     near, far = (ahead - behind) / (2 * step), (far_ahead - far_behind) / (4 * step)
     slopes = (4 * near - far) / 3
-    resolution = np.finfo(np.float64).eps * float(np.max(np.abs(ahead))) / step
+    largest = np.max(np.abs(ahead), axis=1, keepdims=True, initial=0)
+    doubt = np.finfo(np.float64).eps * largest / step + np.abs(near - far)
     found, start = {}, 0
     for name, rows in bases.items():
-        values = slopes[start : start + len(rows)]
-        start += len(rows)
-        each = len(rows) == at[name].size
-        found[name] = Numerical(
-            directions=None if each else rows,
-            values=values.reshape(at[name].shape) if each else values,
-            resolution=resolution,
+        stop = start + len(rows)
+        each = len(rows) == int(np.prod(shapes[name]))
+        shape = shapes[name] if each else (len(rows),)
+        values, its_doubt = (
+            a[:, start:stop].reshape(len(a), *shape) for a in (slopes, doubt)
         )
+        found[name] = Numerical(None if each else rows, values, its_doubt)
+        start = stop
     return found
 
 
 def order(remainders: Remainders, gradients: Mapping[str, np.ndarray]) -> float:
     """The order of J(q + εv) - J(q) - ε <dq, v> in ε: 2 where dq is the gradient.
 
-    A wrong gradient leaves a first-order term. Where J has no second-order term,
-    the remainder is nothing but rounding, and the order is 2 by definition.
+    A wrong gradient leaves a first-order term, in every direction. A kink that lies
+    close by leaves one in few, so the order at a point is the median over directions.
+    Where J has no second-order term, the remainder is nothing but rounding, and the
+    order is 2 by definition.
 
     Args:
-        remainders: J around the point.
-        gradients: dq of every target that was moved.
+        remainders: J around the points.
+        gradients: dq of every target that was moved, (points, *shape).
+
+    Returns:
+        The order at the point where it is furthest from 2.
     """
     slopes = sum(
         slope(directions, np.asarray(gradients[name]))
         for name, directions in remainders.directions.items()
     )
-    first = remainders.center + DISTANCES[:, None] * slopes
-    left = np.linalg.norm(remainders.around - first, axis=1)
-    rounding = 64 * np.finfo(np.float64).eps * (1 + abs(remainders.center))
+    center = remainders.center[:, None, None]
+    first = center + DISTANCES[:, None] * np.asarray(slopes)[:, None, :]
+    left = np.abs(remainders.around - first)
     if not np.all(np.isfinite(left)):
         return float("nan")
-    if left[0] < rounding:
-        return 2.0
-    ratios = np.log2(left[:-1] / np.maximum(left[1:], rounding))
-    resolved = ratios[left[1:] > rounding]
-    return float(np.median(resolved)) if resolved.size else 2.0
+    rounding = 64 * np.finfo(np.float64).eps * (1 + np.abs(center))
+    left = np.maximum(left, rounding)
+    ratios = np.log2(left[:, :-1] / left[:, 1:])
+    ratios = np.where(left[:, 1:] > rounding, ratios, np.nan)
+    orders = [
+        float(np.nanmedian(each)) if np.isfinite(each).any() else 2.0 for each in ratios
+    ]
+    return max(orders, key=lambda found: abs(found - 2))
 
 
 def slope(directions: np.ndarray, gradient: np.ndarray) -> np.ndarray:
-    """<dq, v> for each of the directions v, (k, *shape)."""
-    return np.sum(directions * gradient, axis=tuple(range(1, directions.ndim)))
+    """<dq, v> for each of the directions v (k, *shape): (points, k)."""
+    flat = gradient.reshape(len(gradient), -1)
+    return flat @ directions.reshape(len(directions), -1).T
 
 
 def _numpy(gradients: Mapping[str, Array]) -> dict[str, np.ndarray]:

@@ -3,15 +3,20 @@
 The reverse names its cotangents as the forward names its quantities
 (`lstm_jax.named`), which says what each should be:
 
-* "dq" named once is the gradient of q, over all paths;
-* "dq" named several times, with different equation numbers, is each time the
-  contribution through that equation, and their sum is nobody's name;
-* an argument's gradient is over all paths, whatever it was summed from: what is
-  named like it on the way lends it its equation and its line.
+* "dq", named once, is the gradient of q: the sum over all paths from q to J;
+* "dq", named several times with different equation numbers, is each time the part of
+  that sum that goes through the equation of this number;
+* the gradient that is returned for an argument is the sum over all paths. If a part of
+  it was named on the way, the report shows the number and the line of that name.
+
+A name that fits no quantity of the forward is a mistake, and so is a number of an
+equation that the quantity does not enter: what they say could not be checked.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from difflib import SequenceMatcher
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -21,8 +26,13 @@ from jax import Array, tree
 
 from lstm_jax.cell import Name
 from lstm_jax.gradcheck.flat_jaxpr import Program, evaluate
-from lstm_jax.gradcheck.oracles import Oracles, differentiate, order
-from lstm_jax.gradcheck.report import Row, Tolerances, compare
+from lstm_jax.gradcheck.oracles import (
+    Differencing,
+    Oracles,
+    differentiate,
+    order,
+)
+from lstm_jax.gradcheck.report import Row, compare
 
 Label = tuple[str, str] | None
 """An output of a reverse: its name, and the target whose gradient it should be."""
@@ -49,13 +59,16 @@ class Tracked(NamedTuple):
         value: its number.
         quantity: its name, "df".
         through: equation numbers that its name carries, if any.
-        target: the name of the target whose gradient it should be.
+        target: the name of the target whose gradient it should be; None if there is
+            none of its name.
+        note: what is wrong with the name; empty if nothing is.
     """
 
     value: int
     quantity: str
     through: tuple[int, ...]
-    target: str
+    target: str | None
+    note: str = ""
 
 
 class Forward(NamedTuple):
@@ -81,7 +94,7 @@ def forward_targets(
     for name, value in program.names():
         found[_once(Name.parse(name).quantity, found)] = value
     return {
-        label: Target(value, None, first_equations(program, value))
+        label: Target(value, None, program.entered(value))
         for label, value in found.items()
     }
 
@@ -109,7 +122,7 @@ def partial_targets(
         used = targets[q].value
         if counts[quantity] > 1:
             uses = uses_within(program, used, number)
-            found[str(Name(q, number))] = Target(used, uses, (number,))
+            found[f"{q} ({number})"] = Target(used, uses, (number,))
         elif outputs.get(q, value) != value and _same_shape(
             program, backward, used, value
         ):
@@ -144,42 +157,41 @@ def know(
     targets: dict[str, Target],
     args: tuple,
     cotangents: Sequence[Array],
-    *,
     inputs: tuple[str, ...],
-    difference_step: float,
-    max_entries: int,
-    seed: int,
+    differencing: Differencing,
 ) -> Oracles:
-    """The oracles' gradients of J = Σ cotangents * the program's first outputs."""
-    values = evaluate(program, args)
-    shapes = {name: values[target.value] for name, target in targets.items()}
+    """The oracles' gradients of J = Σ cotangents * the program's first outputs.
 
-    def loss(nudges: dict[str, Array]) -> Array:
-        everywhere, somewhere = {}, {}
+    Args:
+        program: the forward.
+        targets: the values of it that are differentiated.
+        args: its arguments, with a leading axis of points.
+        cotangents: with the same axis.
+        inputs: the targets that are its arguments.
+        differencing: how differences are taken.
+    """
+
+    def loss(nudges: dict[str, Array], given: Any) -> Array:
+        args, cotangents = given
+        everywhere: dict[Any, Array] = {}
+        somewhere: dict[Any, Array] = {}
         for name, (value, uses, _) in targets.items():
-            if uses is None:
-                held = everywhere.get(value)
-                everywhere[value] = (
-                    nudges[name] if held is None else held + nudges[name]
-                )
-            else:
-                for node in uses:
-                    held = somewhere.get((node, value))
-                    total = nudges[name] if held is None else held + nudges[name]
-                    somewhere[node, value] = total
+            held, places = everywhere, [value]
+            if uses is not None:
+                held, places = somewhere, [(node, value) for node in uses]
+            for place in places:
+                held[place] = held.get(place, 0.0) + nudges[name]
         found = evaluate(program, args, everywhere, somewhere)
         outputs = [found[v] for v in program.outputs]
         pairs = zip(cotangents, outputs, strict=False)
         return sum((jnp.sum(ct * out) for ct, out in pairs), jnp.zeros(()))
 
-    return differentiate(
-        loss,
-        {name: jnp.zeros_like(value) for name, value in shapes.items()},
-        difference_step=difference_step,
-        max_entries=max_entries,
-        inputs=inputs,
-        seed=seed,
-    )
+    points = tree.leaves(args)[0].shape[0]
+    at = {
+        name: jnp.zeros((points, *program.shape(target.value)))
+        for name, target in targets.items()
+    }
+    return differentiate(loss, at, (args, list(cotangents)), differencing, inputs)
 
 
 def judge(
@@ -188,63 +200,80 @@ def judge(
     labels: Sequence[Label],
     forward: Forward,
     where: str,
-    tolerances: Tolerances,
 ) -> tuple[list[Row], float]:
     """The rows of a backward program, and the order of the Taylor remainder.
 
     Args:
         backward: the traced reverse.
-        args: its arguments.
+        args: its arguments, with a leading axis of points.
         labels: for each output (quantity, target), or None.
         forward: what is known.
         where: the name of the check.
-        tolerances: what passes.
     """
-    # Not compiled: its operations are those of the last run, save for a changed line.
-    values = tree.map(np.asarray, evaluate(backward, args))
     tracked = _tracked(backward, labels, forward.targets)
+    wanted = {*(t.value for t in tracked), *backward.outputs}
+
+    def run(args: tuple) -> dict[int, Any]:
+        found = evaluate(backward, args)
+        return {value: found[value] for value in wanted}
+
+    # Not compiled: its operations are those of the last run, save for a changed line.
+    values = tree.map(np.asarray, jax.vmap(run)(args))
     rows = []
-    for value, quantity, through, target in tracked:
+    for value, quantity, through, target, note in tracked:
         stops = {t.value for t in tracked} - {value}
         sources = backward.sources(value, stops)
         before = backward.sources(value, {v for _, v in backward.names()} - {value})
         part = [v for n, v in backward.names() if Name.parse(n).quantity == quantity]
         made = [v for v in part if v in before and v not in stops]
-        row = compare(
-            where,
-            quantity,
-            through or forward.targets[target].through,
-            values[value],
-            forward.oracles,
-            target,
-            tolerances,
-            needs=tuple(t.quantity for t in tracked if t.value in sources),
-            line=backward.line(made[0] if made else value),
-        )
-        rows.append(row)
+        rest: dict[str, Any] = {
+            "needs": tuple(t.quantity for t in tracked if t.value in sources),
+            "line": backward.line(made[0] if made else value),
+            "note": note,
+        }
+        if target is None:
+            rows.append(Row(where, quantity, through, {}, (), **rest))
+            continue
+        through = through or forward.targets[target].through
+        oracles = forward.oracles
+        found = values[value]
+        rows.append(compare(where, quantity, through, found, oracles, target, **rest))
     gradients = {
         label[1]: values[value]
         for label, value in zip(labels, backward.outputs, strict=True)
         if label is not None
     }
-    if any(row.note for row in rows):  # a wrong shape
+    known = forward.oracles.automatic
+    if any(gradients[name].shape != known[name].shape for name in gradients):
         return rows, float("nan")
     return rows, order(forward.oracles.remainders, gradients)
 
 
 def _tracked(
-    backward: Program,
-    labels: Sequence[Label],
-    targets: dict[str, Target],
+    backward: Program, labels: Sequence[Label], targets: dict[str, Target]
 ) -> list[Tracked]:
     """What can be judged, in backward order: named quantities, then outputs."""
     found: list[Tracked] = []
     seen: Counter[str] = Counter()
     counts = Counter(Name.parse(name).quantity for name, _ in backward.names())
     outputs = _outputs(backward, labels)
+    whole = {
+        Name.parse(name).quantity
+        for name, target in targets.items()
+        if target.uses is None
+    }
     for name, value in backward.names():
         quantity, number, _ = Name.parse(name)
+        through = () if number is None else (number,)
+        if quantity in whole:
+            continue  # a quantity of the forward, computed again
         target = quantity[1:]
+        if quantity[:1] != "d" or target not in whole:
+            nearest = _nearest(quantity, whole)
+            note = f"no quantity of the forward has this name; did you mean {nearest}?"
+            found.append(Tracked(value, quantity, through, None, note))
+            continue
+        note = _contradiction(target, number, targets)
         if counts[quantity] > 1:
             # Repeated in the forward as well: the reverse meets the last one first.
             repeated = sum(Name.parse(t)[:2] == (target, None) for t in targets)
@@ -255,9 +284,8 @@ def _tracked(
         elif outputs.get(target, value) != value:
             # Not a target, and so passed over, where a sum over examples is to come.
             target = f"{target}, elementwise"
-        if quantity.startswith("d") and target in targets:
-            through = () if number is None else (number,)
-            found.append(Tracked(value, quantity, through, target))
+        if target in targets:
+            found.append(Tracked(value, quantity, through, target, note))
     named = {(t.value, t.target) for t in found}
     for label, value in zip(labels, backward.outputs, strict=True):
         if label is not None and (value, label[1]) not in named:
@@ -273,6 +301,35 @@ def _tracked(
     return distinct
 
 
+def _nearest(quantity: str, known: Iterable[str]) -> str:
+    """The cotangent that a misspelt one was probably meant to be."""
+    likeness = partial(SequenceMatcher, None)
+    return max(
+        (f"d{name}" for name in sorted(known)),
+        key=lambda name: (
+            likeness(name.lower(), quantity.lower()).ratio(),
+            likeness(name, quantity).ratio(),
+        ),
+        default="none",
+    )
+
+
+def _contradiction(
+    quantity: str, number: int | None, targets: dict[str, Target]
+) -> str:
+    """What is wrong with going through an equation that a quantity doesn't enter."""
+    entered = {
+        n
+        for name, target in targets.items()
+        if Name.parse(name)[:2] == (quantity, None)
+        for n in target.through
+    }
+    if number is None or not entered or number in entered:
+        return ""
+    listed = ", ".join(f"({n})" for n in sorted(entered))
+    return f"{quantity} enters {listed}, not ({number})"
+
+
 def _outputs(backward: Program, labels: Sequence[Label]) -> dict[str, int]:
     """The outputs of a backward program by the name of their target."""
     pairs = zip(labels, backward.outputs, strict=True)
@@ -282,22 +339,6 @@ def _outputs(backward: Program, labels: Sequence[Label]) -> dict[str, int]:
 def _same_shape(program: Program, backward: Program, q: int, dq: int) -> bool:
     """Whether dq has the shape of q; before a sum over examples it has not."""
     return program.shape(q) == backward.shape(dq)
-
-
-def first_equations(program: Program, value: int) -> tuple[int, ...]:
-    """The numbers of the first equations that a value enters."""
-    named = {v: name for name, v in program.names()}
-    own = program.maker(value)
-    reached, found = {value}, set()
-    for index, node in enumerate(program.nodes):
-        if index != own and reached & set(node.inputs):
-            output = node.outputs[0]
-            number = Name.parse(named[output]).equation if output in named else None
-            if number is None:
-                reached |= set(node.outputs)
-            else:
-                found.add(number)
-    return tuple(sorted(found))
 
 
 def _once(quantity: str, taken: Any) -> str:

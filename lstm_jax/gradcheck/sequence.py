@@ -1,8 +1,11 @@
 """Whole sequences: what the engine hands from step to step, and its sums over time.
 
-The engine is looked at through an *observed* cell, which is the cell itself save that
-its new state has names in the forward, and the gradient that reaches it in the
-reverse. So the rows say at which step something went wrong.
+What is compared is what runs: outputs and gradients of `lstm_jax.unroll`, by whichever
+runner serves the cell, against the cell's equations one step after another.
+
+To see inside, an *observed* cell runs as well. It is the cell itself, save that its
+new state has names in the forward, and the gradient that reaches it in the reverse, so
+that the rows say at which step something went wrong.
 """
 
 from functools import lru_cache, partial
@@ -16,19 +19,37 @@ from jax.ad_checkpoint import checkpoint_name
 
 from lstm_jax import graph
 from lstm_jax.cell import Cell, Name
-from lstm_jax.engine import unrolling
-from lstm_jax.gradcheck.oracles import Oracles, differentiate, once, order
-from lstm_jax.gradcheck.report import Row, Tolerances, compare
-from lstm_jax.gradcheck.step import (
-    Point,
-    Sizes,
-    argument_names,
-    draw,
-    field_names,
-    forward_only,
+from lstm_jax.engine import runner_of, trees, unrolling
+from lstm_jax.gradcheck.oracles import (
+    Differencing,
+    Oracles,
+    differentiate,
+    once,
+    order,
 )
+from lstm_jax.gradcheck.points import Point, Sizes, draw, forward_only
+from lstm_jax.gradcheck.report import Row, compare, relative_errors, scales
+from lstm_jax.gradcheck.step import argument_names, field_names
 
 VARIANTS = ("plain", "reverse", "lengths", "resets")
+
+
+class Known(NamedTuple):
+    """What is known of a sequence.
+
+    Attributes:
+        oracles: the gradients of the arguments.
+        results: the outputs and the final state, as a flat list.
+        dstates: the gradients of every step's new state, by field, (T, B, ...).
+        added_up: how large the terms were that these are the sums of.
+        new: the states after the steps, by field.
+    """
+
+    oracles: Oracles
+    results: list[np.ndarray]
+    dstates: dict[str, np.ndarray]
+    added_up: dict[str, np.ndarray]
+    new: dict[str, np.ndarray]
 
 
 class Options(NamedTuple):
@@ -84,33 +105,60 @@ def state_gradients(
 
 
 def check_sequence(
-    cell: Cell, sizes: Sizes, variant: str, memory: str, tolerances: Tolerances
+    cell: Cell, sizes: Sizes, variant: str, memory: str
 ) -> tuple[list[Row], float]:
     """The rows of a sequence, and the order of its remainder."""
     forward = forward_only(cell)._replace(linear=False)
     options = _options(sizes, variant)
     point = _point(forward, sizes, variant)
-    oracles, dstates = _known(forward, sizes, variant)
-    found = _manual(cell, options, memory, point)
-    backward = not options.reverse
+    known = _known(forward, sizes, variant)
+    seen = _manual(observed(cell), options, memory, point)
+    served = seen
+    if runner_of(cell, point.params).runner != "scan":
+        served = _manual(cell, options, memory, point)
 
-    rows = []
-    for name, expected in dstates.items():
-        manual = _in_time(found, f"d{name}", expected.shape[1:], reverse=backward)
-        row = _state_row(
-            variant, name, manual, expected, oracles, tolerances, backward=backward
+    rows = [_forward_row(variant, served, known)]
+    for name, expected in known.dstates.items():
+        manual = _in_time(
+            seen, f"d{name}", expected.shape[1:], reverse=not options.reverse
         )
-        rows.append(row)
+        rows.append(_state_row(variant, name, manual, known, options))
     needs = tuple(row.quantity for row in rows)
     gradients = {}
     for name in argument_names(point.params, point.xs, point.state):
-        gradients[name] = np.asarray(found[f"gradient {name}"])
+        gradients[name] = np.asarray(served[f"gradient {name}"])[None]
         label = "dxs" if name == "x" else f"d{name}"
         row = compare(
-            variant, label, (), gradients[name], oracles, name, tolerances, needs=needs
+            variant, label, (), gradients[name], known.oracles, name, needs=needs
         )
         rows.append(row)
-    return rows, order(oracles.remainders, gradients)
+    return rows, order(known.oracles.remainders, gradients)
+
+
+def steps_of(cell: Cell, sizes: Sizes, variant: str) -> Point:
+    """The steps of a sequence as points, so that one step can be checked at each."""
+    forward = forward_only(cell)._replace(linear=False)
+    options = _options(sizes, variant)
+    point = _point(forward, sizes, variant)
+    known = _known(forward, sizes, variant)
+
+    def like_state(fields: dict[str, np.ndarray]) -> Any:
+        leaves = [jnp.asarray(a) for a in fields.values()]
+        return tree.unflatten(tree.structure(point.state), leaves)
+
+    new = like_state(known.new)
+    old = trees.shift(point.state, new, reverse=options.reverse)
+    carried = None if options.resets is None else ~options.resets
+    params = tree.map(
+        lambda p: jnp.broadcast_to(p, (sizes.steps, *p.shape)), point.params
+    )
+    return Point(
+        params=params,
+        xs=jnp.nan_to_num(point.xs)[:, None],
+        state=trees.select_time(carried, old, point.state),
+        dys=point.dys[:, None],
+        dstate=like_state(known.dstates),
+    )
 
 
 def _manual(
@@ -119,12 +167,14 @@ def _manual(
     """The named quantities of the manual reverse, its results among them."""
     args = point.params, point.xs, point.state
     names = argument_names(*args)
-    run = partial(_run, observed(cell), options, "manual", memory)
+    run = partial(_run, cell, options, "manual", memory)
 
     def reverse(args: Any, cotangent: Any) -> Any:
-        gradients = jax.vjp(run, *args)[1](cotangent)
-        flat = zip(names, tree.leaves(gradients), strict=True)
-        return [checkpoint_name(g, f"gradient {name}") for name, g in flat]
+        results, pull = jax.vjp(run, *args)
+        flat = zip(names, tree.leaves(pull(cotangent)), strict=True)
+        gradients = [checkpoint_name(g, f"gradient {name}") for name, g in flat]
+        numbered = enumerate(tree.leaves(results))
+        return gradients, [checkpoint_name(r, f"result {k}") for k, r in numbered]
 
     named = once(partial(graph.named_values, reverse))
     return named(args, (point.dys, point.dstate))
@@ -169,9 +219,7 @@ def _point(cell: Cell, sizes: Sizes, variant: str) -> Point:
 
 
 @lru_cache(maxsize=64)
-def _known(
-    cell: Cell, sizes: Sizes, variant: str
-) -> tuple[Oracles, dict[str, np.ndarray]]:
+def _known(cell: Cell, sizes: Sizes, variant: str) -> Known:
     """What the oracles say of the arguments, and the graph of every step's state."""
     point, options = _point(cell, sizes, variant), _options(sizes, variant)
     args = point.params, point.xs, point.state
@@ -179,27 +227,42 @@ def _known(
     names = argument_names(*args)
     run = partial(_run, cell, options, "automatic", "store")
 
-    def loss(at: dict[str, Array]) -> Array:
+    def loss(at: dict[str, Array], _: Any) -> Array:
         outputs = run(*tree.unflatten(tree.structure(args), [at[n] for n in names]))
         pairs = zip(tree.leaves(cotangent), tree.leaves(outputs), strict=True)
         return sum((jnp.sum(d * out) for d, out in pairs), jnp.zeros(()))
 
     oracles = differentiate(
         loss,
-        dict(zip(names, tree.leaves(args), strict=True)),
-        difference_step=sizes.difference_step,
-        max_entries=sizes.max_entries,
-        inputs=tuple(names),
-        seed=sizes.seed,
+        dict(zip(names, [leaf[None] for leaf in tree.leaves(args)], strict=True)),
+        (),
+        Differencing(sizes.difference_step, sizes.max_entries, sizes.seed),
+        tuple(names),
     )
     watched = partial(_run, observed(cell), options, "automatic", "store")
-    by_graph = partial(graph.named_cotangents, watched)
-    named = once(lambda args, ct: by_graph(*args, cotangent=ct))(args, cotangent)
-    fields = zip(field_names(point.state), tree.leaves(point.state), strict=True)
-    return oracles, {
-        f"{name}_t": _in_time(named, f"{name}_t", field.shape, reverse=options.reverse)
-        for name, field in fields
-    }
+
+    def watch(args: Any, cotangent: Any) -> Any:
+        dnew = added_up = {}
+        if not oracles.missing:
+            dnew = graph.named_cotangents(watched, *args, cotangent=cotangent)
+            added_up = graph.named_added_up(watched, *args, cotangent=cotangent)
+        return run(*args), graph.named_values(watched, *args), dnew, added_up
+
+    results, *named = once(watch)(args, cotangent)
+    fields = dict(zip(field_names(point.state), tree.leaves(point.state), strict=True))
+    new, dnew, added_up = (
+        {
+            f"{name}_t": _in_time(
+                found, f"{name}_t", field.shape, reverse=options.reverse
+            )
+            for name, field in fields.items()
+            if found
+        }
+        for found in named
+    )
+    return Known(
+        oracles, list(map(np.asarray, tree.leaves(results))), dnew, added_up, new
+    )
 
 
 def _tagged(state: Any, prefix: str) -> Any:
@@ -220,33 +283,27 @@ def _in_time(
     return np.concatenate(pieces[::-1] if reverse else pieces)
 
 
+def _forward_row(where: str, served: dict[str, Array], known: Known) -> Row:
+    """The row of what comes out of the forward."""
+    errors = []
+    for k, expected in enumerate(known.results):
+        found = np.asarray(served[f"result {k}"])[None]
+        errors += [*relative_errors(found, expected[None], scales(expected[None]))]
+    return Row(where, "forward", (), {"automatic": float(max(errors))}, ())
+
+
 def _state_row(
-    where: str,
-    name: str,
-    manual: np.ndarray,
-    expected: np.ndarray,
-    oracles: Oracles,
-    tolerances: Tolerances,
-    *,
-    backward: bool,
+    where: str, name: str, manual: np.ndarray, known: Known, options: Options
 ) -> Row:
-    """The row of a state's gradient over all steps; its note says where it starts."""
-    known = oracles._replace(automatic={}, graph={name: expected}, numerical={})
-    row = compare(where, f"d{name}", (), manual, known, name, tolerances)
-    if row.passed or manual.shape != expected.shape:
+    """The row of a state's gradient over all steps."""
+    expected, added_up = known.dstates[name][None], known.added_up[name][None]
+    oracles = known.oracles._replace(
+        automatic={}, graph={name: expected}, added_up={name: added_up}, numerical={}
+    )
+    row = compare(where, f"d{name}", (), manual[None], oracles, name)
+    if manual[None].shape != expected.shape:
         return row
-    step = _first_wrong_step(manual, expected, tolerances, backward=backward)
-    scale = np.max(np.abs(expected))
-    error = np.max(np.abs(manual[step] - expected[step])) / scale
-    note = f"relative error {error:.1e} at step {step} of {len(manual)}"
-    return row._replace(note=f"{note}, the first that is wrong on the way back")
-
-
-def _first_wrong_step(
-    manual: np.ndarray, expected: np.ndarray, tolerances: Tolerances, *, backward: bool
-) -> int:
-    bound = tolerances.exact * np.max(np.abs(expected))
-    axes = tuple(range(1, manual.ndim))
-    wrong = ~(np.max(np.abs(manual - expected), axis=axes) <= bound)
-    steps = np.flatnonzero(wrong)
-    return int(steps[-1] if backward else steps[0])
+    scale = np.broadcast_to(scales(expected, added_up), len(manual))
+    errors = enumerate(map(float, relative_errors(manual, expected[0], scale)))
+    steps = list(errors) if options.reverse else list(errors)[::-1]
+    return row._replace(steps=tuple(steps))

@@ -1,119 +1,65 @@
 """One step of a cell: every quantity that its equations name."""
 
-from functools import lru_cache
-from typing import Any, NamedTuple
+from functools import lru_cache, partial
+from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
-from jax import Array, tree
+from jax import tree
 
 from lstm_jax.cell import Cell
 from lstm_jax.gradcheck.flat_jaxpr import Program, trace
-from lstm_jax.gradcheck.oracles import Oracles
+from lstm_jax.gradcheck.oracles import Differencing, Oracles
+from lstm_jax.gradcheck.points import Point, Sizes, advance, choose, draw, forward_only
 from lstm_jax.gradcheck.quantities import (
     Forward,
     Label,
     Target,
-    first_equations,
     forward_targets,
     judge,
     know,
     leaf_names,
     partial_targets,
 )
-from lstm_jax.gradcheck.report import Row, Tolerances
+from lstm_jax.gradcheck.report import Row
 
 ONE_STEP = "one step"
 
 
-class Sizes(NamedTuple):
-    """What is drawn: sizes, the seed, and how the oracles differentiate."""
-
-    input_size: int
-    hidden_size: int
-    batch: int
-    steps: int
-    seed: int
-    difference_step: float
-    max_entries: int
-
-
-class Point(NamedTuple):
-    """Random arguments of a cell in float64.
-
-    Attributes:
-        params: drawn by the cell, and moved at random so that no bias is constant.
-        xs: (T, B, D).
-        state: one that the cell has reached in two steps.
-        dys: gradients of the outputs, (T, B, H).
-        dstate: gradients of the final state.
-    """
-
-    params: Any
-    xs: Array
-    state: Any
-    dys: Array
-    dstate: Any
-
-
-def forward_only(cell: Cell) -> Cell:
-    """The cell without its reverse: the oracles look at nothing else."""
-    defaults = Cell._field_defaults
-    return cell._replace(backward=defaults["backward"], gradients=defaults["gradients"])
-
-
-@lru_cache(maxsize=64)
-def draw(cell: Cell, sizes: Sizes) -> Point:
-    """A random point for the forward of a cell."""
-    rng = np.random.default_rng(sizes.seed)
-
-    def normal(*shape: int) -> Array:
-        return jnp.asarray(rng.normal(size=shape))
-
-    params = cell.init(
-        jax.random.key(sizes.seed),
-        sizes.input_size,
-        sizes.hidden_size,
-        dtype=jnp.float64,
-    )
-    params = tree.map(lambda p: p + 0.2 * normal(*p.shape), params)
-    state = cell.initial_state(params, (sizes.batch,))
-    for _ in range(2):
-        x = normal(sizes.batch, sizes.input_size)
-        state, _ = cell.step(params, state, cell.project(params, x))
-    return Point(
-        params=params,
-        xs=normal(max(sizes.steps, 1), sizes.batch, sizes.input_size),
-        state=state,
-        dys=normal(max(sizes.steps, 1), *state[0].shape),
-        dstate=tree.map(lambda s: normal(*s.shape), state),
-    )
-
-
 def check_step(
-    cell: Cell, sizes: Sizes, tolerances: Tolerances
+    cell: Cell, sizes: Sizes, points: Point | None = None, where: str = ONE_STEP
 ) -> tuple[list[Row], float]:
-    """The rows of one step, and the order of its remainder."""
+    """The rows of one step, and the order of its remainder.
+
+    Args:
+        cell: a cell with a backward.
+        sizes: of what is drawn.
+        points: where, stacked; None for those that `choose` finds.
+        where: the name of the check.
+    """
     forward = forward_only(cell)
-    point = draw(forward, sizes)
-    params, x, state = point.params, point.xs[0], point.state
-    new, kept = cell.step(params, state, cell.project(params, x))
-    args = params, x, state, new, kept, point.dstate
+    program, targets = _traced(forward, sizes)
+    at = choose(forward, sizes).points if points is None else points
+    params, x, state = inputs = at.params, at.xs[:, 0], at.state
+    new, _, kept = jax.vmap(partial(advance, cell))(*inputs)
+    args = *inputs, new, kept, at.dstate
 
     def reverse(params, x, state, new, kept, dnew):
         dstate, dz = cell.backward(params, state, new, kept, dnew)
         return cell.gradients(params, x, state, new, kept, dz), dstate, dz
 
-    backward = trace(reverse, *args)
-    program, targets = _traced(forward, sizes)
+    backward = trace(reverse, *tree.map(lambda a: a[0], args))
     labels: list[Label] = [
         (f"d{label}", label) for label in argument_names(params, x, state)
     ]
     labels += _pre_activations(backward.shapes[-1], targets)
-    partial = partial_targets(program, targets, backward, labels)
-    known = Forward({**targets, **partial}, _known(forward, sizes, *partial.items()))
-    return judge(backward, args, labels, known, ONE_STEP, tolerances)
+    of_parts = partial_targets(program, targets, backward, labels)
+    if points is None:
+        oracles = _known_where_chosen(forward, sizes, *of_parts.items())
+    else:
+        oracles = _known(forward, sizes, points, of_parts)
+    return judge(
+        backward, args, labels, Forward({**targets, **of_parts}, oracles), where
+    )
 
 
 def argument_names(params: Any, x: Any, state: Any) -> list[str]:
@@ -148,20 +94,25 @@ def _pre_activations(dz: Any, targets: dict[str, Target]) -> list[Label]:
 
 
 @lru_cache(maxsize=64)
-def _known(cell: Cell, sizes: Sizes, *partial: tuple[str, Target]) -> Oracles:
+def _known_where_chosen(
+    cell: Cell, sizes: Sizes, *of_parts: tuple[str, Target]
+) -> Oracles:
     """What the oracles say. It depends on the forward alone, and so is kept."""
+    return _known(cell, sizes, choose(cell, sizes).points, dict(of_parts))
+
+
+def _known(
+    cell: Cell, sizes: Sizes, points: Point, of_parts: dict[str, Target]
+) -> Oracles:
     program, targets = _traced(cell, sizes)
-    point = draw(cell, sizes)
-    args = point.params, point.xs[0], point.state
+    args = points.params, points.xs[:, 0], points.state
     return know(
         program,
-        {**targets, **dict(partial)},
+        {**targets, **of_parts},
         args,
-        tree.leaves(point.dstate),
-        inputs=tuple(argument_names(*args)),
-        difference_step=sizes.difference_step,
-        max_entries=sizes.max_entries,
-        seed=sizes.seed,
+        tree.leaves(points.dstate),
+        tuple(argument_names(*args)),
+        Differencing(sizes.difference_step, sizes.max_entries, sizes.seed),
     )
 
 
@@ -169,14 +120,8 @@ def _known(cell: Cell, sizes: Sizes, *partial: tuple[str, Target]) -> Oracles:
 def _traced(cell: Cell, sizes: Sizes) -> tuple[Program, dict[str, Target]]:
     """The forward of one step, and its targets: names, arguments, u and v."""
     point = draw(cell, sizes)
-
-    def advance(params, x, state):
-        u = cell.project(params, x)
-        new, _ = cell.step(params, state, u)
-        return new, u
-
     args = point.params, point.xs[0], point.state
-    program = trace(advance, *args)
+    program = trace(lambda *args: advance(cell, *args)[:2], *args)
     targets = forward_targets(program, argument_names(*args))
     products = {
         "product u": _input_product(program),
@@ -185,7 +130,7 @@ def _traced(cell: Cell, sizes: Sizes) -> tuple[Program, dict[str, Target]]:
     known = {target.value for target in targets.values()}
     for name, value in products.items():
         if value is not None and value not in known:
-            targets[name] = Target(value, None, first_equations(program, value))
+            targets[name] = Target(value, None, program.entered(value))
     return program, targets
 
 

@@ -8,6 +8,8 @@ for rounding:
 `scan`                step after step; any cell, and what the others are held against
 `associative_scan`    all steps at once, for cells that are linear in their state
 `native`              compiled C++ over all of time, for the LSTM on CPUs
+`compiled.cuda`       a CUDA kernel over all of time, from the equations of a gated
+                      cell, on GPUs
 ====================  ===========================================================
 
 `choose_runner` is the one place where a runner is chosen, and it says why.
@@ -16,10 +18,12 @@ for rounding:
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
+import jax
 from jax import Array
 
 from lstm_jax.cell import Cell
 from lstm_jax.engine import associative_scan, checks, native, scan
+from lstm_jax.engine.compiled import cuda
 from lstm_jax.engine.sequence import GRADIENTS, Inputs, Settings, Starts, Steps
 
 
@@ -90,13 +94,14 @@ NATIVE = Runner(
     lay_out=native.lay_out,
     at_once=True,
 )
+CUDA = Runner("CUDA", cuda.steps, cuda.reverse_steps, at_once=True)
 
 
 class Choice(NamedTuple):
     """Which runner takes a cell's steps, and why.
 
     Attributes:
-        runner: the runner's name: "scan", "associative scan" or "compiled C++".
+        runner: the runner's name: "scan", "associative scan", "compiled C++" or "CUDA".
         why: the reason, in a sentence.
     """
 
@@ -113,6 +118,11 @@ def choose_runner(settings: Settings, params: Any) -> tuple[Runner, str]:
         return ASSOCIATIVE_SCAN, "the cell is linear in its state"
     if settings.gradient == "automatic":
         return SCAN, "automatic gradients need steps that JAX can differentiate"
+    if jax.default_backend() == "gpu":
+        reason = cuda.why_not(settings.cell, params)
+        if reason is not None:
+            return SCAN, reason
+        return CUDA, "its equations are compiled for this GPU"
     reason = native.why_not(settings.cell, params)
     if reason is not None:
         return SCAN, reason

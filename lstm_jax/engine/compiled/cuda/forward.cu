@@ -1,0 +1,173 @@
+// The steps of a gated cell over all time.
+//
+// u (..., T, B, U H) and the recurrent weights, the cell's own parameters (..., H), the states
+// that the steps start from (..., B, H), masks (..., T, B) -> the states after all steps and what
+// the cell keeps of them, (..., T, B, H) each.
+
+enum { IN_U, IN_WEIGHTS, IN_OWN, IN_ENTRY = IN_OWN + P, IN_RESET = IN_ENTRY + S,
+       IN_VALID = IN_RESET + RESETS * S, IN_CARRIED = IN_VALID + MASKED,
+       IN_COUNTER = IN_CARRIED + RESETS, OUT_STATES = IN_COUNTER + (FORM == GRID),
+       OUT_KEPT = OUT_STATES + S, OUT_SCRATCH = OUT_KEPT + K,
+       OUT_COUNTER = OUT_SCRATCH + (FORM == GRID), ARRAYS = OUT_COUNTER + (FORM == GRID) };
+
+struct Arguments {
+  void* arrays[ARRAYS];
+  Sizes sizes;
+
+  __device__ __forceinline__ const value* in(int i) const { return static_cast<const value*>(arrays[i]); }
+  __device__ __forceinline__ value* out(int i) const { return static_cast<value*>(arrays[i]); }
+  __device__ __forceinline__ bool mask(int i, size_t at) const {
+    return static_cast<const unsigned char*>(arrays[i])[at];
+  }
+};
+
+using Recurrent = Product<H, V * UNITS>;
+
+struct Shared {
+  __align__(16) real rows[2][ROWS * Recurrent::kStride];  // what the product is of
+  __align__(16) real v[Recurrent::kSlots][ROWS][V * UNITS + 4];
+  __align__(16) Four stash[Recurrent::kStash + 1];
+  Mailbox boxes[2];
+};
+static_assert(sizeof(Shared) <= SHARED_BYTES, "shared memory");
+
+extern "C" __global__ void __launch_bounds__(THREADS, 1) run(const Arguments a) {
+  SHARED(Shared, shared);
+  const Place place(a.sizes);
+  const bool reverse = a.sizes.reverse;
+  const int steps = a.sizes.steps;
+  const int thread = threadIdx.x;
+
+  const Recurrent product(thread, shared.stash, [&](int k, int n) {
+    const int unit = place.rank * UNITS + n % UNITS;
+    return unit < H ? read(a.in(IN_WEIGHTS)[place.weight(k, n / UNITS, unit)]) : real(0);
+  });
+#if FORM == CLUSTER
+  Team team(shared.boxes, place.rows * H * sizeof(real));
+#elif FORM == GRID
+  Team team(static_cast<unsigned*>(a.arrays[OUT_COUNTER]) + place.team);
+  real* const given = static_cast<real*>(a.arrays[OUT_SCRATCH]) + (size_t)place.team * 2 * ROWS * H;
+#else
+  Team team;
+#endif
+
+  for (int i = thread; i < 2 * ROWS * Recurrent::kStride; i += THREADS) (&shared.rows[0][0])[i] = real(0);
+  __syncthreads();
+  const int first = place.step(0, reverse);
+  for (int i = thread; i < place.rows * H; i += THREADS) {
+    const int row = i / H, unit = i % H;
+    int from = IN_ENTRY;
+#if RESETS
+    if (!a.mask(IN_CARRIED, place.mask(first, row))) from = IN_RESET;
+#endif
+    shared.rows[0][row * Recurrent::kStride + Recurrent::place(unit)] =
+        Recurrent::operand(read(a.in(from)[place.state(row, unit)]));
+  }
+
+  // Of each of the thread's elements, the state, and of the next step what comes from outside.
+  real state[EACH][S], u[EACH][U], own[EACH][P + 1];
+#if RESETS
+  real initial[EACH][S];
+  bool carried[EACH], carried_next[EACH];
+#endif
+#if MASKED
+  bool valid[EACH];
+#endif
+  auto fetch_step = [&](int each, const Element& element, int n) {
+    const int t = place.step(n, reverse);
+#pragma unroll
+    for (int i = 0; i < U; ++i) u[each][i] = read(a.in(IN_U)[place.sequence(t, element.row, U, i, element.unit)]);
+#if MASKED
+    valid[each] = a.mask(IN_VALID, place.mask(t, element.row));
+#endif
+#if RESETS
+    if (n + 1 < steps) carried_next[each] = a.mask(IN_CARRIED, place.mask(place.step(n + 1, reverse), element.row));
+#endif
+  };
+#pragma unroll
+  for (int each = 0; each < EACH; ++each) {
+    const Element element(place, each);
+    if (!element.exists) continue;
+    const size_t at = place.state(element.row, element.unit);
+#pragma unroll
+    for (int i = 0; i < S; ++i) state[each][i] = read(a.in(IN_ENTRY + i)[at]);
+#pragma unroll
+    for (int i = 0; i < P; ++i) own[each][i] = read(a.in(IN_OWN + i)[place.own(element.unit)]);
+#if RESETS
+#pragma unroll
+    for (int i = 0; i < S; ++i) initial[each][i] = read(a.in(IN_RESET + i)[at]);
+    carried[each] = a.mask(IN_CARRIED, place.mask(first, element.row));
+#endif
+    fetch_step(each, element, 0);
+  }
+  team.start();
+
+  for (int n = 0; n < steps; ++n) {
+    const int t = place.step(n, reverse);
+    const bool more = n + 1 < steps;
+    product(shared.rows[n % 2], [&](int slot, int row, int column, real sum) { shared.v[slot][row][column] = sum; });
+    __syncthreads();
+    real kept[EACH][K + 1];
+#pragma unroll
+    for (int each = 0; each < EACH; ++each) {
+      const Element element(place, each);
+      if (!element.exists) continue;
+      real v[V], old[S], made[S];
+#pragma unroll
+      for (int i = 0; i < V; ++i) {
+        v[i] = shared.v[0][element.row][i * UNITS + element.local];
+#pragma unroll
+        for (int slot = 1; slot < Recurrent::kSlots; ++slot)
+          v[i] += shared.v[slot][element.row][i * UNITS + element.local];
+      }
+#pragma unroll
+      for (int i = 0; i < S; ++i) {
+        old[i] = state[each][i];
+#if RESETS
+        if (!carried[each]) old[i] = initial[each][i];
+#endif
+      }
+      step(own[each], old, u[each], v, made, kept[each]);
+#pragma unroll
+      for (int i = 0; i < S; ++i) {
+#if MASKED
+        if (!valid[each]) continue;
+#endif
+        state[each][i] = made[i];
+      }
+      if (!more) continue;
+      real h = state[each][0];
+#if RESETS
+      carried[each] = carried_next[each];
+      if (!carried[each]) h = initial[each][0];
+#endif
+      h = Recurrent::operand(h);
+#if FORM == GRID
+      team.give(given + (n % 2 * ROWS + element.row) * H + element.unit, 0, h, n);
+#else
+      real* const there = &shared.rows[(n + 1) % 2][element.row * Recurrent::kStride + Recurrent::place(element.unit)];
+#pragma unroll
+      for (int rank = 0; rank < BLOCKS; ++rank) team.give(there, rank, h, n);
+#endif
+    }
+#pragma unroll
+    for (int each = 0; each < EACH; ++each) {
+      const Element element(place, each);
+      if (!element.exists) continue;
+      const size_t at = place.sequence(t, element.row, 1, 0, element.unit);
+#pragma unroll
+      for (int i = 0; i < S; ++i) a.out(OUT_STATES + i)[at] = written(state[each][i]);
+#pragma unroll
+      for (int i = 0; i < K; ++i) a.out(OUT_KEPT + i)[at] = written(kept[each][i]);
+      if (more) fetch_step(each, element, n + 1);
+    }
+    if (!more) break;
+    team.receive(n);
+#if FORM == GRID
+    for (int i = thread; i < place.rows * H; i += THREADS)
+      shared.rows[(n + 1) % 2][i / H * Recurrent::kStride + Recurrent::place(i % H)] = fetch(given + n % 2 * ROWS * H + i);
+    __syncthreads();
+#endif
+  }
+  team.end();
+}

@@ -1,0 +1,211 @@
+"""Kernels and their text: a cell's own equations, a tile, and the steps around them.
+
+A kernel's text is put together from the constants that it is compiled with, the machine
+(`gpu.h`), the functions of one number (`scalars.h`), the cell's equations or their
+reverse, as `lstm_jax.engine.compiled.write` writes them, and the steps: the product
+(`product.h`), who computes what (`steps.h`), and one of `forward.cu` and `reverse.cu`.
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from lstm_jax.cell import Cell
+from lstm_jax.engine.compiled.unit import Program, trace
+from lstm_jax.engine.compiled.writing import write
+
+FOLDER = Path(__file__).parent
+
+FORMS = ("BLOCK", "CLUSTER", "GRID")
+"""What a team is: one block, a cluster of blocks, or blocks anywhere in the grid."""
+
+DTYPES = {"float32": 32, "float64": 64, "bfloat16": 16, "float16": 17}
+"""The dtypes of arrays, and the kernels' numbers for them."""
+
+
+class Job(NamedTuple):
+    """What a kernel computes.
+
+    Attributes:
+        direction: "forward" or "reverse".
+        cell: a gated cell with a product.
+        units: hidden units of a head.
+        dtype: that of the arrays, a key of `DTYPES`.
+        masked: whether steps can be outside of a sequence's length.
+        resets: whether there are resets.
+        exact: whether products of float32 have all of its digits. They may be those of
+            tensor cores otherwise, which round the factors to 10 bits.
+    """
+
+    direction: str
+    cell: Cell
+    units: int
+    dtype: str
+    masked: bool = False
+    resets: bool = False
+    exact: bool = False
+
+
+class Tile(NamedTuple):
+    """How a kernel's work is divided.
+
+    Attributes:
+        form: what a team is, one of `FORMS`.
+        blocks: of a team; they divide the hidden units.
+        rows: of the batch, which a team takes through all of time.
+        threads: of a block.
+        tensor: whether products run on tensor cores.
+        columns: of the matrix, a thread; on tensor cores tiles of 16 of them, a warp.
+        split: the parts into which the terms of a sum are divided.
+        stashed: pieces of a thread's weights that are in shared memory.
+    """
+
+    form: str
+    blocks: int
+    rows: int
+    threads: int
+    tensor: bool
+    columns: int
+    split: int
+    stashed: int = 0
+
+
+class Kernel(NamedTuple):
+    """A kernel to be run: all that is static about it.
+
+    Attributes:
+        job: what it computes.
+        tile: how that is divided.
+        heads: of the cell.
+        reverse: whether steps go from the last to the first.
+    """
+
+    job: Job
+    tile: Tile
+    heads: int
+    reverse: bool
+
+
+class Counts(NamedTuple):
+    """Of a unit: states, kept numbers, blocks of u and v, own parameters."""
+
+    S: int
+    K: int
+    U: int
+    V: int
+    P: int
+
+
+@cache
+def counts(job: Job) -> Counts:
+    """The numbers of the job's cell."""
+    forward = trace(job.cell, job.dtype).forward
+    states, u, v, own = (len(forward.inputs[k]) for k in ("old", "u", "v", "own"))
+    return Counts(states, len(forward.outputs["kept"]), u, v, own)
+
+
+@cache
+def text(job: Job, tile: Tile, machine: str | None = None) -> str:
+    """The whole text of a kernel, which includes nothing.
+
+    Args:
+        job: what it computes.
+        tile: how that is divided.
+        machine: what stands in for `gpu.h`; None for that file.
+    """
+    parts = (
+        _constants(job, tile),
+        _read("gpu.h") if machine is None else machine,
+        _read("scalars.h"),
+        write(_program(job), "step" if job.direction == "forward" else "reverse_step"),
+        _read("product.h"),
+        _read("steps.h"),
+        _read(f"{job.direction}.cu"),
+    )
+    return "\n".join(parts)
+
+
+def _program(job: Job) -> Program:
+    unit = trace(job.cell, job.dtype)
+    program = unit.forward if job.direction == "forward" else unit.backward
+    assert program is not None
+    return program
+
+
+def _read(name: str) -> str:
+    return (FOLDER / name).read_text("utf-8")
+
+
+def _constants(job: Job, tile: Tile) -> str:
+    constants = {
+        **{form: number for number, form in enumerate(FORMS)},
+        **counts(job)._asdict(),
+        "H": job.units,
+        "SAME": int(trace(job.cell, job.dtype).one_gradient),
+        "MASKED": int(job.masked),
+        "RESETS": int(job.resets),
+        "VALUE": DTYPES[job.dtype],
+        **{name.upper(): number for name, number in tile._asdict().items()},
+        "TENSOR": int(tile.tensor),
+        "SHARED_BYTES": shared_bytes(job, tile),
+    }
+    lines = [f"#define {name} {number}" for name, number in constants.items()]
+    real = "double" if job.dtype == "float64" else "float"
+    first = f"// The {job.direction} steps of {job.cell.name}."
+    return "\n".join((first, *lines, f"typedef {real} real;", ""))
+
+
+# --- sizes, as product.h and the two directions have them -----------------------------
+
+
+def matrix(job: Job, tile: Tile) -> tuple[int, int]:
+    """Rows and columns of the matrix that a block multiplies by at every step."""
+    own = counts(job).V * ceil_div(job.units, tile.blocks)
+    return (job.units, own) if job.direction == "forward" else (own, job.units)
+
+
+def pieces(job: Job, tile: Tile) -> int:
+    """How many pieces a thread's weights fall into, of 16 rows or of 4."""
+    rows, _ = matrix(job, tile)
+    if tile.tensor:
+        return ceil_div(ceil_div(rows, 16), tile.split)
+    return ceil_div(ceil_div(rows, tile.split), 4)
+
+
+def slots(tile: Tile) -> int:
+    """How many partial sums the product leaves."""
+    return tile.split if tile.tensor else 1
+
+
+def exchanged(job: Job, tile: Tile) -> int:
+    """The numbers that a team's blocks give each other in a step."""
+    if job.direction == "forward":
+        return tile.rows * job.units
+    own = ceil_div(job.units, tile.blocks)
+    return tile.blocks**2 * slots(tile) * tile.rows * own
+
+
+def shared_bytes(job: Job, tile: Tile) -> int:
+    """What a block needs of shared memory."""
+    size = 8 if job.dtype == "float64" else 4
+    _, columns = matrix(job, tile)
+    own, each = ceil_div(job.units, tile.blocks), pieces(job, tile)
+    if tile.tensor:
+        stride = each * tile.split * 16
+        stride += 0 if stride % 32 == 16 else 16
+        stash = 2 * tile.stashed * tile.columns * tile.threads
+    else:
+        stride = tile.split * (each * 4 + 16 // size)
+        stash = tile.stashed * tile.columns * tile.threads
+    numbers = 2 * tile.rows * stride + 4 * (stash + 1)
+    if job.direction == "forward":
+        numbers += slots(tile) * tile.rows * (columns + 4)
+    else:
+        parts = 1 if tile.form == "GRID" else tile.blocks * slots(tile)
+        numbers += 2 * parts * tile.rows * own
+    return numbers * size + 128  # and alignment, and mailboxes
+
+
+def ceil_div(a: int, b: int) -> int:
+    """⌈a / b⌉."""
+    return -(-a // b)

@@ -1,0 +1,224 @@
+// The reverse of a gated cell's steps over all time.
+//
+// The gradients of the outputs, the states after all steps and what the cell keeps of them
+// (..., T, B, H), the recurrent weights, the cell's own parameters, the states that the first step
+// and resets start from and the gradients of the last state (..., B, H), masks (..., T, B)
+// -> the gradients of the first state, and of the one that resets return to (..., B, H), and
+// those of the two products, (..., T, B, U H) and (..., T, B, V H), the second only where it is
+// not the first.
+
+enum { IN_DY, IN_STATES, IN_KEPT = IN_STATES + S, IN_WEIGHTS = IN_KEPT + K, IN_OWN,
+       IN_FIRST = IN_OWN + P, IN_RESET = IN_FIRST + S, IN_DLAST = IN_RESET + RESETS * S,
+       IN_VALID = IN_DLAST + S, IN_CARRIED = IN_VALID + MASKED, IN_COUNTER = IN_CARRIED + RESETS,
+       OUT_DFIRST = IN_COUNTER + (FORM == GRID), OUT_DRESET = OUT_DFIRST + S,
+       OUT_DU = OUT_DRESET + RESETS * S, OUT_DV = OUT_DU + 1,
+       OUT_SCRATCH = OUT_DV + !SAME, OUT_COUNTER = OUT_SCRATCH + (FORM == GRID),
+       ARRAYS = OUT_COUNTER + (FORM == GRID) };
+
+struct Arguments {
+  void* arrays[ARRAYS];
+  Sizes sizes;
+
+  __device__ __forceinline__ const value* in(int i) const { return static_cast<const value*>(arrays[i]); }
+  __device__ __forceinline__ value* out(int i) const { return static_cast<value*>(arrays[i]); }
+  __device__ __forceinline__ bool mask(int i, size_t at) const {
+    return static_cast<const unsigned char*>(arrays[i])[at];
+  }
+};
+
+using Recurrent = Product<V * UNITS, H>;
+constexpr int PARTS = BLOCKS * Recurrent::kSlots;  // of the gradient of a unit's h
+
+struct Shared {
+  __align__(16) real rows[2][ROWS * Recurrent::kStride];  // dv, what the product is of
+  __align__(16) real parts[2][FORM == GRID ? 1 : PARTS][ROWS][UNITS];
+  __align__(16) Four stash[Recurrent::kStash + 1];
+  Mailbox boxes[2];
+};
+static_assert(sizeof(Shared) <= SHARED_BYTES, "shared memory");
+
+extern "C" __global__ void __launch_bounds__(THREADS, 1) run(const Arguments a) {
+  SHARED(Shared, shared);
+  const Place place(a.sizes);
+  const bool reverse = !a.sizes.reverse;
+  const int steps = a.sizes.steps;
+  const int thread = threadIdx.x;
+
+  const Recurrent product(thread, shared.stash, [&](int n, int k) {
+    const int unit = place.rank * UNITS + n % UNITS;
+    return unit < H ? read(a.in(IN_WEIGHTS)[place.weight(k, n / UNITS, unit)]) : real(0);
+  });
+#if FORM == CLUSTER
+  Team team(shared.boxes, place.rows * max(0, min(UNITS, H - place.rank * UNITS)) * PARTS * sizeof(real));
+#elif FORM == GRID
+  Team team(static_cast<unsigned*>(a.arrays[OUT_COUNTER]) + place.team);
+  // By parity and owner: (2, BLOCKS, PARTS, ROWS, UNITS).
+  real* const given = static_cast<real*>(a.arrays[OUT_SCRATCH]) +
+                      (size_t)place.team * 2 * BLOCKS * PARTS * ROWS * UNITS;
+#else
+  Team team;
+#endif
+
+  for (int i = thread; i < 2 * ROWS * Recurrent::kStride; i += THREADS) (&shared.rows[0][0])[i] = real(0);
+
+  // Of each of the thread's elements the gradient of the state, and of the next step's reverse
+  // what comes from outside.
+  real dstate[EACH][S], old[EACH][S], made[EACH][S], kept[EACH][K + 1], dy[EACH], own[EACH][P + 1];
+#if RESETS
+  real initial[EACH][S], dinitial[EACH][S];
+  bool carried[EACH];
+#endif
+#if MASKED
+  bool valid[EACH];
+#endif
+  auto fetch_step = [&](int each, const Element& element, int n) {
+    const int t = place.step(n, reverse), before = place.step(n + 1, reverse);
+    const size_t at = place.sequence(t, element.row, 1, 0, element.unit);
+#if RESETS
+    carried[each] = a.mask(IN_CARRIED, place.mask(t, element.row));
+#endif
+#if MASKED
+    valid[each] = a.mask(IN_VALID, place.mask(t, element.row));
+#endif
+#pragma unroll
+    for (int i = 0; i < S; ++i) {
+      made[each][i] = read(a.in(IN_STATES + i)[at]);
+      if (n + 1 == steps)
+        old[each][i] = read(a.in(IN_FIRST + i)[place.state(element.row, element.unit)]);
+#if RESETS
+      else if (!carried[each])
+        old[each][i] = initial[each][i];
+#endif
+      else
+        old[each][i] = read(a.in(IN_STATES + i)[place.sequence(before, element.row, 1, 0, element.unit)]);
+    }
+#pragma unroll
+    for (int i = 0; i < K; ++i) kept[each][i] = read(a.in(IN_KEPT + i)[at]);
+    dy[each] = read(a.in(IN_DY)[at]);
+  };
+#pragma unroll
+  for (int each = 0; each < EACH; ++each) {
+    const Element element(place, each);
+    if (!element.exists) continue;
+    const size_t at = place.state(element.row, element.unit);
+#pragma unroll
+    for (int i = 0; i < S; ++i) dstate[each][i] = read(a.in(IN_DLAST + i)[at]);
+#pragma unroll
+    for (int i = 0; i < P; ++i) own[each][i] = read(a.in(IN_OWN + i)[place.own(element.unit)]);
+#if RESETS
+#pragma unroll
+    for (int i = 0; i < S; ++i) {
+      initial[each][i] = read(a.in(IN_RESET + i)[at]);
+      dinitial[each][i] = real(0);
+    }
+#endif
+    fetch_step(each, element, 0);
+  }
+  team.start();
+
+  for (int n = 0; n < steps; ++n) {
+    const int t = place.step(n, reverse);
+    real du[EACH][U];
+#if SAME
+    real (&dv)[EACH][V] = du;
+#else
+    real dv[EACH][V];
+#endif
+    real* const rows = shared.rows[n % 2];
+#if RESETS
+    bool from_initial[EACH];
+#endif
+#pragma unroll
+    for (int each = 0; each < EACH; ++each) {
+      const Element element(place, each);
+      if (!element.exists) continue;
+#pragma unroll
+      for (int i = 0; i < U; ++i) du[each][i] = real(0);
+#if !SAME
+#pragma unroll
+      for (int i = 0; i < V; ++i) dv[each][i] = real(0);
+#endif
+#if RESETS
+      from_initial[each] = false;
+#endif
+#if MASKED
+      if (valid[each])
+#endif
+      {
+        real dold[S];
+        dstate[each][0] += dy[each];
+        reverse_step(own[each], old[each], made[each], kept[each], dstate[each], dold, du[each], dv[each]);
+#pragma unroll
+        for (int i = 0; i < S; ++i) dstate[each][i] = dold[i];
+#if RESETS
+        from_initial[each] = !carried[each];
+        if (from_initial[each]) {
+#pragma unroll
+          for (int i = 0; i < S; ++i) {
+            dinitial[each][i] += dold[i];
+            dstate[each][i] = real(0);
+          }
+        }
+#endif
+      }
+#pragma unroll
+      for (int i = 0; i < V; ++i)
+        rows[element.row * Recurrent::kStride + Recurrent::place(i * UNITS + element.local)] = Recurrent::operand(dv[each][i]);
+      if (n + 1 < steps) fetch_step(each, element, n + 1);
+    }
+    __syncthreads();
+    product(rows, [&](int slot, int row, int k, real sum) {
+      if (row >= place.rows) return;
+      const int owner = k / UNITS, part = place.rank * Recurrent::kSlots + slot;
+#if FORM == GRID
+      real* const there = given + ((((n % 2) * BLOCKS + owner) * PARTS + part) * ROWS + row) * UNITS + k % UNITS;
+#else
+      real* const there = &shared.parts[n % 2][part][row][k % UNITS];
+#endif
+      team.give(there, owner, sum, n);
+    });
+#pragma unroll
+    for (int each = 0; each < EACH; ++each) {
+      const Element element(place, each);
+      if (!element.exists) continue;
+#pragma unroll
+      for (int i = 0; i < U; ++i) a.out(OUT_DU)[place.sequence(t, element.row, U, i, element.unit)] = written(du[each][i]);
+#if !SAME
+#pragma unroll
+      for (int i = 0; i < V; ++i) a.out(OUT_DV)[place.sequence(t, element.row, V, i, element.unit)] = written(dv[each][i]);
+#endif
+    }
+    team.receive(n);
+#pragma unroll
+    for (int each = 0; each < EACH; ++each) {
+      const Element element(place, each);
+      if (!element.exists) continue;
+      real dh = real(0);
+      for (int part = 0; part < PARTS; ++part) {
+#if FORM == GRID
+        dh += fetch(given + ((((n % 2) * BLOCKS + place.rank) * PARTS + part) * ROWS + element.row) * UNITS + element.local);
+#else
+        dh += shared.parts[n % 2][part][element.row][element.local];
+#endif
+      }
+#if RESETS
+      if (from_initial[each]) dinitial[each][0] += dh; else
+#endif
+      dstate[each][0] += dh;
+    }
+  }
+#pragma unroll
+  for (int each = 0; each < EACH; ++each) {
+    const Element element(place, each);
+    if (!element.exists) continue;
+    const size_t at = place.state(element.row, element.unit);
+#pragma unroll
+    for (int i = 0; i < S; ++i) {
+      a.out(OUT_DFIRST + i)[at] = written(dstate[each][i]);
+#if RESETS
+      a.out(OUT_DRESET + i)[at] = written(dinitial[each][i]);
+#endif
+    }
+  }
+  team.end();
+}

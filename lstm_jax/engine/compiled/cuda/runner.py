@@ -1,0 +1,253 @@
+"""The runner for GPUs: a gated cell's steps as CUDA, written from its equations.
+
+`kernel.py` writes a kernel for each direction, `tiles.py` says how its work is divided,
+`nvrtc.py` compiles it, `launch.py` runs it, and this lays out what it reads and writes.
+One kernel goes through all of time. The products with the input, before the steps, and
+all weights' gradients, after them, stay products of JAX. Derivatives of both directions
+are the scan's.
+"""
+
+import logging
+import math
+import os
+from collections.abc import Sequence
+from functools import cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from lstm_jax.cell import Cell
+from lstm_jax.engine import scan, trees
+from lstm_jax.engine.compiled.cuda import tiles
+from lstm_jax.engine.compiled.cuda.kernel import DTYPES, Job, Kernel
+from lstm_jax.engine.compiled.cuda.launch import NotLaunched, device, launch
+from lstm_jax.engine.compiled.unit import NotUnitByUnit, Unit, trace
+from lstm_jax.engine.sequence import Inputs, Settings, Starts, Steps
+
+PLATFORM = "cuda"
+
+
+def why_not(cell: Cell, params: Any) -> str | None:
+    """Why no kernel takes this cell and these parameters, here and now.
+
+    None if one does.
+    """
+    if jax.default_backend() != "gpu":
+        return f"there are no CUDA kernels for {jax.default_backend()}"
+    if jax.device_count() > 1:
+        return "compiled steps run on one device"
+    if os.environ.get("LSTM_JAX_NATIVE", "1").lower() in ("0", "false", "off", "no"):
+        return "LSTM_JAX_NATIVE says so"
+    if "Wh" not in getattr(params, "_fields", ()):
+        return f"{cell.name} has no recurrent product"
+    if params.Wh.dtype.name not in DTYPES:
+        return f"there are no CUDA kernels for {params.Wh.dtype}"
+    try:
+        if trace(cell, params.Wh.dtype).backward is None:
+            return f"{cell.name} has no hand-derived backward"
+        for direction in ("forward", "reverse"):
+            job = Job(direction, cell, _head_size(params.Wh), params.Wh.dtype.name)
+            tiles.choose(job, 1, _heads(params.Wh), device())
+    except (NotUnitByUnit, tiles.TooLarge) as error:
+        return str(error)
+    except NotLaunched as error:
+        _say_once(str(error))
+        return str(error)
+    return None
+
+
+@cache
+def _say_once(why: str) -> None:
+    logging.getLogger("lstm_jax").warning(
+        "lstm_jax: no CUDA kernels, so cells run as scans, which are slower: %s", why
+    )
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def steps(
+    settings: Settings, params: Any, starts: Starts, inputs: Inputs
+) -> tuple[Any, Steps]:
+    """What `scan.steps` says of the same arguments, compiled; derivatives are its."""
+    return lax.platform_dependent(
+        *(params, starts, inputs),
+        default=partial(scan.steps, settings),
+        **{PLATFORM: partial(_steps, settings)},
+    )
+
+
+@steps.defjvp
+def _steps_jvp(settings: Settings, primals: Any, tangents: Any) -> Any:
+    # The values are those of the call, not the scan's: under vmap JAX asks that the
+    # same ones be batched with derivatives as without.
+    tangents = jax.jvp(partial(scan.steps, settings), primals, tangents)[1]
+    return steps(settings, *primals), tangents
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def reverse_steps(
+    settings: Settings,
+    params: Any,
+    starts: Starts,
+    inputs: Inputs,
+    steps: Steps,
+    dfinal: Any,
+    dys: Array,
+) -> tuple[Starts, tuple[Array, Array | None]]:
+    """The reverse of `steps`, again as `scan` has it."""
+    return lax.platform_dependent(
+        *(params, starts, inputs, steps, dfinal, dys),
+        default=partial(scan.reverse_steps, settings),
+        **{PLATFORM: partial(_reverse_steps, settings)},
+    )
+
+
+@reverse_steps.defjvp
+def _reverse_steps_jvp(settings: Settings, primals: Any, tangents: Any) -> Any:
+    # The values of the call, as in `_steps_jvp`.
+    tangents = jax.jvp(partial(scan.reverse_steps, settings), primals, tangents)[1]
+    return reverse_steps(settings, *primals), tangents
+
+
+# --- what a kernel reads and writes ---------------------------------------------------
+
+
+def _steps(
+    settings: Settings, params: Any, starts: Starts, inputs: Inputs
+) -> tuple[Any, Steps]:
+    entry = starts.state
+    unit = trace(settings.cell, entry[0].dtype)
+    counts, tree = jax.tree.flatten(unit.kept)
+    found = _call(
+        "forward",
+        settings,
+        params,
+        inputs,
+        sequences=(settings.cell.project(params, inputs.x),),
+        states=(*entry, *(starts.reset or ())),
+        results=(0, (1,) * (len(entry) + sum(counts))),
+    )
+    new, kept = type(entry)(*found[: len(entry)]), found[len(entry) :]
+    kept = jax.tree.unflatten(tree, _joined(kept, counts))
+    return trees.last(new, reverse=settings.reverse), Steps(new, kept)
+
+
+def _reverse_steps(
+    settings: Settings,
+    params: Any,
+    starts: Starts,
+    inputs: Inputs,
+    steps: Steps,
+    dfinal: Any,
+    dys: Array,
+) -> tuple[Starts, tuple[Array, Array | None]]:
+    unit = trace(settings.cell, dys.dtype)
+    # What the first step started from; what the others did stands in `new` and `reset`.
+    carried = inputs.carried
+    if carried is not None:
+        carried = carried[-1 if settings.reverse else 0]
+    first = trees.select(carried, starts.state, starts.reset)
+    groups = "u" if unit.one_gradient else "uv"
+    fields = len(dfinal)
+    count = fields if starts.reset is None else 2 * fields
+    kept = _parted(jax.tree.leaves(steps.kept), jax.tree.leaves(unit.kept))
+    found = _call(
+        "reverse",
+        settings,
+        params,
+        inputs,
+        sequences=(dys, *steps.new, *kept),
+        states=(*first, *(starts.reset or ()), *dfinal),
+        results=(count, [len(unit.forward.inputs[group]) for group in groups]),
+    )
+    state = type(dfinal)
+    dreset = None if starts.reset is None else state(*found[fields:count])
+    du, dv = found[count], None if unit.one_gradient else found[-1]
+    return Starts(state(*found[:fields]), dreset), (du, dv)
+
+
+def _call(
+    direction: str,
+    settings: Settings,
+    params: Any,
+    inputs: Inputs,
+    *,
+    sequences: Sequence[Array],
+    states: Sequence[Array],
+    results: tuple[int, Sequence[int]],
+) -> list[Array]:
+    """Runs a kernel, which knows one batch axis; there may be any number.
+
+    Args:
+        direction: "forward" or "reverse".
+        settings: of the unrolling.
+        params: the parameters.
+        inputs: with the masks.
+        sequences: (T, *batch, blocks H) each.
+        states: (*batch, H) each.
+        results: how many results are like the states, and how many blocks the
+            sequences have that come after them.
+    """
+    (*batch, H), T, dtype = states[0].shape, sequences[0].shape[0], states[0].dtype
+    B, (count, blocks) = math.prod(batch), results
+    masks = [mask for mask in (inputs.valid, inputs.carried) if mask is not None]
+    job = Job(
+        direction,
+        settings.cell,
+        _head_size(params.Wh),
+        dtype.name,
+        masked=inputs.valid is not None,
+        resets=inputs.carried is not None,
+        exact=_exact(),
+    )
+    own = _own(params, trace(settings.cell, dtype))
+
+    arrays = (
+        *(a.reshape(T, B, a.shape[-1]) for a in sequences),
+        params.Wh,
+        *own,
+        *(a.reshape(B, H) for a in states),
+        *(mask.reshape(T, B) for mask in masks),
+    )
+    shapes = [(B, H)] * count + [(T, B, H * n) for n in blocks]
+    heads = _heads(params.Wh)
+    tile = tiles.choose(job, B, heads, device())
+    kernel = Kernel(job, tile, heads, settings.reverse)
+    found = launch(kernel, arrays, [jax.ShapeDtypeStruct(s, dtype) for s in shapes])
+    states = [a.reshape(*batch, H) for a in found[:count]]
+    return [*states, *(a.reshape(T, *batch, a.shape[-1]) for a in found[count:])]
+
+
+def _exact() -> bool:
+    """Whether JAX's matmul precision asks for more than tensor cores give float32."""
+    precision = jax.config.jax_default_matmul_precision  # ty: ignore[missing-attribute]
+    return precision not in (None, "default", "tensorfloat32", "bfloat16", "fastest")
+
+
+def _heads(Wh: Array) -> int:
+    return Wh.shape[1] if Wh.ndim == 4 else 1
+
+
+def _head_size(Wh: Array) -> int:
+    return Wh.shape[2] if Wh.ndim == 4 else Wh.shape[0]
+
+
+def _own(params: Any, unit: Unit) -> list[Array]:
+    """The elementwise parameters, (H,) each."""
+    return _parted(
+        [getattr(params, field) for field in unit.own], list(unit.own.values())
+    )
+
+
+def _parted(arrays: Sequence[Array], counts: Sequence[int]) -> list[Array]:
+    """Arrays with one number a unit, from arrays with several."""
+    pairs = zip(arrays, counts, strict=True)
+    return [part for a, count in pairs for part in jnp.split(a, count, -1)]
+
+
+def _joined(parts: Sequence[Array], counts: Sequence[int]) -> list[Array]:
+    """The reverse of `_parted`."""
+    each = iter(parts)
+    groups = ([next(each) for _ in range(count)] for count in counts)
+    return [g[0] if len(g) == 1 else jnp.concatenate(g, -1) for g in groups]

@@ -1,0 +1,116 @@
+// What both directions share: who computes what, and how blocks give each other numbers.
+//
+// Rows of the batch do not depend on each other. A team of BLOCKS blocks takes ROWS rows of one
+// problem through all steps; each block has UNITS of the H hidden units, with all that
+// belongs to them: their columns of the recurrent weights stay on chip. A problem is one head of
+// one of the problems that a vmap makes.
+
+constexpr int UNITS = (H + BLOCKS - 1) / BLOCKS;
+constexpr int EACH = (ROWS * UNITS + THREADS - 1) / THREADS;  // of a block's units, a thread
+
+struct Sizes {
+  int steps, batch, heads, reverse, first_team;
+};
+
+// The rows and units of this block, and where their numbers are.
+struct Place {
+  int rank, head, first_row, rows, team;
+  long long problem;
+  Sizes sizes;
+
+  __device__ __forceinline__ explicit Place(const Sizes& sizes) : sizes(sizes) {
+    const int tiles = (sizes.batch + ROWS - 1) / ROWS;
+    team = sizes.first_team + blockIdx.x / BLOCKS;
+    rank = blockIdx.x % BLOCKS;
+    first_row = team % tiles * ROWS;
+    rows = min(ROWS, sizes.batch - first_row);
+    head = team / tiles % sizes.heads;
+    problem = team / tiles / sizes.heads;
+  }
+
+  // Of an array (..., B, N H): the number of a row and unit.
+  __device__ __forceinline__ size_t state(int row, int unit) const {
+    return ((size_t)problem * sizes.batch + first_row + row) * sizes.heads * H + head * H + unit;
+  }
+  // Of an array (..., T, B, blocks H), that of a step, row, column block and unit.
+  __device__ __forceinline__ size_t sequence(int t, int row, int blocks, int block, int unit) const {
+    return ((mask(t, row)) * blocks + block) * sizes.heads * H + head * H + unit;
+  }
+  // Of a mask (..., T, B).
+  __device__ __forceinline__ size_t mask(int t, int row) const {
+    return ((size_t)problem * sizes.steps + t) * sizes.batch + first_row + row;
+  }
+  // Of a parameter (..., H).
+  __device__ __forceinline__ size_t own(int unit) const {
+    return ((size_t)problem * sizes.heads + head) * H + unit;
+  }
+  // Of the recurrent weights, from unit k to a column block of unit j: (..., H, V H), or, by
+  // head, (..., V, heads, H, H).
+  __device__ __forceinline__ size_t weight(int k, int block, int j) const {
+    const size_t first = (size_t)problem * V * sizes.heads * H * H;
+    if (sizes.heads == 1) return first + ((size_t)k * V + block) * H + j;
+    return first + (((size_t)block * sizes.heads + head) * H + k) * H + j;
+  }
+  // The n-th step in a direction.
+  __device__ __forceinline__ int step(int n, bool reverse) const {
+    return reverse ? sizes.steps - 1 - n : n;
+  }
+};
+
+// One of a block's units in one of its rows.
+struct Element {
+  int row, local, unit;
+  bool exists;
+
+  __device__ __forceinline__ Element(const Place& place, int each) {
+    const int index = threadIdx.x + each * THREADS;
+    row = index / UNITS;
+    local = index % UNITS;
+    unit = place.rank * UNITS + local;
+    exists = row < place.rows && unit < H;
+  }
+};
+
+// Gives numbers to the team's blocks, its own included, once a step.
+//
+// In a cluster they go straight into the other block's shared memory, and count there as they
+// arrive; in a grid they go through memory, and all blocks wait for each other.
+struct Team {
+#if FORM == CLUSTER
+  Mailbox* boxes;
+  unsigned bytes;
+
+  // `bytes` is what arrives in a step. Two steps may be under way.
+  __device__ __forceinline__ Team(Mailbox* boxes, unsigned bytes) : boxes(boxes), bytes(bytes) {
+    if (threadIdx.x == 0) {
+      for (int i = 0; i < 2; ++i) {
+        open_mailbox(boxes + i);
+        expect(boxes + i, bytes);
+      }
+    }
+  }
+  __device__ __forceinline__ void start() { meet(); }
+  __device__ __forceinline__ void give(real* there, int rank, real x, int n) {
+    send(there, rank, x, boxes + n % 2);
+  }
+  __device__ __forceinline__ void receive(int n) {
+    wait_for(boxes + n % 2, n / 2 % 2);
+    if (threadIdx.x == 0) expect(boxes + n % 2, bytes);
+  }
+  __device__ __forceinline__ void end() { meet(); }
+#elif FORM == GRID
+  unsigned* counter;
+  unsigned met = 0;
+
+  __device__ __forceinline__ explicit Team(unsigned* counter) : counter(counter) {}
+  __device__ __forceinline__ void start() { __syncthreads(); }
+  __device__ __forceinline__ void give(real* there, int, real x, int) { *there = x; }
+  __device__ __forceinline__ void receive(int) { meet_at(counter, ++met * BLOCKS); }
+  __device__ __forceinline__ void end() {}
+#else
+  __device__ __forceinline__ void start() { __syncthreads(); }
+  __device__ __forceinline__ void give(real* there, int, real x, int) { *there = x; }
+  __device__ __forceinline__ void receive(int) { __syncthreads(); }
+  __device__ __forceinline__ void end() {}
+#endif
+};

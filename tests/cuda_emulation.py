@@ -1,0 +1,99 @@
+"""CUDA kernels on the CPU: the same text, with `cuda_on_cpu.h` for the machine.
+
+`emulated` makes the runner for GPUs take the steps here, with tiles of the test's
+choice. A kernel's threads are threads, so sizes should be small.
+"""
+
+import ctypes
+import os
+import subprocess
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from unittest import mock
+
+import jax
+import numpy as np
+
+from lstm_jax.engine.compiled.cuda import kernel as kernels
+from lstm_jax.engine.compiled.cuda import runner, tiles
+
+MACHINE = Path(__file__).with_name("cuda_on_cpu.h")
+ENTRY = """
+extern "C" void launch_all(void** arrays, const int* sizes, int blocks) {
+  Arguments a;
+  for (int i = 0; i < ARRAYS; ++i) a.arrays[i] = arrays[i];
+  a.sizes = {sizes[0], sizes[1], sizes[2], sizes[3], 0};
+  launch(run, a, blocks);
+}
+"""
+DEVICE = tiles.Device("sm_90", 132, 227 * 1024)
+
+
+@contextmanager
+def emulated(forward, reverse, launch=None):
+    """Within, the runner's functions run emulated kernels with these two tiles."""
+
+    def choose(job, *_):
+        return forward if job.direction == "forward" else reverse
+
+    with (
+        mock.patch.object(runner, "PLATFORM", "cpu"),
+        mock.patch.object(runner, "device", return_value=DEVICE),
+        mock.patch.object(runner, "launch", launch or run),
+        mock.patch.object(tiles, "choose", choose),
+    ):
+        yield
+
+
+def run(kernel, arguments, results):
+    """As `lstm_jax.engine.compiled.cuda.launch` runs a kernel."""
+
+    def call(*arguments):
+        launch = library(kernel.job, kernel.tile)
+        *problems, T, B, _ = arguments[0].shape
+        teams = int(np.prod(problems)) * kernel.heads * -(-B // kernel.tile.rows)
+        many = arguments[0].shape[: arguments[0].ndim - given[0].ndim]  # under vmap
+        outs = [np.zeros((*many, *r.shape), r.dtype) for r in results]
+        arrays = [*map(np.ascontiguousarray, arguments), *outs]
+        if kernel.tile.form == "GRID":
+            numbers = 2 * kernels.exchanged(kernel.job, kernel.tile) * teams
+            counters = np.zeros(teams, np.uint32)
+            size = np.float64 if kernel.job.dtype == "float64" else np.float32
+            arrays.insert(len(arguments), counters)
+            arrays += [np.zeros(numbers, size), counters]
+        addresses = [a.ctypes.data for a in arrays]
+        launch(
+            (ctypes.c_void_p * len(addresses))(*addresses),
+            (ctypes.c_int * 4)(T, B, kernel.heads, kernel.reverse),
+            teams * kernel.tile.blocks,
+        )
+        return outs
+
+    given = arguments
+    return jax.pure_callback(
+        call, list(results), *arguments, vmap_method="broadcast_all"
+    )
+
+
+@cache
+def library(job, tile):
+    """The function that runs a kernel."""
+    with TemporaryDirectory() as folder:
+        made = compiled(source(job, tile), Path(folder), "-shared", "-fPIC")
+        return ctypes.CDLL(str(made)).launch_all
+
+
+def source(job, tile):
+    """The text of a kernel for the CPU."""
+    return kernels.text(job, tile, MACHINE.read_text("utf-8")) + ENTRY
+
+
+def compiled(text, folder, *options):
+    """What the C++ compiler makes of a text, in a folder."""
+    path, made = folder / "kernel.cc", folder / "kernel"
+    path.write_text(text, "utf-8")
+    command = (os.environ.get("CXX", "c++"), "-std=c++20", "-O0", "-w", "-pthread")
+    subprocess.run([*command, *options, str(path), "-o", str(made)], check=True)
+    return made

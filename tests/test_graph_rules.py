@@ -20,7 +20,6 @@ from jax import lax, tree
 from jax.extend.core import jaxprs_in_params, primitives
 
 from lstm_jax import graph, identities
-from lstm_jax.engine.reverse_only import reverse_only
 from lstm_jax.jaxprs import opened
 
 
@@ -109,7 +108,6 @@ ROWS = {
         ),
         normal(3),
     ),
-    "reverse_only": row(reverse_only, normal(3)),
     "device_put": row(lambda a, b: jax.device_put((a, b)), normal(3), normal(2)),
     "optimization_barrier": row(
         lambda a, b: lax.optimization_barrier((a, b)), normal(3), normal(2)

@@ -27,8 +27,8 @@ from jax import Array
 
 from lstm_jax.engine import trees
 from lstm_jax.engine.chunks import chunk_length, scan_chunks
+from lstm_jax.engine.custom_vjp import CustomVJP
 from lstm_jax.engine.meshes import leading_spec, on_mesh
-from lstm_jax.engine.reverse_only import reverse_only
 from lstm_jax.engine.runners import choose_runner
 from lstm_jax.engine.sequence import Inputs, Settings, Starts, Steps
 from lstm_jax.identities import accumulator_dtype
@@ -42,11 +42,7 @@ def run_sequence(
 
     The arguments are checked by `lstm_jax.unroll`; T is at least 1.
     """
-    run = _automatic
-    if settings.gradient == "manual":
-        run = _manual
-        params, starts, x = reverse_only((params, starts, inputs.x))
-        inputs = inputs._replace(x=x)
+    run = _manual if settings.gradient == "manual" else _automatic
 
     def out_specs() -> Any:
         x, *_ = jax.tree.leaves(inputs.x)
@@ -175,7 +171,7 @@ def _automatic(
     return ys, final
 
 
-_manual = jax.custom_vjp(_automatic, nondiff_argnums=(0,))
+_manual = CustomVJP(_automatic)
 
 
 def _manual_forward(

@@ -10,8 +10,8 @@ from jax.typing import ArrayLike
 from lstm_jax.cell import Cell
 from lstm_jax.cells.lstm import LSTM, LSTMParams, LSTMState
 from lstm_jax.engine import checks, trees
+from lstm_jax.engine.custom_vjp import CustomVJP
 from lstm_jax.engine.meshes import leading_spec, on_mesh
-from lstm_jax.engine.reverse_only import reverse_only
 from lstm_jax.engine.sequence import GRADIENTS
 
 
@@ -45,8 +45,9 @@ def step(
 def lstm_step(params: LSTMParams, state: LSTMState, x: ArrayLike) -> LSTMState:
     """One step, ``LSTMState(h, c)`` from the last one and x (*batch, D).
 
-    Its reverse is the hand-derived one of `lstm_jax.cells.lstm`, as a
-    `jax.custom_vjp`; see `step` for shapes and errors.
+    Its reverse is the hand-derived one of `lstm_jax.cells.lstm`, attached as
+    `jax.custom_vjp` does it (`lstm_jax.engine.custom_vjp`, which adds forward mode);
+    see `step` for shapes and errors.
     """
     return step(LSTM, params, state, x)
 
@@ -56,7 +57,7 @@ def _step_automatic(cell: Cell, params: Any, state: Any, x: Array) -> Any:
     return new
 
 
-_step_rule = jax.custom_vjp(_step_automatic, nondiff_argnums=(0,))
+_step_rule = CustomVJP(_step_automatic)
 
 
 def _step_rule_forward(cell: Cell, params: Any, state: Any, x: Array) -> Any:
@@ -76,10 +77,7 @@ _step_rule.defvjp(_step_rule_forward, _step_rule_backward)
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _step(cell: Cell, gradient: str, params: Any, state: Any, x: Array) -> Any:
-    run = _step_automatic
-    if gradient == "manual":
-        run = _step_rule
-        params, state, x = reverse_only((params, state, x))
+    run = _step_rule if gradient == "manual" else _step_automatic
 
     def out_specs() -> Any:
         return jax.tree.map(lambda _: leading_spec(x, 0, -1), state)

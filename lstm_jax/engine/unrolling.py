@@ -42,9 +42,9 @@ def unroll(
             `batch` is usually one axis, (T, B, D); T may be 0.
         state: the initial state, with leading axes `batch`; None for
             `cell.initial_state`. Differentiable.
-        gradient: "manual" differentiates by the cell's hand-derived backward
-            (reverse mode, to any order); "automatic" leaves the same forward to JAX,
-            in any mode.
+        gradient: "manual" differentiates in reverse mode by the cell's hand-derived
+            backward; "automatic" leaves the same forward to JAX. Forward mode, and
+            derivatives of derivatives, go through either.
         lengths: the number of valid steps of each sequence, integers of shape
             `batch`, from 0 to T; None for T. Later steps leave the state as it is,
             so the final state is the one at each sequence's length, and give outputs
@@ -67,9 +67,8 @@ def unroll(
         The outputs (T, *batch, H), and the final state, with the fields of `state`.
 
     Raises:
-        TypeError: a dtype that is not expected, a structure of parameters or state
-            that is not the cell's, or forward-mode differentiation of the manual
-            gradient.
+        TypeError: a dtype that is not expected, or a structure of parameters or state
+            that is not the cell's.
         ValueError: a shape, a length or a name that is not expected, or manual
             gradients of a cell that has no backward.
     """

@@ -46,7 +46,7 @@ INFIX = ("+", "-", "*", "/", "·", "^")
 
 MOVES = {
     *("broadcast_in_dim", "convert_element_type", "copy", "reshape", "squeeze"),
-    *("reverse_only", "sharding_constraint", "slice", "split", "transpose", "unstack"),
+    *("sharding_constraint", "slice", "split", "transpose", "unstack"),
 }
 """Primitives of one operand that are not drawn as nodes."""
 

@@ -290,7 +290,7 @@ def _reduce_precision(dc, c, a, *, exponent_bits, mantissa_bits):
     return lax.reduce_precision(dc, exponent_bits, mantissa_bits)
 
 
-for _identity in ("copy", "sharding_constraint", "reverse_only"):
+for _identity in ("copy", "sharding_constraint"):
     rule(_identity, "1")(lambda dc, c, a: dc)
 
 for _identities in ("device_put", "optimization_barrier"):

@@ -18,6 +18,7 @@ import tyro
 
 from benchmarks.command import told
 from benchmarks.mutations import Mutant, is_equivalent, mutants, passes_check_grads
+from experiments.checks import check_seed
 from experiments.tasks import find_cells
 from lstm_jax.cell import Cell
 from lstm_jax.cells import CELLS
@@ -44,6 +45,7 @@ def main(config: Config) -> None:
     Raises:
         ValueError: a cell is not known.
     """
+    check_seed(config.seed)
     cells = find_cells(config.cells or CELLS, CELLS)
     sizes = Sizes(3, 4, 2, 0, config.seed, 1e-5, 128)
     by_kind: Counter[tuple[str, str]] = Counter()

@@ -10,6 +10,6 @@ plots      pictures
 ========== ====================================================================
 
 Each of these rooms is used through its door, the package itself. Beside them stand
-single modules (`checks`, `confidence`, `optional`, `tables`, `timing`), `command` for
-what the command lines share, and the commands, one module each.
+single modules (`checks`, `confidence`, `legible`, `optional`, `tables`, `timing`),
+`command` for what the command lines share, and the commands, one module each.
 """

@@ -6,7 +6,11 @@ from experiments.command import Program, execute
 from experiments.tasks import variants
 
 PROGRAM = Program(
-    "cell_variants", variants.__doc__, variants.PRESETS, variants.compare_cells
+    "cell_variants",
+    variants.__doc__,
+    variants.PRESETS,
+    variants.compare_cells,
+    variants.draw_comparison,
 )
 
 if __name__ == "__main__":

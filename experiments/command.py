@@ -10,7 +10,7 @@ from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 import tyro
 from rich.console import Console
 
-from experiments.tasks import Experiment, run
+from experiments.tasks import Experiment, draw, run
 from experiments.training import Options, launch
 
 C = TypeVar("C")
@@ -48,12 +48,14 @@ class Program(NamedTuple):
         presets: configs by name, "default" among them.
         run: ``(config, folder, options, console) -> signal or None``; it writes
             results.md.
+        draw: ``(config, folder) -> None``; pictures, when all else is written and told.
     """
 
     name: str
     description: str | None
     presets: Mapping[str, Any]
     run: Callable[[Any, Path, Options, Console], str | None]
+    draw: Callable[[Any, Path], None]
 
 
 def command(experiment: Experiment, arguments: Sequence[str] | None = None) -> int:
@@ -64,7 +66,8 @@ def command(experiment: Experiment, arguments: Sequence[str] | None = None) -> i
 def program(experiment: Experiment) -> Program:
     """The command line of an experiment."""
     name, description, presets, *_ = experiment
-    return Program(name, description, presets, partial(run, experiment))
+    work = partial(run, experiment), partial(draw, experiment)
+    return Program(name, description, presets, *work)
 
 
 def execute(program: Program, arguments: Sequence[str] | None = None) -> int:
@@ -78,6 +81,7 @@ def execute(program: Program, arguments: Sequence[str] | None = None) -> int:
         if (written := folder / "results.md").is_file():
             print(written.read_text("utf-8"), end="", flush=True)
         console.print(f"see {folder}", highlight=False)
+        program.draw(given.config, folder)
         return interrupted
 
     return launch(work)

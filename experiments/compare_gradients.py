@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import plots
+from experiments.checks import at_least, check_seed
 from experiments.command import read
 from experiments.gradients import ComparisonConfig, compare, comparison
 from experiments.tasks import find_cells
@@ -20,6 +21,8 @@ from lstm_jax.gradcheck import check_gradients
 
 def run(config: ComparisonConfig, console: Console) -> dict[str, Any]:
     """Compares each cell; prints, draws, and writes result.json."""
+    check_seed(config.seed)
+    at_least(1, repeats=config.repeats, lengths=min(config.lengths, default=0))
     results = {}
     shown = Console(width=100)
     for cell in find_cells(config.cells or CELLS, CELLS):

@@ -2,8 +2,10 @@
 
 import json
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -60,11 +62,18 @@ class RunRecord(NamedTuple):
         return self.result.get("interrupted") or "finished"
 
 
-def read_runs(folders: Sequence[Path]) -> list[RunRecord]:
+def read_runs(
+    folders: Sequence[Path], left_out: Callable[[str], None] = warnings.warn
+) -> list[RunRecord]:
     """The runs in these folders, and in folders inside of them.
+
+    Args:
+        folders: where to look.
+        left_out: told of each run whose records are broken.
 
     Raises:
         FileNotFoundError: there is none in one of them.
+        ValueError: all are broken.
     """
     found = []
     for folder in folders:
@@ -73,8 +82,15 @@ def read_runs(folders: Sequence[Path]) -> list[RunRecord]:
             raise FileNotFoundError(f"{folder}: there is no run here")
         found += inside
     found = list(dict.fromkeys(path.resolve() for path in found))
-    shared = _shared_parts(found)
-    return [_read(path, "/".join(path.parts[shared:])) for path in found]
+    shared, sound = _shared_parts(found), []
+    for path in found:
+        try:
+            sound.append(_read(path, "/".join(path.parts[shared:])))
+        except ValueError as error:
+            left_out(f"left out: {error}")
+    if not sound:
+        raise ValueError("no run here can be read")
+    return sound
 
 
 def _shared_parts(folders: Sequence[Path]) -> int:
@@ -86,10 +102,24 @@ def _shared_parts(folders: Sequence[Path]) -> int:
 
 
 def _read(folder: Path, name: str) -> RunRecord:
-    records = Records(folder)
-    rows = [row for row in read_metrics(folder) if row["kind"] == "evaluation"]
-    config, result = records.read("config") or {}, records.read("result") or {}
+    records, file = Records(folder), folder / "metrics.jsonl"
+    rows = [row for row in read_metrics(folder) if row.get("kind") == "evaluation"]
+    for row in rows:
+        if not isinstance(row.get("step"), int):
+            raise ValueError(f"{file}: an evaluation without its step: {row}")
+        for measure, value in row.items():
+            if measure != "kind" and not _is_number(value):
+                raise ValueError(f"{file}: {measure} cannot be {value!r}")
+    config, result = records.read("config") or {}, records.read_result() or {}
+    shown = {"steps", "seconds"}.union(*rows) - {"kind"}
+    for key in shown & result.keys():
+        if not _is_number(result[key]):
+            raise ValueError(f"{folder}/result.json: {key} cannot be {result[key]!r}")
     return RunRecord(name, config, rows, result)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | None)
 
 
 # --- the table --------------------------------------------------------------------
@@ -137,13 +167,10 @@ def _setting(value: Any) -> str:
 
 def _measure(run: RunRecord, name: str) -> str:
     """The value; the mean ± standard deviation where there are several seeds."""
-    value = run.result.get(name)
-    if isinstance(value, dict):
-        mean, spread = value["mean"], value["std"]
-    else:
+    mean, spread = run.result.get(name), run.result.get(f"{name}_std")
+    if mean is None:
         last = [row for row in run.evaluations if row["step"] == _last_step(run)]
-        found = [value] if value is not None else [row.get(name) for row in last]
-        values = [v for v in found if v is not None]
+        values = [row[name] for row in last if row.get(name) is not None]
         mean = float(np.mean(values)) if values else None
         spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
     if mean is None:
@@ -174,12 +201,13 @@ def curves(
     return found
 
 
-def compare(given: Arguments) -> None:
+def compare(given: Arguments, console: Console) -> None:
     """Prints the table, and writes it and the picture."""
-    runs = read_runs(given.runs)
+    runs = read_runs(given.runs, partial(console.print, highlight=False))
     text = table(runs)
-    print(text, end="")
+    print(text, end="", flush=True)
     write_whole(given.out / "table.md", text.encode())
+    console.print(f"see {given.out}", highlight=False)
     panels = {name: curves(runs, name) for name in measures_of(runs)}
     if panels:
         plots.run_curves(given.out / "curves.png", panels)
@@ -188,12 +216,7 @@ def compare(given: Arguments) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     given = read(Arguments, "compare_runs", __doc__, arguments)
-
-    def command(console: Console) -> None:
-        compare(given)
-        console.print(f"see {given.out}", highlight=False)
-
-    return launch(command)
+    return launch(lambda console: compare(given, console))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """Sentiment of IMDB reviews: an LSTM trained through its hand-derived backward."""
 
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
@@ -12,6 +13,9 @@ from rich.console import Console
 from experiments.command import chosen_preset, read
 from experiments.sentiment import PRESETS, Config, precision, print_scores, train
 from experiments.training import Options, launch
+
+OPTION = re.compile(r"--[a-z][a-z-]+(=.*)?|-h")
+"""What is taken for an option, and not for a text, behind --predict."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +47,20 @@ class Arguments:
 
 def parse(arguments: Sequence[str] | None = None) -> Arguments:
     """Reads the command line: a preset, and what is given beside it."""
+    arguments = _joined(sys.argv[1:] if arguments is None else arguments)
     preset = chosen_preset(PRESETS, arguments)
     default = Arguments(PRESETS[preset], Options(), preset)
     return read(Arguments, "imdb", None, arguments, default)
+
+
+def _joined(arguments: Sequence[str]) -> list[str]:
+    """Joins --predict and its text, which may begin with "-" as options do."""
+    given = list(arguments)
+    if "--predict" in given[:-1]:
+        place = given.index("--predict")
+        if not OPTION.fullmatch(text := given[place + 1]):
+            given[place : place + 2] = [f"--predict={text}"]
+    return given
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,15 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return print_scores(given.folder, given.predict)
         with precision(given.config.dtype):
             result = train(given.config, given.folder, given.options, console)
-        console.print(_told(result, given.folder), highlight=False)
         return result["interrupted"]
 
     return launch(command, given.options)
-
-
-def _told(result: dict[str, Any], folder: Path) -> str:
-    found = f"{result['accuracy']:.4f}" if "accuracy" in result else "not yet known"
-    return f"validation accuracy {found} after {result['seconds']:.0f} s; see {folder}"
 
 
 if __name__ == "__main__":

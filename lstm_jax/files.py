@@ -1,7 +1,7 @@
 """The user's cache folder, and files written whole or not at all."""
 
 import os
-import tempfile
+import secrets
 import time
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def default_cache_dir() -> Path:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file so that it is seen whole or not at all.
+    """Writes a file so that it is seen whole or not at all; its mode is the umask's.
 
     The content goes to a temporary file in the same folder, to the disk, and then
     into place by a rename. Folders are made as needed. On any error the temporary
@@ -30,11 +30,8 @@ def write_whole(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_stale(path)
-        descriptor, name = tempfile.mkstemp(
-            prefix=f".{path.name}.", suffix=".tmp", dir=path.parent
-        )
-        temporary = Path(name)
-        with os.fdopen(descriptor, "wb") as file:
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+        with open(temporary, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -74,7 +74,7 @@ def bucket_boundaries(
     """The padded lengths of at most `n_buckets` buckets that pad least.
 
     Minimises sum_i (boundary(length_i) - length_i) exactly, by dynamic programming
-    over the sorted candidates 0 < L_1 < ... < L_m = max_length::
+    over the sorted candidates 0 < L_1 < ... < L_m = max_length, lengths that occur::
 
         cost[k, j] = min_{i<j} cost[k-1, i] + L_j * #{lengths in (L_i, L_j]}
 
@@ -93,7 +93,10 @@ def bucket_boundaries(
     """
     at_least(1, n_buckets=n_buckets, max_length=max_length, multiple=multiple)
     lengths = _lengths_within(lengths, max_length)
-    candidates = np.append(np.arange(multiple, max_length, multiple), max_length)
+    # Only lengths that occur, rounded up: others pad more, and would be too many where
+    # `max_length` is large.
+    occurring = np.unique(-(-np.maximum(lengths, 1) // multiple) * multiple)
+    candidates = np.append(occurring[occurring < max_length], max_length)
     below = np.searchsorted(np.sort(lengths), candidates, side="right")
     # From boundary i (row) to boundary j (column); row 0 stands for "no boundary yet".
     rows_between = below[None, :] - np.insert(below, 0, 0)[:, None]

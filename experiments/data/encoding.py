@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, SupportsIndex
 
 import numpy as np
 
-from experiments.checks import at_least
+from experiments.checks import LARGEST, at_least, within
 from experiments.optional import require
 from lstm_jax.files import write_whole
 
@@ -30,13 +30,16 @@ _CHARACTERS = {
     code: bytes([code]).decode("cp1252", "ignore") or " " for code in range(0x80, 0xA0)
 } | str.maketrans("‘’´`“”", "''''\"\"")
 _CHARACTERS |= str.maketrans("\x91\x92\x93\x94", "''\"\"")
+# Byte order marks, zero-width spaces and marks of direction are no words.
+_CHARACTERS |= dict.fromkeys((0xFEFF, 0x200B, 0x200E, 0x200F, 0x2060), "")
 
 
 def clean(text: str) -> tuple[str, int]:
     """Plain text of a review, and how many HTML breaks became a space.
 
     Breaks (`<br />`) become spaces, character references (`&#8217;`) and stray
-    Windows-1252 codes the characters they stand for, typographic quotes plain ones.
+    Windows-1252 codes the characters they stand for, typographic quotes plain ones;
+    byte order marks and other characters without width go.
     """
     text, breaks = _HTML_BREAK.subn(" ", text)
     return html.unescape(text).translate(_CHARACTERS).strip(), breaks
@@ -137,10 +140,10 @@ class ReviewTokenizer:
             vocabulary_size: ids at most, padding and unknown included; at least 3.
 
         Raises:
-            ValueError: `vocabulary_size` is below 3, or the texts hold no word.
+            ValueError: `vocabulary_size` is out of range, or the texts hold no word.
             ModuleNotFoundError: `tokenizers` is not installed.
         """
-        at_least(3, vocabulary_size=vocabulary_size)
+        within(3, LARGEST, vocabulary_size=vocabulary_size)
         hf: Any = require("tokenizers", extra="imdb")
         tokenizer = hf.Tokenizer(hf.models.WordLevel(unk_token=_SPECIAL_TOKENS[1]))
         tokenizer.normalizer = hf.normalizers.Sequence(
@@ -165,9 +168,17 @@ class ReviewTokenizer:
 
     @classmethod
     def load(cls, path: str | Path) -> "ReviewTokenizer":
-        """Reads a tokenizer written by `save`."""
-        tokenizer = cls(Path(path).read_text(encoding="utf-8"))
-        tokenizer._tokenizer  # noqa: B018 (an unreadable file fails here, not later)
+        """Reads a tokenizer written by `save`.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is broken; it is named.
+        """
+        try:
+            tokenizer = cls(Path(path).read_text(encoding="utf-8"))
+            tokenizer._tokenizer  # noqa: B018 (an unreadable file fails here)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
         return tokenizer
 
     def save(self, path: str | Path) -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.checks import at_least
+from experiments.checks import LARGEST, at_least, within
 from experiments.data.cache import cache_key, load_arrays, save_arrays
 from experiments.data.encoding import Encoded, ReviewTokenizer
 from experiments.data.reviews import ReviewSplits, divide
@@ -21,7 +21,7 @@ from experiments.optional import require
 from lstm_jax.files import default_cache_dir
 
 # Raise it whenever the same recipe would give other arrays.
-_FORMAT = 1
+_FORMAT = 2
 
 
 class EncodedReviews(NamedTuple):
@@ -113,7 +113,7 @@ def encoded_imdb(
             `load_imdb`.
     """
     at_least(0, seed=seed)
-    at_least(3, vocabulary_size=vocabulary_size)
+    within(3, LARGEST, vocabulary_size=vocabulary_size)
     origin = find_source(source)
     recipe = {
         "format": _FORMAT,

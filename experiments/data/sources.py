@@ -114,7 +114,8 @@ def _review_files(folder: Path) -> list[Path]:
             f"{folder}: no such folder; expected the layout of the IMDB archive, "
             "train/pos, train/neg, test/pos and test/neg, each with *.txt"
         )
-    files = sorted(folder.glob("*.txt"))
+    # macOS leaves ._0_9.txt beside 0_9.txt.
+    files = sorted(f for f in folder.glob("*.txt") if not f.name.startswith("."))
     if not files:
         raise ValueError(f"{folder}: expected reviews (*.txt), found none")
     return files
@@ -125,7 +126,7 @@ def _decode(file: Traversable) -> str:
     if not content:
         raise ValueError(f"{file}: the file is empty")
     try:
-        return content.decode("utf-8")
+        return content.decode("utf-8-sig")  # without a byte order mark
     except UnicodeDecodeError as error:
         raise ValueError(f"{file}: not UTF-8 text: {error}") from error
 

@@ -34,7 +34,7 @@ class Characters(NamedTuple):
         """
         unknown = sorted(set(text) - set(self.alphabet))
         if unknown:
-            raise ValueError(f"text: these are not in the alphabet: {unknown}")
+            raise ValueError(f"text: these letters are not in the alphabet: {unknown}")
         return np.array([self.alphabet.index(c) for c in text], np.int32)
 
     def decode(self, numbers: np.ndarray) -> str:

@@ -71,8 +71,9 @@ def _prepared_builder() -> Any:
 
 def _prepare(tfds: Any, builder: Any) -> None:
     requests: Any = require("requests", extra="tfds")
+    download = tfds.core.download
     downloads = Path(builder.data_dir).parents[2] / "downloads"
-    if not any(downloads.rglob("*aclImdb_v1*.tar.gz")):
+    if not _is_downloaded(tfds, downloads):
         _probe_network()
     config = tfds.download.DownloadConfig(try_download_gcs=False)
     try:
@@ -80,15 +81,27 @@ def _prepare(tfds: Any, builder: Any) -> None:
             builder.download_and_prepare(
                 download_dir=downloads, download_config=config, file_format=_FORMAT
             )
-    except requests.RequestException as error:
+    except (requests.RequestException, download.DownloadError) as error:
         raise _no_download(str(error)) from error
+    except download.download_manager.NonMatchingChecksumError as error:
+        reason = "what came is not the archive but another file, a proxy's page perhaps"
+        raise _no_download(reason) from error
+
+
+def _is_downloaded(tfds: Any, downloads: Path) -> bool:
+    """Whether the archive is there, whole: only then is there a record beside it.
+
+    A download that was interrupted leaves a folder ``NAME.tar.gz.tmp.X`` with a part.
+    """
+    cached = tfds.core.download.resource.is_locally_cached
+    return any(map(cached, downloads.rglob("*aclImdb_v1*.tar.gz")))
 
 
 def _read_split(builder: Any, split: str) -> Reviews:
     texts, labels = [], []
     for number, row in enumerate(builder.as_data_source(split=split)):
         try:
-            texts.append(row["text"].decode("utf-8"))
+            texts.append(row["text"].decode("utf-8-sig"))
         except UnicodeDecodeError as error:
             raise ValueError(
                 f"{builder.data_dir}, {split} review {number}: not UTF-8: {error}"
@@ -148,8 +161,11 @@ def _iter_archive(_manager: Any, path: Any) -> Generator[tuple[str, io.BytesIO]]
     try:
         with tarfile.open(path) as archive:
             for member in archive:
-                file = archive.extractfile(member) if member.isfile() else None
+                name = os.path.normpath(member.name)
+                hidden = os.path.basename(name).startswith(".")  # macOS puts ._0_9.txt
+                wanted = member.isfile() and not hidden
+                file = archive.extractfile(member) if wanted else None
                 if file is not None:
-                    yield os.path.normpath(member.name), io.BytesIO(file.read())
+                    yield name, io.BytesIO(file.read())
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise ValueError(f"{path}: cannot read the archive: {error}") from error

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from experiments.checks import at_least, check_seed
 from experiments.timing import interleaved, temporary_bytes
 from experiments.training import environment
 from lstm_jax import graph
@@ -89,6 +90,8 @@ def problem(
 ) -> tuple[Array, tuple[Any, Array, Any]]:
     """The weights of J, and (params, xs, state)."""
     steps, batch, input_size, hidden_size = shape
+    at_least(1, steps=steps, batch=batch)
+    check_seed(seed)
     keys = jax.random.split(jax.random.key(seed), 3)
     params = cell.init(keys[0], input_size, hidden_size, dtype=dtype)
     xs = jax.random.normal(keys[1], (steps, batch, input_size), dtype)

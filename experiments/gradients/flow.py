@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.checks import at_least, check_seed
 from lstm_jax.cell import Cell
 from lstm_jax.gradcheck import state_gradients
 
@@ -49,6 +50,8 @@ def flow_of(cell: Cell, config: FlowConfig, **init: Any) -> dict[str, list[float
     Returns:
         For every field of the state its norms, from the last step to the first.
     """
+    at_least(1, steps=config.steps, batch=config.batch)
+    check_seed(config.seed)
     key_params, key_x, key_d = jax.random.split(jax.random.key(config.seed), 3)
     params = cell.init(key_params, config.input_size, config.hidden_size, **init)
     shape = config.steps, config.batch, config.input_size

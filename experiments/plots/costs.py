@@ -8,7 +8,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.plots.canvas import BLUE, GREY, ORANGE, make_figure, plain, save
+from experiments.plots.canvas import (
+    BLUE,
+    GREY,
+    ORANGE,
+    drawn,
+    literal,
+    make_figure,
+    plain,
+    save,
+)
 
 TWELVE = (
     (BLUE, "o"),
@@ -44,6 +53,7 @@ class Panel(NamedTuple):
     linear: bool = False
 
 
+@drawn
 def cost_curves(
     path: Path,
     title: str,
@@ -70,7 +80,9 @@ def cost_curves(
     x = np.asarray(values, float)
     for axes, panel in zip(figure.subplots(1, len(panels)), panels, strict=True):
         for name, curve in panel.curves.items():
-            axes.plot(x, _positive(curve), linewidth=1.2, label=name, **styles[name])
+            axes.plot(
+                x, _positive(curve), linewidth=1.2, label=literal(name), **styles[name]
+            )
         axes.set_xscale("log", base=2)
         axes.set_xticks(x, [str(value) for value in values], fontsize=8)
         axes.set_xlabel(axis)
@@ -79,13 +91,14 @@ def cost_curves(
             low, _ = axes.get_ylim()
             line = 1.3 * low * x / x[0]
             axes.plot(x, line, color=GREY, linestyle=":", label="slope 1")
-        axes.set_title(panel.label, loc="left", fontsize=10)
+        axes.set_title(literal(panel.label), loc="left", fontsize=10)
         axes.grid(alpha=0.25)
         plain(axes)
     _cost_legend(figure, title)
     save(figure, path)
 
 
+@drawn
 def cost_dots(
     path: Path,
     title: str,
@@ -117,16 +130,17 @@ def cost_dots(
                 edges[:-1] + places[name],
                 linestyle="none",
                 clip_on=False,
-                label=name,
+                label=literal(name),
                 **styles[name],
             )
         _whole_decades(axes, "x", panel)
         for edge in edges[1:-1]:
             axes.axhline(edge, color=GREY, linewidth=0.6)
-        axes.set_title(panel.label, loc="left", fontsize=10)
+        axes.set_title(literal(panel.label), loc="left", fontsize=10)
         axes.grid(axis="x", alpha=0.25)
         plain(axes)
-    grid[0].set_yticks((edges[:-1] + edges[1:]) / 2, rows)
+    places_of_rows = (edges[:-1] + edges[1:]) / 2
+    grid[0].set_yticks(places_of_rows, list(map(literal, rows)))
     grid[0].set_ylim(edges[-1], 0)
     _cost_legend(figure, title)
     save(figure, path)
@@ -179,4 +193,4 @@ def _cost_legend(figure: Figure, title: str) -> None:
     figure.legend(
         list(known.values()), list(known), loc="outside right center", frameon=False
     )
-    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    figure.suptitle(literal(title), x=0.01, ha="left", fontsize=11)

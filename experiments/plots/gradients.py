@@ -13,12 +13,15 @@ from experiments.plots.canvas import (
     GREY,
     OKABE_ITO,
     ORANGE,
+    drawn,
+    literal,
     make_figure,
     plain,
     save,
 )
 
 
+@drawn
 def gradient_comparison(path: Path, name: str, result: dict[str, Any]) -> None:
     """Draws how well the gradients of a cell agree, and what they cost.
 
@@ -29,7 +32,7 @@ def gradient_comparison(path: Path, name: str, result: dict[str, Any]) -> None:
     """
     figure = make_figure(12.0, 3.9)
     steps, lengths, costs = figure.subplots(1, 3, width_ratios=(1.25, 1.0, 0.9))
-    figure.suptitle(f"{name}: four ways to the same gradient", fontsize=12)
+    figure.suptitle(f"{literal(name)}: four ways to the same gradient", fontsize=12)
     _difference_curves(steps, result["differences"])
     _length_curves(lengths, result["lengths"])
     _cost_bars(costs, result["cost"])
@@ -38,6 +41,7 @@ def gradient_comparison(path: Path, name: str, result: dict[str, Any]) -> None:
     save(figure, path)
 
 
+@drawn
 def gradient_overview(path: Path, results: dict[str, dict[str, Any]]) -> None:
     """Draws for every cell its worst errors, and what manual gradients save.
 
@@ -56,7 +60,7 @@ def gradient_overview(path: Path, results: dict[str, dict[str, Any]]) -> None:
         errors.axvline(tolerance, color=colour, linestyle=":", linewidth=1)
     errors.set_xscale("log")
     errors.set_xlim(3e-18, 1e-5)
-    errors.set_yticks(places, list(results))
+    errors.set_yticks(places, list(map(literal, results)))
     errors.set_xlabel("worst relative error of the manual gradient (dotted: passes)")
     above = {"frameon": False, "loc": "lower left", "bbox_to_anchor": (0, 1)}
     errors.legend(**above, ncols=3)
@@ -79,6 +83,7 @@ def gradient_overview(path: Path, results: dict[str, dict[str, Any]]) -> None:
     save(figure, path)
 
 
+@drawn
 def gradient_flow(
     path: Path,
     biases: Mapping[str, Mapping[str, Sequence[float]]],
@@ -122,7 +127,7 @@ def gradient_flow(
             color=OKABE_ITO[number % len(OKABE_ITO)],
             linestyle=("-", "--", "-.")[number // len(OKABE_ITO) % 3],
             linewidth=1.5,
-            label=name,
+            label=literal(name),
         )
     states.set_title(
         "Every cell as it starts: its whole state", loc="left", fontsize=10

@@ -4,9 +4,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.plots.canvas import BLUE, make_figure, plain, save
+from experiments.plots.canvas import (
+    BLUE,
+    drawn,
+    literal,
+    make_figure,
+    plain,
+    save,
+)
 
 
+@drawn
 def interval_chart(
     path: Path,
     names: Sequence[str],
@@ -54,12 +62,12 @@ def interval_chart(
             space = 0.1 * (max(shown) - min(shown)) or 0.1
             axes.set_xlim(min(shown) - space, max(shown) + space)
         more = next(iter(cells.values()))["better"] > 0
-        axes.set_title(task.replace("_", " "), loc="left", fontsize=10)
+        axes.set_title(literal(task.replace("_", " ")), loc="left", fontsize=10)
         axes.set_xlabel("more is better" if more else "less is better", fontsize=9)
         axes.grid(alpha=0.2)
         axes.tick_params(labelsize=8)
         plain(axes)
-    grid[0].set_yticks(list(places.values()), list(places))
+    grid[0].set_yticks(list(places.values()), [literal(name, 24) for name in places])
     save(figure, path)
 
 

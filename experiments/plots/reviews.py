@@ -8,7 +8,17 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 
-from experiments.plots.canvas import BLUE, GREY, ORANGE, make_figure, plain, save
+from experiments.legible import one_line
+from experiments.plots.canvas import (
+    BLUE,
+    GREY,
+    ORANGE,
+    drawn,
+    literal,
+    make_figure,
+    plain,
+    save,
+)
 
 
 class ScoredText(NamedTuple):
@@ -25,6 +35,7 @@ class ScoredText(NamedTuple):
     label: str
 
 
+@drawn
 def running_scores(path: Path, texts: Sequence[ScoredText]) -> None:
     """Draws for every text its score after every word, over the words themselves.
 
@@ -36,6 +47,7 @@ def running_scores(path: Path, texts: Sequence[ScoredText]) -> None:
         texts: at least one.
     """
     columns = 116
+    texts = [_legible(text, columns - 1) for text in texts]
     lines = [_wrap(text.words, columns) for text in texts]
     heights = [h for wrapped in lines for h in (1.45, 0.3 + 0.19 * len(wrapped))]
     figure = make_figure(10.0, sum(heights) + 0.55 * len(texts) + 0.3)
@@ -44,6 +56,11 @@ def running_scores(path: Path, texts: Sequence[ScoredText]) -> None:
         _score_line(grid[2 * number], text)
         _coloured_words(grid[2 * number + 1], text, wrapped, columns)
     save(figure, path)
+
+
+def _legible(text: ScoredText, longest: int) -> ScoredText:
+    """The text with words that fit a line of so many letters."""
+    return text._replace(words=tuple(one_line(word, longest) for word in text.words))
 
 
 def _score_line(axes: Axes, text: ScoredText) -> None:
@@ -58,7 +75,7 @@ def _score_line(axes: Axes, text: ScoredText) -> None:
         rising = scores[n] > scores[n - 1]
         axes.plot(x[n], scores[n], "o", color=BLUE if rising else ORANGE, markersize=4)
         axes.annotate(
-            text.words[n],
+            literal(text.words[n], 20),
             (x[n], scores[n]),
             xytext=(0, 6 if rising else -6),
             textcoords="offset points",
@@ -72,7 +89,7 @@ def _score_line(axes: Axes, text: ScoredText) -> None:
     axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
     axes.set_ylabel("P(positive)")
     axes.set_xlabel("words read")
-    axes.set_title(f"a {text.label} review", loc="left", fontsize=10)
+    axes.set_title(f"a {literal(text.label)} review", loc="left", fontsize=10)
     plain(axes)
 
 
@@ -93,7 +110,7 @@ def _coloured_words(
             axes.text(
                 column + 0.5,
                 line + 0.52,
-                word,
+                literal(word, columns),
                 family="monospace",
                 fontsize=9,
                 va="center",

@@ -12,12 +12,15 @@ from experiments.plots.canvas import (
     BLUE,
     ORANGE,
     curve_style,
+    drawn,
+    literal,
     make_figure,
     plain,
     save,
 )
 
 
+@drawn
 def training_curves(path: Path, metrics: Sequence[dict[str, Any]]) -> None:
     """Draws loss and accuracy over the steps of a run, training and validation.
 
@@ -55,6 +58,7 @@ def training_curves(path: Path, metrics: Sequence[dict[str, Any]]) -> None:
     save(figure, path)
 
 
+@drawn
 def run_curves(
     path: Path, panels: Mapping[str, Mapping[str, tuple[Sequence[int], Any]]]
 ) -> None:
@@ -79,17 +83,20 @@ def run_curves(
                 marker="o",
                 markersize=3,
             )
-        axes.set_title(measure.replace("_", " "), loc="left", fontsize=10)
+        axes.set_title(literal(measure.replace("_", " ")), loc="left", fontsize=10)
         axes.set_xlabel("training step")
         axes.grid(alpha=0.2)
         plain(axes)
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
     keys = [Line2D([], [], **curve_style(number)) for number in range(len(names))]
-    figure.legend(keys, names, loc="outside right center", frameon=False)
+    figure.legend(
+        keys, list(map(literal, names)), loc="outside right center", frameon=False
+    )
     save(figure, path)
 
 
+@drawn
 def seed_curves(
     path: Path,
     title: str,
@@ -120,11 +127,13 @@ def seed_curves(
             values[place] = np.nan if row[measure] is None else row[measure]
         for own in values:
             axes.plot(steps, own, linewidth=0.7, alpha=0.35, **style)
-        axes.plot(steps, values.mean(axis=0), linewidth=1.8, label=name, **style)
+        axes.plot(
+            steps, values.mean(axis=0), linewidth=1.8, label=literal(name), **style
+        )
     for label, value in references.items():
         axes.axhline(value, color="black", linewidth=1, linestyle=":")
         axes.annotate(
-            label,
+            literal(label),
             (1.0, value),
             xycoords=("axes fraction", "data"),
             xytext=(4, 0),
@@ -136,9 +145,9 @@ def seed_curves(
         axes.set_yscale("log")
     elif measure == "accuracy":
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    axes.set_title(title.replace("_", " "), loc="left", fontsize=11)
+    axes.set_title(literal(title.replace("_", " ")), loc="left", fontsize=11)
     axes.set_xlabel("training step")
-    axes.set_ylabel(measure.replace("_", " "))
+    axes.set_ylabel(literal(measure.replace("_", " ")))
     axes.grid(alpha=0.2)
     plain(axes)
     figure.legend(loc="outside right center", frameon=False)

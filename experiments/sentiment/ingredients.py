@@ -21,7 +21,7 @@ from experiments.confidence import half_width
 from experiments.sentiment import training
 from experiments.sentiment.config import PRESETS, Config
 from experiments.tables import markdown
-from experiments.training import Options, Records
+from experiments.training import Options
 from lstm_jax.files import write_whole
 
 CHANGES: MappingProxyType[str, dict[str, Any]] = MappingProxyType(
@@ -70,11 +70,9 @@ def compare(
         for seed in range(seeds):
             folder = home / name.replace(": ", " ").replace(" ", "_") / str(seed)
             console.print(f"{name}, seed {seed}", highlight=False)
-            result = Records(folder).read("result") if options.resume else None
-            if result is None or result["interrupted"]:
-                config = dataclasses.replace(config, seed=seed)
-                result = training.train(config, folder, options, console)
-                jax.clear_caches()  # dozens of runs would exhaust a process's mappings
+            own = dataclasses.replace(config, seed=seed)
+            result = training.train(own, folder, options, console)
+            jax.clear_caches()  # dozens of runs would exhaust a process's mappings
             if result["interrupted"]:
                 return result["interrupted"]
             of_seeds.append(result["accuracy"])

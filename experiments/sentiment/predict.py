@@ -1,20 +1,116 @@
-"""Scoring text with a trained classifier."""
+"""Scoring text with a trained classifier, a line of output for each line of text."""
 
-import json
+import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.data import ReviewTokenizer
+from experiments.data import UNKNOWN_ID, ReviewTokenizer
+from experiments.legible import one_line, without_surrogates
 from experiments.sentiment.config import Config
 from experiments.sentiment.objective import init_params, make_model
 from experiments.sentiment.training import precision
-from experiments.training import Checkpoints
+from experiments.training import Checkpoints, Records
+
+SHOWN_LETTERS = 100
+"""Of longer texts the beginning is shown beside the score."""
+
+
+class Score(NamedTuple):
+    """What a classifier says of a text.
+
+    Attributes:
+        probability: of the label "positive".
+        words: those that were read, the last `max_length`.
+        known: how many of them it knows. Where it knows none, the probability is that
+            of any text, and says nothing of this one.
+    """
+
+    probability: float
+    words: int
+    known: int
+
+    @property
+    def verdict(self) -> str:
+        """In a word; "unknown" where no word is known."""
+        if not self.known:
+            return "unknown"
+        return "positive" if self.probability > 0.5 else "negative"
+
+
+def load_scorer(folder: Path) -> Callable[[str], Score]:
+    """The function from a text to its score, from a run's folder.
+
+    Raises:
+        FileNotFoundError: the folder holds no run, or one without an evaluation yet.
+        ValueError: one of its files is broken; it is named.
+    """
+    config = read_config(folder)
+    tokenizer = ReviewTokenizer.load(folder / "tokenizer.json")
+    model = make_model(config, tokenizer.vocabulary_size)
+    like = jax.eval_shape(partial(init_params, model), jax.random.key(0))
+    best = Checkpoints(folder / "best")
+    if best.step is None:
+        raise FileNotFoundError(
+            f"{folder}: the run has come to no evaluation yet; train on, or choose "
+            "another with --name"
+        )
+    params = best.restore(like)
+    apply = jax.jit(partial(model.apply, train=False))
+
+    def score(text: str) -> Score:
+        ids = tokenizer.encode(text)[-config.max_length :]
+        # Few shapes, few compilations: pad to a multiple of 100.
+        tokens = np.zeros((1, -(-max(len(ids), 1) // 100) * 100), np.int32)
+        tokens[0, : len(ids)] = ids
+        lengths = jnp.asarray([len(ids)], jnp.int32)
+        logit = apply(params, jnp.asarray(tokens), lengths)
+        known = int(np.count_nonzero(ids != UNKNOWN_ID))
+        return Score(float(jax.nn.sigmoid(logit)[0]), len(ids), known)
+
+    return score
+
+
+def print_scores(folder: Path, text: str) -> None:
+    """Prints the verdict, the probability and the beginning of a text.
+
+    "-" stands for standard input: each of its lines is a text and gets a line, blank
+    ones too. What is wrong with a text is told on standard error.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # letters that a terminal lacks
+    with precision(read_config(folder).dtype):
+        score = load_scorer(folder)
+        for where, given in _lines() if text == "-" else [("", text)]:
+            legible = without_surrogates(given)
+            found = score(legible)
+            shown = f"{found.probability:.3f}  {one_line(legible, SHOWN_LETTERS)}"
+            print(f"{found.verdict}  {shown}".rstrip(), flush=True)
+            for problem in _problems(found, legible != given):
+                print(f"{where}{problem}", file=sys.stderr)
+
+
+def _lines() -> Iterator[tuple[str, str]]:
+    """The lines of standard input, each with what to call it."""
+    for number, line in enumerate(sys.stdin.buffer, 1):
+        text = line.decode("utf-8", "surrogateescape").rstrip("\r\n")
+        yield f"line {number}: ", text.lstrip("\ufeff")
+
+
+def _problems(found: Score, replaced: bool) -> Iterator[str]:
+    if replaced:
+        yield "not all of it is UTF-8: what is not, was read as unknown letters"
+    if not found.words:
+        yield "it has no words: the score is that of an empty text"
+    elif not found.known:
+        yield "it has no word that the classifier knows: the score says nothing of it"
 
 
 def read_config(folder: Path) -> Config:
@@ -22,48 +118,40 @@ def read_config(folder: Path) -> Config:
 
     Raises:
         FileNotFoundError: the folder holds no run.
+        ValueError: its config.json is broken, or of another version; it is named.
     """
-    file = folder / "config.json"
-    if not file.is_file():
+    values = Records(folder).read("config")
+    if values is None:
         raise FileNotFoundError(
             f"{folder}: there is no run here; train one first, or choose another with "
             "--name"
         )
-    values = json.loads(file.read_text("utf-8"))
-    return Config(**values | {"pooling": tuple(values["pooling"])})
+    file, kinds = folder / "config.json", get_type_hints(Config)
+    for what, names in {
+        "does not know": values.keys() - kinds.keys(),
+        "misses": kinds.keys() - values.keys(),
+    }.items():
+        if names:
+            raise ValueError(
+                f"{file}: it was edited, or written by another version, and this one "
+                f"{what}: {', '.join(sorted(names))}"
+            )
+    values |= {k: tuple(v) for k, v in values.items() if isinstance(v, list)}
+    for name, value in values.items():
+        if not _fits(value, kinds[name]):
+            raise ValueError(f"{file}: {name} cannot be {value!r}")
+    return Config(**values)
 
 
-def load_scorer(folder: Path) -> Callable[[str], float]:
-    """The function from a text to its probability of "positive", from a run's folder.
-
-    Raises:
-        FileNotFoundError: the folder holds no finished run.
-        ValueError: one of its files is broken.
-    """
-    config = read_config(folder)
-    tokenizer = ReviewTokenizer.load(folder / "tokenizer.json")
-    model = make_model(config, tokenizer.vocabulary_size)
-    like = jax.eval_shape(partial(init_params, model), jax.random.key(0))
-    params = Checkpoints(folder / "best").restore(like)
-    apply = jax.jit(partial(model.apply, train=False))
-
-    def score(text: str) -> float:
-        ids = tokenizer.encode(text)[-config.max_length :]
-        # Few shapes, few compilations: pad to a multiple of 100.
-        tokens = np.zeros((1, -(-max(len(ids), 1) // 100) * 100), np.int32)
-        tokens[0, : len(ids)] = ids
-        lengths = jnp.asarray([len(ids)], jnp.int32)
-        return float(jax.nn.sigmoid(apply(params, jnp.asarray(tokens), lengths))[0])
-
-    return score
-
-
-def print_scores(folder: Path, text: str) -> None:
-    """Prints the verdict and the probability of a text, or of each line of stdin."""
-    with precision(read_config(folder).dtype):
-        score = load_scorer(folder)
-        for line in sys.stdin if text == "-" else [text]:
-            if line.strip():
-                probability = score(line)
-                verdict = "positive" if probability > 0.5 else "negative"
-                print(f"{verdict}  {probability:.3f}  {line.strip()}", flush=True)
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value from JSON is of the type that a field of `Config` is declared."""
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if get_origin(kind) is tuple:
+        of, _ = get_args(kind)
+        return isinstance(value, tuple) and all(_fits(item, of) for item in value)
+    if isinstance(kind, UnionType):
+        return any(_fits(value, one) for one in get_args(kind))
+    if isinstance(value, bool) or kind is bool:
+        return kind is bool and isinstance(value, bool)
+    return isinstance(value, (int, float) if kind is float else kind)

@@ -47,15 +47,20 @@ def load(config: Config) -> Data:
         at_least(1, reviews=config.reviews)
     train = encoded.splits["train"]
     train = train.take(np.arange(len(train.labels))[: config.reviews])
-    train, cut = truncate(train, config.max_length)
+    splits = ("validation", "test") if config.test else ("validation",)
+    rows = {"train": train} | {split: encoded.splits[split] for split in splits}
+    # What is longer than the longest review is padding only.
+    longest = max(int(own.lengths.max(initial=1)) for own in rows.values())
+    max_length = min(config.max_length, longest)
+    train, cut = truncate(train, max_length)
     boundaries = bucket_boundaries(
-        train.lengths, config.length_buckets, max_length=config.max_length, multiple=25
+        train.lengths, config.length_buckets, max_length=max_length, multiple=25
     )
     buckets = make_buckets(train, boundaries)
     evaluated = {}
-    for split in ("validation", "test") if config.test else ("validation",):
-        rows, _ = truncate(encoded.splits[split], config.max_length)
-        evaluated[split] = (rows, make_buckets(rows, boundaries))
+    for split in splits:
+        own, _ = truncate(rows[split], max_length)
+        evaluated[split] = (own, make_buckets(own, boundaries))
     counts = {
         **encoded.counts,
         "train_reviews": len(train.labels),

@@ -12,7 +12,7 @@ from jax import Array
 from rich.console import Console
 
 from experiments import plots
-from experiments.checks import at_least
+from experiments.checks import LARGEST, check_seed, within
 from experiments.data import BatchSchedule
 from experiments.sentiment.config import Config
 from experiments.sentiment.model import SequenceClassifier
@@ -27,8 +27,11 @@ from experiments.sentiment.reviews import Data, load
 from experiments.sentiment.trace import draw_trace
 from experiments.training import (
     Options,
+    Outcome,
+    Run,
     fit,
     init_state,
+    kept_result,
     make_optimizer,
     open_run,
     predict_rows,
@@ -39,17 +42,50 @@ from experiments.training import (
 STEPS_PER_SEGMENT = 10
 """Training steps in one compiled scan: a second or two, so that signals are heard."""
 
+MOST = {"embedding_size": 2**16, "hidden_size": 2**16, "layers": 100}
+"""Sizes beyond these are taken for slips of the pen."""
+
 
 def train(
     config: Config, folder: Path, options: Options, console: Console
 ) -> dict[str, Any]:
-    """Trains, and writes the run's folder; returns what stands in result.json."""
+    """Trains, and writes the run's folder; returns what stands in result.json.
+
+    A run of this config that is finished already is kept, and its result returned.
+
+    Raises:
+        ValueError: the config cannot be run, or a run of another config is there.
+        OSError: a record could not be written, or another process trains here.
+    """
+    if result := kept_result(folder, config, options, console):
+        console.print(told(result, folder), highlight=False)
+        return result
     console.print("reading the reviews ...", highlight=False)
     data = load(config)
     plan = make_plan(config, data)
-    run = open_run(folder, config, options, console)
-    data.encoded.tokenizer.save(folder / "tokenizer.json")
+    with open_run(folder, config, options, console) as run:
+        data.encoded.tokenizer.save(folder / "tokenizer.json")
+        outcome, result = _fit(config, run, plan, data, console)
+        # The result is written and told: what goes wrong from here on costs pictures.
+        console.print(told(result, folder), highlight=False)
+        plots.training_curves(folder / "curves.png", read_metrics(folder))
+        if not outcome.interrupted:
+            draw_trace(config, folder, plan.model, outcome.params, data)
+    return result
 
+
+def told(result: dict[str, Any], folder: Path) -> str:
+    """A line on what came of a run."""
+    accuracy, seconds = result.get("accuracy"), result.get("seconds")
+    found = "not yet known" if accuracy is None else f"{accuracy:.4f}"
+    after = "" if seconds is None else f" after {seconds:.0f} s"
+    return f"validation accuracy {found}{after}; see {folder}"
+
+
+def _fit(
+    config: Config, run: Run, plan: "Plan", data: Data, console: Console
+) -> tuple[Outcome, dict[str, Any]]:
+    """Trains and measures; how it ended, and what stands in result.json."""
     predict = partial(predict_logits, plan.model)
     buckets = {k: replicate(b) for k, (_, b) in data.evaluated.items()}
 
@@ -73,11 +109,7 @@ def train(
     result |= {name: getattr(config, name) for name in ("gradient", "dtype", "seed")}
     if config.test and not outcome.interrupted:
         result["test"] = evaluate("test", outcome.params)
-    result = run.finish(result)
-    plots.training_curves(folder / "curves.png", read_metrics(folder))
-    if not outcome.interrupted:
-        draw_trace(config, folder, plan.model, outcome.params, data)
-    return result
+    return outcome, run.finish(result)
 
 
 class Plan(NamedTuple):
@@ -96,9 +128,17 @@ def make_plan(config: Config, data: Data) -> Plan:
     Raises:
         ValueError: an unknown name, or a number out of range.
     """
-    for name in ("epochs", "batch_size", "embedding_size"):
-        at_least(1, **{name: getattr(config, name)})
-    for name in ("average_decay", "label_smoothing"):
+    check_seed(config.seed)
+    reviews = sum(len(bucket.labels) for bucket in data.train)
+    if config.batch_size > reviews:
+        raise ValueError(
+            f"batch_size must be at most {reviews}, the number of training reviews; "
+            f"got {config.batch_size}"
+        )
+    within(1, LARGEST, epochs=config.epochs, batch_size=config.batch_size)
+    for name, most in MOST.items():
+        within(1, most, **{name: getattr(config, name)})
+    for name in ("average_decay", "label_smoothing", "warmup"):
         if not 0 <= (number := getattr(config, name)) < 1:
             raise ValueError(f"{name} must be from 0 to 1, 1 excluded; got {number}")
     model = make_model(config, data.encoded.tokenizer.vocabulary_size)

@@ -23,7 +23,7 @@ from experiments.tasks import (
     vowels,
 )
 from experiments.tasks.cells import KNOWN_CELLS, find_cells
-from experiments.tasks.experiment import Experiment, run
+from experiments.tasks.experiment import Experiment, draw, run
 from experiments.tasks.seeds import Data, Task, Trained, Training, train_seeds
 
 EXPERIMENTS: MappingProxyType[str, Experiment] = MappingProxyType(
@@ -42,6 +42,7 @@ __all__ = [
     "Task",
     "Trained",
     "Training",
+    "draw",
     "find_cells",
     "run",
     "train_seeds",

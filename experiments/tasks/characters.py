@@ -18,6 +18,7 @@ import numpy as np
 import optax
 from jax import Array, lax
 
+from experiments.checks import at_least
 from experiments.data import characters, reference_manual, streams
 from experiments.tasks.experiment import Experiment
 from experiments.tasks.networks import Network, answer, gradient_of, init_network, read
@@ -104,7 +105,17 @@ def nats(cell: Cell, model: Model, state: Any, text: Array) -> tuple[Array, Any]
 
 
 def make_task(config: Config, cell: Cell, data: Data) -> Task:
-    """Reads the streams a segment a step, over and over."""
+    """Reads the streams a segment a step, over and over.
+
+    Raises:
+        ValueError: a number is out of range, or the prompt is empty or has letters that
+            the text has not.
+    """
+    at_least(1, segment=config.segment, sample=config.sample)
+    at_least(1, embedding_size=config.embedding_size)
+    if not config.temperature > 0:
+        raise ValueError(f"temperature must be above 0; got {config.temperature}")
+    encoded_prompt(config)
     size = alphabet_size(data)
     segments = (data.train.shape[1] - 1) // config.segment
     if segments < 1:
@@ -159,13 +170,24 @@ def write(
     return lax.scan(draw, (state, prompt[-1]), keys)[1]
 
 
+def encoded_prompt(config: Config) -> np.ndarray:
+    """The numbers of the prompt's letters, (n,).
+
+    Raises:
+        ValueError: there are none, or some that the text has not.
+    """
+    if not config.prompt:
+        raise ValueError("prompt must have at least 1 letter")
+    return characters(reference_manual()).encode(config.prompt)
+
+
 def write_samples(
     config: Config, cell: Cell, data: Data, trained: Trained, folder: Path
 ) -> None:
     """Writes sample.txt: what the network of each seed goes on from the prompt with."""
     del data
     text = characters(reference_manual())
-    prompt = jnp.asarray(text.encode(config.prompt))
+    prompt = jnp.asarray(encoded_prompt(config))
 
     @jax.jit
     def ask(models: Model) -> Array:

@@ -17,10 +17,19 @@ from experiments import plots
 from experiments.tables import markdown
 from experiments.tasks.cells import find_cells
 from experiments.tasks.networks import gradient_of
-from experiments.tasks.seeds import Data, Task, Trained, Training, summary, train_seeds
+from experiments.tasks.seeds import (
+    Data,
+    Task,
+    Trained,
+    Training,
+    check,
+    summary,
+    train_seeds,
+)
 from experiments.training import (
     Options,
     Records,
+    kept_result,
     open_run,
     progress_bar,
     read_metrics,
@@ -43,7 +52,7 @@ class Experiment(NamedTuple):
         source: ``() -> {key: value}``, for result.json: which data these are, where
             that depends on the machine. Results of other data are not compared.
         finish: ``(config, cell, data, trained, folder) -> None``, for what a cell's
-            folder holds beside the records.
+            folder holds beside the records; called when they are written.
     """
 
     name: str
@@ -72,47 +81,55 @@ def run(
         The signal that ended it early, or None.
 
     Raises:
-        ValueError: the config cannot be run, or an unfinished run is of another.
-        OSError: a record could not be written.
+        ValueError: the config cannot be run, or a run of another config is there.
+        OSError: a record could not be written, or another process trains here.
     """
+    check(config)
     todo, source = [], experiment.source()
     for cell in find_cells(config.cells):
         own = dataclasses.replace(config, cells=(cell.name,))
-        if options.resume and is_done(folder / cell.name, own, source):
-            told = f"{experiment.name}, {cell.name}: done; --no-resume trains anew"
-            console.print(told, highlight=False)
-        else:
+        if not kept_result(folder / cell.name, own, options, console, source):
             todo.append((cell, own))
     data, interrupted = experiment.load(config), None
     for cell, own in todo:
         task = experiment.make_task(own, cell, data)
-        opened = open_run(folder / cell.name, own, options, console)
         label = f"{experiment.name}, {cell.name}"
-        with progress_bar(console, label, own.steps) as show:
-            trained = train_seeds(task, data, own, opened, show)
-        experiment.finish(own, cell, data, trained, opened.folder)
-        opened.finish(result_of(experiment, cell, own, trained) | source)
+        with open_run(folder / cell.name, own, options, console, source) as opened:
+            with progress_bar(console, label, own.steps) as show:
+                trained = train_seeds(task, data, own, opened, show)
+            opened.finish(result_of(experiment, cell, own, trained) | source)
+            experiment.finish(own, cell, data, trained, opened.folder)
         if interrupted := trained.interrupted:
             break
-    compare(experiment, config, folder, source)
+    report(experiment, config, folder)
     return interrupted
 
 
-def is_done(folder: Path, config: Training, source: dict[str, str]) -> bool:
-    """Whether the folder holds a finished run of this config, on these data."""
-    result = read_result(folder, config, source)
-    return result is not None and result["interrupted"] is None
+def results(
+    experiment: Experiment, config: Training, folder: Path
+) -> list[dict[str, Any]]:
+    """What result.json says of each cell, where it is of this config and these data.
+
+    Raises:
+        ValueError: a record is broken; it is named.
+    """
+    found, source = [], experiment.source()
+    for name in config.cells:
+        records = Records(folder / name)
+        own = dataclasses.replace(config, cells=(name,))
+        wanted = json.loads(json.dumps(dataclasses.asdict(own)))
+        result = records.read_result()
+        if result and records.read("config") == wanted:
+            if missing := [key for key in SHOWN if key not in result]:
+                file = records.folder / "result.json"
+                raise ValueError(f"{file}: expected the fields {', '.join(missing)}")
+            if source.items() <= result.items():
+                found.append(result)
+    return found
 
 
-def read_result(
-    folder: Path, config: Training, source: dict[str, str]
-) -> dict[str, Any] | None:
-    """The result.json of a run of this config, on these data; None if there is none."""
-    records = Records(folder)
-    wanted = json.loads(json.dumps(dataclasses.asdict(config)))
-    if records.read("config") != wanted or not (result := records.read("result")):
-        return None
-    return result if source.items() <= result.items() else None
+SHOWN = ("cell", "measure", "parameters", "seeds", "steps", "seconds")
+"""What tables need of a result, beside its measure."""
 
 
 def result_of(
@@ -136,33 +153,31 @@ def result_of(
     }
 
 
-def compare(
-    experiment: Experiment, config: Training, folder: Path, source: dict[str, str]
-) -> None:
-    """Writes results.md and curves.png from the records of the cells."""
-    found = [
-        read_result(folder / name, dataclasses.replace(config, cells=(name,)), source)
-        for name in config.cells
-    ]
-    if not (results := [result for result in found if result]):
-        return
-    references = experiment.references(config)
-    write_whole(folder / "results.md", table(results, references).encode())
+def report(experiment: Experiment, config: Training, folder: Path) -> None:
+    """Writes results.md from the records of the cells."""
+    if found := results(experiment, config, folder):
+        text = table(found, experiment.references(config))
+        write_whole(folder / "results.md", text.encode())
+
+
+def draw(experiment: Experiment, config: Training, folder: Path) -> None:
+    """Draws curves.png from the records of the cells."""
     curves = {
         result["cell"]: [
             row
             for row in read_metrics(folder / result["cell"])
             if row["kind"] == "evaluation"
         ]
-        for result in results
+        for result in results(experiment, config, folder)
     }
-    plots.seed_curves(
-        folder / "curves.png",
-        f"{experiment.name}, {folder.name}",
-        experiment.measure,
-        curves,
-        references,
-    )
+    if curves:
+        plots.seed_curves(
+            folder / "curves.png",
+            f"{experiment.name}, {folder.name}",
+            experiment.measure,
+            curves,
+            experiment.references(config),
+        )
 
 
 # --- the table --------------------------------------------------------------------

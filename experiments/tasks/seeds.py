@@ -16,7 +16,7 @@ import numpy as np
 import optax
 from jax import Array, lax
 
-from experiments.checks import at_least
+from experiments.checks import LARGEST, within
 from experiments.training import Interrupts, Run, Snapshot, make_optimizer
 
 
@@ -175,10 +175,22 @@ def train_seeds(
     )
 
 
+MOST = {
+    "seeds": 10_000,
+    "steps": LARGEST,
+    "evaluations": LARGEST,
+    "batch_size": 2**20,
+    "hidden_size": 2**16,
+}
+"""Numbers beyond these are taken for slips of the pen."""
+
+
 def check(config: Training) -> None:
     """Raises ValueError where a number cannot be trained with."""
-    for name in ("seeds", "steps", "evaluations", "batch_size"):
-        at_least(1, **{name: getattr(config, name)})
+    for name, most in MOST.items():
+        within(1, most, **{name: getattr(config, name)})
+    if not 0 <= config.warmup < 1:
+        raise ValueError(f"warmup must be from 0 to 1, 1 excluded; got {config.warmup}")
     if config.steps % config.evaluations:
         raise ValueError(
             "steps must be a multiple of evaluations; got "

@@ -7,7 +7,6 @@ asterisk differs from the LSTM by more than both intervals.
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,9 +27,10 @@ from experiments.tasks import (
     vowels,
 )
 from experiments.tasks.cells import KNOWN_CELLS
-from experiments.tasks.experiment import Experiment, run
+from experiments.tasks.experiment import Experiment, draw, run
 from experiments.tasks.seeds import Training
 from experiments.training import Options, Records
+from lstm_jax.engine.checks import check_choice
 from lstm_jax.files import write_whole
 
 TASKS: MappingProxyType[str, tuple[Experiment, Training]] = MappingProxyType(
@@ -142,33 +142,51 @@ def compare_cells(
     Raises:
         ValueError: an unknown name, or a number out of range.
     """
-    if unknown := set(config.tasks) - set(TASKS):
-        raise ValueError(
-            f"tasks: expected some of {', '.join(TASKS)}; got {', '.join(unknown)}"
-        )
-    interrupted = None
-    for name in config.tasks:
-        experiment, small = TASKS[name]
-        chosen = {"cells": config.cells or tuple(KNOWN_CELLS), "seeds": config.seeds}
-        if config.steps is not None:
-            chosen |= {"steps": config.steps, "evaluations": 1}
-        small = dataclasses.replace(small, **chosen)
+    chosen, interrupted = _chosen(config), None
+    for name, (experiment, small) in chosen.items():
         if interrupted := run(experiment, small, folder / name, options, console):
             break
     report(folder)
     return interrupted
 
 
+def draw_comparison(config: Config, folder: Path) -> None:
+    """Draws the curves of every task, and intervals.png from the report."""
+    for name, (experiment, small) in _chosen(config).items():
+        draw(experiment, small, folder / name)
+    found = Records(folder).read("result") or {}
+    names = [n for n in KNOWN_CELLS if any(n in cells for cells in found.values())]
+    if names:
+        plots.interval_chart(folder / "intervals.png", names, BASE, found)
+
+
+def _chosen(config: Config) -> dict[str, tuple[Experiment, Training]]:
+    """The tasks, with the cells, seeds and steps of a comparison."""
+    changed: dict[str, Any] = {"seeds": config.seeds}
+    changed["cells"] = config.cells or tuple(KNOWN_CELLS)
+    if config.steps is not None:
+        changed |= {"steps": config.steps, "evaluations": 1}
+    for name in config.tasks:
+        check_choice("task", name, tuple(TASKS))
+    return {
+        name: (TASKS[name][0], dataclasses.replace(TASKS[name][1], **changed))
+        for name in config.tasks
+    }
+
+
 def report(folder: Path) -> None:
-    """Writes results.md, result.json and intervals.png from the cells' records.
+    """Writes results.md and result.json from the cells' records.
 
     What was interrupted is left out, and what was measured on other data.
+
+    Raises:
+        ValueError: a record is broken; it is named.
     """
     found = {
         task: {
             name: interval(result)
             for name in KNOWN_CELLS
-            if (result := Records(folder / task / name).read("result"))
+            if (result := Records(folder / task / name).read_result())
             and result["interrupted"] is None
             and source.items() <= result.items()
         }
@@ -182,12 +200,8 @@ def report(folder: Path) -> None:
         task: {cell: own._asdict() for cell, own in cells.items()}
         for task, cells in found.items()
     }
-    write_whole(folder / "result.json", (json.dumps(content, indent=2) + "\n").encode())
+    Records(folder).write("result", content)
     write_whole(folder / "results.md", table(found).encode())
-    order = [
-        name for name in KNOWN_CELLS if any(name in cells for cells in found.values())
-    ]
-    plots.interval_chart(folder / "intervals.png", order, BASE, content)
 
 
 def table(found: Mapping[str, Mapping[str, Interval]]) -> str:

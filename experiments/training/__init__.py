@@ -8,6 +8,7 @@ steps       the state, the optimizer, the compiled segment, predictions
 devices     meshes, several processes, how arrays lie on them
 checkpoints pytrees on the disk, through orbax
 records     config.json, metrics.jsonl, result.json: written whole or not at all
+locks       one process at a time in a run's folder
 events      the same for TensorBoard
 progress    the bar that says how far it has come
 interrupts  SIGINT and SIGTERM end a run cleanly
@@ -16,19 +17,21 @@ interrupts  SIGINT and SIGTERM end a run cleanly
 An experiment in a few calls::
 
     def train(config, folder, options, console):
-        run = open_run(folder, config, options, console)  # new, or continued
-        outcome = fit(
-            run,
-            init_state(...),
-            loss=...,
-            optimizer=...,
-            data=...,
-            schedule=...,
-            epochs=...,
-            evaluate=...,
-            console=console,
-        )
-        return run.finish({**outcome.result(), "seed": config.seed})["interrupted"]
+        if kept_result(folder, config, options, console):
+            return None
+        with open_run(folder, config, options, console) as run:  # new, or continued
+            outcome = fit(
+                run,
+                init_state(...),
+                loss=...,
+                optimizer=...,
+                data=...,
+                schedule=...,
+                epochs=...,
+                evaluate=...,
+                console=console,
+            )
+            return run.finish({**outcome.result(), "seed": config.seed})["interrupted"]
 
 
     sys.exit(launch(partial(train, config, folder, options), options))
@@ -47,6 +50,7 @@ from experiments.training.runs import (
     Progress,
     Run,
     Snapshot,
+    kept_result,
     open_run,
 )
 from experiments.training.steps import (
@@ -70,6 +74,7 @@ __all__ = [
     "environment",
     "fit",
     "init_state",
+    "kept_result",
     "launch",
     "make_optimizer",
     "on_devices",

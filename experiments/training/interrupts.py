@@ -12,8 +12,9 @@ class Interrupts:
     """While it is entered, notes the first SIGINT or SIGTERM instead of dying of it.
 
     A second one of the same kind does what it did before: whoever cannot wait
-    presses Ctrl-C again. Outside of the main thread, which alone gets signals,
-    nothing is changed.
+    presses Ctrl-C again. A signal that is ignored (of ``nohup``, or of a shell for what
+    it runs in the background) stays ignored. Outside of the main thread, which alone
+    gets signals, nothing is changed.
 
     Attributes:
         received: "SIGINT" or "SIGTERM", None as long as there was none.
@@ -24,10 +25,11 @@ class Interrupts:
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "Interrupts":
-        """Takes over the two signals."""
+        """Takes over the two signals; not one that another language handles."""
         if threading.current_thread() is threading.main_thread():
             for kind in (signal.SIGINT, signal.SIGTERM):
-                self._before[kind] = signal.signal(kind, self._note)
+                if signal.getsignal(kind) not in (signal.SIG_IGN, None):
+                    self._before[kind] = signal.signal(kind, self._note)
         return self
 
     def __exit__(

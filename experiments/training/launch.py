@@ -12,14 +12,14 @@ from experiments.training.devices import is_first, on_devices
 from experiments.training.runs import Options
 
 _TOLD = (
-    *(OSError, ImportError, ValueError, FloatingPointError),
+    *(OSError, ImportError, ValueError, FloatingPointError, MemoryError),
     jax.errors.JaxRuntimeError,
 )
 """Errors that a user can do something about."""
 
 _PERHAPS_ANOTHER = (
-    "another of the processes may have ended: see what it said. Started again, all of "
-    "them go on from the last checkpoint"
+    "another process may have ended first: look at what it said. The same commands go "
+    "on from the last checkpoint"
 )
 
 
@@ -63,10 +63,10 @@ def launch(
 
 
 def _leave(status: int, options: Options, error: Exception | None = None) -> int:
-    """The status; of several processes, one that failed ends here and now.
+    """Returns the status; where there are several processes, ends this one with it.
 
-    The others wait for it, and learn of its end at once: an orderly one would first
-    wait for them.
+    An orderly end would wait for the other processes, and they wait for this one. When
+    it is gone, they notice and end too.
     """
     if options.processes > 1:
         causes = error, getattr(error, "__cause__", None)

@@ -43,9 +43,26 @@ class Records:
             write_whole(self.folder / f"{name}.json", text.encode())
 
     def read(self, name: str) -> dict[str, Any] | None:
-        """What ``name.json`` says; None where there is no such file."""
+        """What ``name.json`` says; None where there is no such file.
+
+        Raises:
+            ValueError: it holds no JSON object, because it was cut off or edited; it
+                is named.
+        """
         file = self.folder / f"{name}.json"
-        return json.loads(file.read_text("utf-8")) if file.is_file() else None
+        return _object(file.read_bytes(), file) if file.is_file() else None
+
+    def read_result(self) -> dict[str, Any] | None:
+        """What result.json says; None where there is none.
+
+        Raises:
+            ValueError: as `read`, or it doesn't say whether the run was interrupted.
+        """
+        result = self.read("result")
+        if result is not None and "interrupted" not in result:
+            file = self.folder / "result.json"
+            raise ValueError(f'{file}: expected a field "interrupted", found none')
+        return result
 
     def append(self, rows: Iterable[dict[str, Any]]) -> None:
         """Adds lines to metrics.jsonl, all of them or none.
@@ -110,9 +127,21 @@ def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
 
     Raises:
         FileNotFoundError: the folder has none.
+        ValueError: a line is no JSON object; it is named.
     """
-    text = (Path(folder) / "metrics.jsonl").read_text("utf-8")
-    return [json.loads(line) for line in text.split("\n")[:-1]]
+    file = Path(folder) / "metrics.jsonl"
+    lines = file.read_bytes().split(b"\n")[:-1]
+    return [_object(line, f"{file}, line {n}") for n, line in enumerate(lines, 1)]
+
+
+def _object(content: bytes, where: object) -> dict[str, Any]:
+    try:
+        found = json.loads(content)
+    except ValueError as error:
+        raise ValueError(f"{where}: not JSON, cut off or edited: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{where}: expected a JSON object, got {found!r:.60}")
+    return found
 
 
 def environment() -> dict[str, Any]:

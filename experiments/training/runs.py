@@ -6,9 +6,11 @@ import os
 import shutil
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 import jax
 from rich.console import Console
@@ -17,6 +19,7 @@ from experiments.checks import at_least
 from experiments.training.checkpoints import Checkpoints
 from experiments.training.devices import is_first, wait_for_all
 from experiments.training.events import EventFiles, require_writer
+from experiments.training.locks import locked
 from experiments.training.records import Records, environment, read_metrics
 from experiments.training.steps import TrainState
 
@@ -29,7 +32,7 @@ class Options:
     """How a run is carried out; what it finds does not depend on it, but for rounding.
 
     Attributes:
-        resume: continue an unfinished run of the same name.
+        resume: keep a finished run of the same name, and continue an unfinished one.
         checkpoint_every: steps between checkpoints.
         tensorboard: also write event files for TensorBoard.
         mesh: devices to train on, as data=4 (batches are split) or data=2,hidden=2
@@ -247,7 +250,10 @@ class Run:
         return start
 
     def _take_back_best(self, found: Snapshot) -> None:
-        """A checkpoint of the best that training has yet to come to again goes."""
+        """Removes a checkpoint of the best that is newer than the state found.
+
+        Training comes to it again; the best so far takes its place.
+        """
         best = found.progress.best
         if self.best.step == (best and best["step"]):
             return
@@ -258,51 +264,114 @@ class Run:
             self.best.save(best["step"], found.best)
 
 
+@contextmanager
 def open_run(
     folder: Path,
     config: Any,
     options: Options | None = None,
     console: Console | None = None,
-) -> Run:
+    data: Mapping[str, str] = MappingProxyType({}),
+) -> Generator[Run]:
     """Makes a run's folder, or finds an unfinished run of the same config there.
 
     A run is unfinished where there is no result.json, or one that tells of an
-    interruption. A finished one is kept as ``NAME.previous``, which holds one run;
-    so is an unfinished one that is not to be continued.
+    interruption. A run that is not to be continued is kept as ``NAME.previous``, which
+    holds one run. As long as the run is open, no other process can open it.
 
     Args:
         folder: the run's.
         config: a dataclass; what the run follows from.
         options: how it is carried out.
-        console: where it is told that a run continues; standard error if None.
+        console: where it is told what becomes of an earlier run; standard error if
+            None.
+        data: see `kept_result`.
 
     Raises:
-        ValueError: an unfinished run of another config is there.
+        ValueError: a finished run is there, which is kept, or a run of another config.
+        BlockingIOError: another process has opened it.
         ModuleNotFoundError: a package that an option needs is not installed.
     """
-    options = options or Options()
+    options, console = options or Options(), console or Console(stderr=True)
     at_least(1, checkpoint_every=options.checkpoint_every)
     if options.tensorboard:
         require_writer()
-    known = json.loads(json.dumps(dataclasses.asdict(config)))
-    run = Run(folder, known, options, console or Console(stderr=True))
-    earlier, result = run.records.read("config"), run.records.read("result")
+    run = Run(folder, _as_json(config), options, console)
+    with locked(run.folder) if is_first() else nullcontext():
+        found = _find(run.records, run.config, options, data)
+        if found == "finished":
+            raise ValueError(f"{folder}: the finished run here is kept{_ANEW}")
+        wait_for_all("the folder was read")
+        if is_first():
+            if found == "replaced":
+                told = f"the earlier run is kept as {_set_aside(run.folder)}"
+                console.print(told, highlight=False)
+            (run.folder / "result.json").unlink(missing_ok=True)
+            run.records.write("config", run.config)
+        wait_for_all("the run is open")
+        yield run
+
+
+def kept_result(
+    folder: Path,
+    config: Any,
+    options: Options,
+    console: Console,
+    data: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, Any] | None:
+    """The result of a finished run of this config, which is kept, and told so.
+
+    Args:
+        folder: the run's.
+        config: a dataclass; what the run follows from.
+        options: without `resume`, nothing is kept.
+        console: where it is told.
+        data: what a result says of the data it is of. A result of other data is not
+            kept.
+
+    Returns:
+        What result.json says; None where there is something to train.
+
+    Raises:
+        ValueError: a run of another config is there, or its records are broken.
+    """
+    records = Records(folder)
+    if _find(records, _as_json(config), options, data) != "finished":
+        return None
+    told = f"{folder}: finished before, and kept{_ANEW}"
+    console.print(told, highlight=False)
+    return records.read_result()
+
+
+_ANEW = "; --no-resume trains anew"
+
+
+def _find(
+    records: Records,
+    config: dict[str, Any],
+    options: Options,
+    data: Mapping[str, str],
+) -> Literal["nothing", "unfinished", "finished", "replaced"]:
+    """What is in a run's folder, and whether it is to be replaced."""
+    folder = records.folder
+    if not (folder / "config.json").exists():
+        return "replaced" if (folder / "metrics.jsonl").exists() else "nothing"
+    if not options.resume:
+        return "replaced"
+    result = records.read_result()
     finished = result is not None and result["interrupted"] is None
-    continued = earlier is not None and options.resume and not finished
-    if continued:
-        check_same_config(folder, earlier, known)
-    wait_for_all("the folder was read")
-    if is_first():
-        if continued:
-            (folder / "result.json").unlink(missing_ok=True)
-        elif earlier is not None:
-            _set_aside(folder)
-        run.records.write("config", known)
-    wait_for_all("the run is open")
-    return run
+    check_same_config(folder, records.read("config") or {}, config, finished)
+    if result is None or not finished:
+        return "unfinished"
+    return "finished" if data.items() <= result.items() else "replaced"
 
 
-def check_same_config(folder: Path, there: Any, here: dict[str, Any]) -> None:
+def _as_json(config: Any) -> dict[str, Any]:
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def check_same_config(
+    folder: Path, there: Any, here: dict[str, Any], finished: bool = False
+) -> None:
     """Raises ValueError, naming the fields, where two configs differ."""
     pairs = {
         name: (there.get(name, "nothing"), here.get(name, "nothing"))
@@ -310,14 +379,17 @@ def check_same_config(folder: Path, there: Any, here: dict[str, Any]) -> None:
     }
     told = [f"{k} ({a!r} there, {b!r} now)" for k, (a, b) in pairs.items() if a != b]
     if told:
+        kind = "a finished" if finished else "an unfinished"
         raise ValueError(
-            f"{folder}: there is an unfinished run of another config: "
-            f"{', '.join(told)}. --no-resume starts anew, and keeps it as "
-            f"{folder.name}.previous; or choose another --name"
+            f"{folder}: there is {kind} run of another config: {', '.join(told)}. "
+            "Choose another --name; or --no-resume starts anew, and keeps the run as "
+            f"{folder.name}.previous"
         )
 
 
-def _set_aside(folder: Path) -> None:
+def _set_aside(folder: Path) -> Path:
+    """Renames a run's folder, in the place of one renamed before."""
     previous = folder.with_name(folder.name + ".previous")
     shutil.rmtree(previous, ignore_errors=True)
     os.replace(folder, previous)
+    return previous

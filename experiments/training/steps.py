@@ -18,7 +18,7 @@ Loss = Callable[[Any, Array, Any], tuple[Array, dict[str, Array]]]
 
 
 class TrainState(NamedTuple):
-    """All that training changes; with the schedule's (seed, epoch) all it follows from.
+    """All that training changes. It and the schedule say how training goes on.
 
     Attributes:
         params: the parameters that gradients move.
@@ -81,6 +81,8 @@ def make_optimizer(
     for name, number in (("learning_rate", learning_rate), ("clip_norm", clip_norm)):
         if not number > 0:
             raise ValueError(f"{name} must be above 0; got {number}")
+    if not weight_decay >= 0:
+        raise ValueError(f"weight_decay must be at least 0; got {weight_decay}")
     schedule = optax.warmup_cosine_decay_schedule(
         init_value=0.0 if warmup_steps else learning_rate,
         peak_value=learning_rate,

@@ -29,7 +29,7 @@ def on_mesh(
         arguments: its arguments.
         out_specs: makes the tree of `PartitionSpec` of its results.
     """
-    arguments = share_varying_axes(arguments)
+    arguments = _share_varying_axes(arguments)
     explicit = get_abstract_mesh().explicit_axes
     if not explicit:
         return function(*arguments)
@@ -41,11 +41,7 @@ def leading_spec(x: Any, start: int, stop: int) -> PartitionSpec:
     return PartitionSpec(*jax.typeof(x).sharding.spec[start:stop])
 
 
-def share_varying_axes(tree: Any) -> Any:
-    """`tree`, every array of it cast to vary over all axes that any of them does.
-
-    Outside of `jax.shard_map` none does.
-    """
+def _share_varying_axes(tree: Any) -> Any:
     leaves = jax.tree.leaves(tree)
     shared = frozenset().union(*map(_varying, leaves))
 

@@ -85,3 +85,39 @@ def test_a_folder_without_runs(runs, capsys):
     (runs / "empty").mkdir()
     assert compare_runs.main([str(runs / "a"), str(runs / "empty")]) == 1
     assert "empty: there is no run here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("config.json", ""),
+        ("result.json", '{"accuracy": 0.75'),
+        ("result.json", "[]"),
+        ("result.json", '{"accuracy": 0.75}'),
+        ("result.json", '{"interrupted": null, "accuracy": "high"}'),
+        ("result.json", '{"interrupted": null, "seconds": "long"}'),
+        ("metrics.jsonl", '{"kind": "evaluation"}\n'),
+        ("metrics.jsonl", '{"kind": "evaluation", "step": 1, "loss": "low"}\n'),
+        ("metrics.jsonl", "{}\n3\n"),
+    ],
+)
+def test_a_broken_run_is_left_out_and_named(runs, capsys, file, content):
+    (runs / "a" / "one" / file).write_text(content)
+    given = [str(runs / "a"), str(runs / "b"), "--out", str(runs / "out")]
+    assert compare_runs.main(given) == 0
+    said = capsys.readouterr()
+    assert "left out: " in said.err
+    assert f"a/one/{file}" in "".join(said.err.split())
+    assert [line.split("|")[1].strip() for line in said.out.splitlines()[2:]] == [
+        *("b/one", "b/two")
+    ]
+    assert compare_runs.main([str(runs / "a"), "--out", str(runs / "out")]) == 1
+    assert "no run here can be read" in capsys.readouterr().err
+
+
+def test_a_mean_has_its_deviation_beside_it(tmp_path):
+    result = {"loss": 2.0, "loss_std": 0.5, "interrupted": None}
+    write(tmp_path / "a", {}, [{"step": 1, "loss": 1.0}], result)
+    assert "| 2.0000 ± 0.5000 |" in compare_runs.table(
+        compare_runs.read_runs([tmp_path])
+    )

@@ -1,8 +1,7 @@
 """A gated cell's steps as compiled code, written from the cell's own equations.
 
 `unit.py` traces the equations and their reverse for one hidden unit, `expressions.py`
-says how each operation is written, and `writing.py` writes the function. `cpu.py` is
-the runner that calls it as C++, `cuda` the one for GPUs.
+says how each operation is written, and `writing.py` writes the function.
 """
 
 from lstm_jax.engine.compiled.expressions import EXPRESSIONS, expression

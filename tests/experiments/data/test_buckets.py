@@ -212,3 +212,12 @@ def int32(*numbers):
 def test_wrong_arguments_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_the_longest_length_may_be_very_long():
+    """A table of all lengths squared would take 12 GB."""
+    lengths = np.asarray([5, 90, 100, 1_000_000])
+    assert bucket_boundaries(lengths, 2, max_length=1_000_000, multiple=25) == (
+        *(100, 1_000_000),
+    )
+    assert bucket_boundaries(lengths[:3], 9, max_length=10**9) == (8, 96, 104, 10**9)

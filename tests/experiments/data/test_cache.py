@@ -39,7 +39,7 @@ def test_write_whole_makes_folders_and_replaces(tmp_path):
 
 
 @pytest.mark.parametrize("before", [None, b"before"])
-@pytest.mark.parametrize("function", ["fsync", "replace", "fdopen"])
+@pytest.mark.parametrize("function", ["fsync", "replace"])
 @pytest.mark.parametrize(
     "error",
     [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()],
@@ -173,3 +173,13 @@ def test_another_process_may_remove_a_left_over_first(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "unlink", faster)
     write_whole(tmp_path / "file", b"content")
     assert files_under(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o002, 0o077])
+def test_a_files_mode_is_the_umasks(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        write_whole(tmp_path / "file", b"content")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o666 & ~mask

@@ -225,3 +225,22 @@ def test_a_file_that_is_no_tokenizer_is_an_error(tmp_path):
     file.write_text('{"half": ')
     with pytest.raises(ValueError, match="not the JSON of a tokenizer"):
         ReviewTokenizer.load(file)
+
+
+@pytest.mark.parametrize("mark", ["\ufeff", "\u200b", "\u2060", "\u200e", "\u200f"])
+def test_what_has_no_width_is_no_word(mark):
+    assert clean(f"{mark}good{mark} fi{mark}lm") == ("good film", 0)
+
+
+def test_a_broken_tokenizer_is_named(tmp_path):
+    file = tmp_path / "tokenizer.json"
+    for content in (b"", b"{", b"\xff"):
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=r"tokenizer\.json: "):
+            ReviewTokenizer.load(file)
+
+
+@pytest.mark.parametrize("size", [2**31, 10**20])
+def test_a_vocabulary_too_large_to_count_is_named(size):
+    with pytest.raises(ValueError, match="vocabulary_size must be at most 2147483647"):
+        ReviewTokenizer.train(["a word"], size)

@@ -1,5 +1,6 @@
 """Readers of the package's CSV and of an unpacked archive; broken files are named."""
 
+import codecs
 import csv
 import re
 import shutil
@@ -125,3 +126,26 @@ def test_the_fingerprint_of_a_folder_is_that_of_its_labelled_reviews(folder):
     assert fingerprint() == first
     file.rename(folder / "train" / "neg" / "moved.txt")
     assert fingerprint() != first
+
+
+def test_a_byte_order_mark_is_no_word(folder, reviews):
+    """In one class's files alone it would tell the label."""
+    for file in (folder / "train" / "pos").iterdir():
+        file.write_bytes(codecs.BOM_UTF8 + file.read_bytes())
+    read = read_folder(folder)["train"]
+    assert sorted(zip(read.labels, read.texts, strict=True)) == sorted(reviews["train"])
+
+
+def test_a_csv_may_begin_with_a_byte_order_mark(csv_file, reviews):
+    csv_file.write_bytes(codecs.BOM_UTF8 + csv_file.read_bytes())
+    assert list(read_csv(csv_file).texts) == [text for _, text in reviews["train"]]
+
+
+def test_what_macos_leaves_beside_files_is_no_review(folder, reviews):
+    for name in ("._0_7.txt", ".DS_Store", ".hidden.txt"):
+        (folder / "train" / "neg" / name).write_bytes(b"\0\5\26\7\0\2\0\0Mac OS X")
+    assert len(read_folder(folder)["train"].texts) == len(reviews["train"])
+    for file in (folder / "test" / "neg").iterdir():
+        file.rename(file.with_name(f".{file.name}"))
+    with pytest.raises(ValueError, match="neg: expected reviews"):
+        read_folder(folder)

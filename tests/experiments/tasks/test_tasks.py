@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from experiments import cell_variants, command
+from experiments import cell_variants, command, plots
 from experiments.data import (
     Encoded,
     EncodedReviews,
@@ -120,6 +120,10 @@ def test_an_experiment_leaves_its_records(name, tmp_path, capsys):
         (("--steps", "5"), "steps must be a multiple of evaluations"),
         (("--seeds", "0"), "seeds must be at least 1"),
         (("--learning-rate", "0"), "learning_rate must be above 0"),
+        (("--seeds", f"1{12 * '0'}"), "seeds must be at most 10000"),
+        (("--batch-size", f"1{12 * '0'}"), "batch_size must be at most 1048576"),
+        (("--hidden-size", f"1{12 * '0'}"), "hidden_size must be at most 65536"),
+        (("--warmup", "1.5"), "warmup must be from 0 to 1"),
     ],
 )
 def test_what_cannot_be_run_is_told_in_a_line(arguments, told, tmp_path, capsys):
@@ -128,6 +132,51 @@ def test_what_cannot_be_run_is_told_in_a_line(arguments, told, tmp_path, capsys)
     error = capsys.readouterr().err
     assert re.search(f"(?m)^error: .*{told}", error)
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--prompt", "\N{SNOWMAN}"), "not in the alphabet"),
+        (("--prompt", ""), "prompt must have at least 1 letter"),
+        (("--sample", "0"), "sample must be at least 1; got 0"),
+        (("--temperature", "0"), "temperature must be above 0"),
+    ],
+)
+def test_a_sample_that_cannot_be_is_refused_before_training(
+    arguments, told, tmp_path, capsys
+):
+    given = [*TINY, *OWN["characters"], "--runs", str(tmp_path), *arguments]
+    assert command.execute(PROGRAMS["characters"], given) == 1
+    assert told in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_settings_under_one_name_are_refused(tmp_path, capsys):
+    given = [*TINY, "--runs", str(tmp_path)]
+    assert command.execute(PROGRAMS["vowels"], given) == 0
+    assert command.execute(PROGRAMS["vowels"], [*given, "--steps", "6"]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "a finished run of another config: steps (4 there, 6 now)" in said
+    other = [*given, "--steps", "6", "--name", "longer"]
+    assert command.execute(PROGRAMS["vowels"], other) == 0
+    assert not list(tmp_path.rglob("*.previous"))
+
+
+def test_a_picture_that_fails_costs_nothing_but_itself(tmp_path, capsys, monkeypatch):
+    def fail(path, *_):
+        raise OSError(f"could not write {path}")
+
+    monkeypatch.setattr(plots, "seed_curves", fail)
+    given = [*TINY, "--runs", str(tmp_path)]
+    assert command.execute(PROGRAMS["vowels"], given) == 1
+    said = capsys.readouterr()
+    assert "| rnn_tanh" in said.out
+    assert "could not write" in said.err
+    monkeypatch.undo()
+    assert command.execute(PROGRAMS["vowels"], given) == 0
+    assert "finished before, and kept" in " ".join(capsys.readouterr().err.split())
+    assert (tmp_path / "vowels" / "default" / "curves.png").is_file()
 
 
 def test_reviews_are_divided_as_they_say():

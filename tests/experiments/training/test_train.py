@@ -1,6 +1,7 @@
 """The training loop: compiled segments, records, checkpoints, clean ends."""
 
 import errno
+import fcntl
 import gc
 import itertools
 import json
@@ -8,11 +9,13 @@ import os
 import resource
 import shutil
 import signal
+import socket
 import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +35,7 @@ from experiments.training import (
     environment,
     fit,
     init_state,
+    kept_result,
     make_optimizer,
     open_run,
     predict_rows,
@@ -99,9 +103,9 @@ def run(tmp_path):
             "console": Console(quiet=True),
         }
         quiet = arguments["console"]
-        opened = open_run(tmp_path / name, config, options, quiet)
-        outcome = fit(opened, start(), **arguments | other)
-        opened.finish(outcome.result())
+        with open_run(tmp_path / name, config, options, quiet) as opened:
+            outcome = fit(opened, start(), **arguments | other)
+            opened.finish(outcome.result())
         return outcome
 
     return run
@@ -202,6 +206,7 @@ def test_the_learning_rate_rises_and_falls_to_zero():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"weight_decay": float("nan")}, "weight_decay must be at least 0; got nan"),
         ({"warmup_steps": 10}, "warmup_steps must be from 0 to total_steps"),
         ({"learning_rate": 0.0}, "learning_rate must be above 0; got 0.0"),
         ({"clip_norm": -1.0}, "clip_norm must be above 0; got -1.0"),
@@ -292,6 +297,16 @@ def test_a_second_signal_does_what_it_did_before():
 
     with Interrupts() as interrupts, pytest.raises(KeyboardInterrupt):
         twice()
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_is_ignored_stays_ignored(kind):
+    """As of a program that nohup started, or a shell in the background."""
+    signal.signal(kind, signal.SIG_IGN)
+    with Interrupts() as interrupts:
+        os.kill(os.getpid(), kind)
+    assert interrupts.received is None
+    assert signal.getsignal(kind) == signal.SIG_IGN
 
 
 def test_a_loss_that_is_not_finite_ends_training(run, tmp_path):
@@ -436,7 +451,7 @@ def test_no_sound_checkpoint_at_all(begun, run):
 
 
 def test_another_config_is_refused_and_its_fields_are_named(begun, run):
-    differs = r"another config: seed \(0 there, 1 now\)\. --no-resume"
+    differs = r"another config: seed \(0 there, 1 now\)\. Choose another --name"
     with pytest.raises(ValueError, match=differs):
         run("begun", Config(seed=1))
     assert json.loads((begun / "config.json").read_text()) == {"seed": 0}
@@ -446,12 +461,83 @@ def test_another_config_is_refused_and_its_fields_are_named(begun, run):
         run("begun", Config(seed=1))
 
 
-def test_a_finished_run_is_kept_beside_the_next(run, tmp_path):
+def test_a_finished_run_is_kept_beside_the_next_where_that_is_asked_for(run, tmp_path):
     run("twice")
-    run("twice", Config(seed=1))
+    with pytest.raises(ValueError, match="a finished run of another config: seed"):
+        run("twice", Config(seed=1))
+    with pytest.raises(ValueError, match="the finished run here is kept; --no-resume"):
+        run("twice")
+    assert not (tmp_path / "twice.previous").exists()
+    run("twice", Config(seed=1), Options(resume=False))
     assert json.loads((tmp_path / "twice" / "config.json").read_text()) == {"seed": 1}
     previous = tmp_path / "twice.previous"
     assert json.loads((previous / "config.json").read_text()) == {"seed": 0}
+
+
+def test_the_result_of_a_finished_run_is_kept_and_told(run, begun, tmp_path, capsys):
+    def kept(folder, config=Config(), options=None, data=MappingProxyType({})):
+        console = Console(width=200)
+        return kept_result(folder, config, options or Options(), console, data)
+
+    assert kept(tmp_path / "nothing") is kept(begun) is None
+    run("begun")
+    assert kept(begun)["steps"] == SCHEDULE.total_steps(2)
+    assert "begun: finished before, and kept; --no-resume" in capsys.readouterr().out
+    assert kept(begun, options=Options(resume=False)) is None
+    assert kept(begun, data={"sha256": "of others"}) is None
+    with pytest.raises(ValueError, match="a finished run of another config"):
+        kept(begun, Config(seed=1))
+
+
+@pytest.mark.parametrize("record", ["config", "result"])
+@pytest.mark.parametrize("content", [b"", b'{"seed"', b"[]", b"\xff", b"{}"])
+def test_broken_records_are_named_and_can_be_replaced(run, tmp_path, record, content):
+    run("broken")
+    (tmp_path / "broken" / f"{record}.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"broken(/\w+\.json)?: "):
+        run("broken")
+    run("broken", options=Options(resume=False))
+    before = tmp_path / "broken.previous" / f"{record}.json"
+    assert before.read_bytes() == content
+
+
+def test_a_run_whose_config_is_gone_is_set_aside(run, tmp_path):
+    run("lost")
+    (tmp_path / "lost" / "config.json").unlink()
+    run("lost")
+    assert (tmp_path / "lost.previous" / "result.json").exists()
+
+
+def test_two_processes_do_not_train_in_one_folder(tmp_path):
+    quiet = Console(quiet=True)
+    with open_run(tmp_path / "run", Config(), console=quiet):
+        holder = rf"process {os.getpid()} on {socket.gethostname()} is training here"
+        with (
+            pytest.raises(BlockingIOError, match=holder),
+            open_run(tmp_path / "run", Config(), console=quiet),
+        ):
+            pass
+        with open_run(tmp_path / "other", Config(), console=quiet):
+            pass
+    with open_run(tmp_path / "run", Config(), console=quiet):
+        pass
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["other", "run"]
+
+
+def test_the_lock_of_a_process_that_was_killed_is_no_lock(tmp_path):
+    (tmp_path / ".run.lock").write_text("process 1 on elsewhere, and a long name")
+    with open_run(tmp_path / "run", Config(), console=Console(quiet=True)):
+        said = (tmp_path / ".run.lock").read_text()
+    assert said == f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def test_a_file_system_without_locks_locks_nothing(tmp_path, monkeypatch):
+    def unknown(*_):
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", unknown)
+    with open_run(tmp_path / "run", Config(), console=Console(quiet=True)):
+        pass
 
 
 def test_a_full_disk_is_told_and_the_run_goes_on_later(
@@ -627,6 +713,12 @@ def test_a_step_that_is_not_later_is_refused(tmp_path):
     checkpoints.save(2, TREE)
     with pytest.raises(ValueError, match="step 1 is not after 2"):
         checkpoints.save(1, TREE)
+
+
+def test_a_line_that_is_broken_is_named(tmp_path):
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1}\n{"st\n')
+    with pytest.raises(ValueError, match=r"metrics\.jsonl, line 2: not JSON"):
+        read_metrics(tmp_path)
 
 
 def test_a_line_cut_off_by_a_kill_is_left_out(tmp_path):

@@ -86,7 +86,11 @@ def first_word(params, batch):
 
 def train(config, folder, options, console):
     """Trains; the folder then also holds final.npz, the leaves of the last state."""
-    run = open_run(folder, config, options, console)
+    with open_run(folder, config, options, console) as run:
+        return fit_in(run, config, folder, console)
+
+
+def fit_in(run, config, folder, console):
     data, held_out = rows(80, 0), replicate(rows(20, 1))
     schedule = BatchSchedule((80,), config.batch_size, 2, config.seed)
     optimizer = make_optimizer(

@@ -1,0 +1,66 @@
+"""The commands that look at gradients: what they write, say and refuse."""
+
+import json
+import re
+
+import pytest
+
+from experiments import compare_gradients, gradient_flow
+
+pytestmark = pytest.mark.jax_defaults
+
+COMMANDS = {"compare_gradients": compare_gradients, "gradient_flow": gradient_flow}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--cells", "lstn"), "cell must be one of .*'lstm'.*; got 'lstn'"),
+        (
+            ("--cells", "gru", "--seed", f"1{20 * '0'}"),
+            "seed must be at most 429",
+        ),
+        (("--cells", "gru", "--seed", "-1"), "seed must be at least 0"),
+    ],
+)
+def test_what_cannot_be_is_told_in_a_line(name, arguments, told, tmp_path, capsys):
+    given = [*arguments, "--out", str(tmp_path)]
+    assert COMMANDS[name].main(given) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert re.search(f"^error: {told}", said)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_usage_is_the_command(name, capsys):
+    with pytest.raises(SystemExit):
+        COMMANDS[name].main(["--help"])
+    said = capsys.readouterr().out
+    assert said.startswith(f"usage: python -m experiments.{name} ")
+    assert "--cells" in said
+
+
+def test_the_flow_is_written_drawn_and_its_place_told(tmp_path, capsys):
+    given = ["--cells", "rnn_tanh", "--steps", "4", "--batch", "2", "--input-size", "2"]
+    given += ["--hidden-size", "3", "--forget-biases", "1", "--out", str(tmp_path)]
+    assert gradient_flow.main(given) == 0
+    found = json.loads((tmp_path / "result.json").read_text())
+    assert set(found["cells"]) == {"rnn_tanh"}
+    assert found["cells"]["rnn_tanh"]["h"][0] == pytest.approx(1)
+    assert (tmp_path / "gradient_flow.png").read_bytes().startswith(b"\x89PNG")
+    assert f"see {tmp_path}" in "".join(capsys.readouterr().err.splitlines())
+
+
+def test_the_comparison_is_written_drawn_and_its_place_told(tmp_path, capsys):
+    given = ["--cells", "rnn_tanh", "--lengths", "1", "2", "--repeats", "1"]
+    given += ["--cost-shape", "3", "2", "2", "3", "--out", str(tmp_path)]
+    assert compare_gradients.main(given) == 0
+    found = json.loads((tmp_path / "rnn_tanh" / "result.json").read_text())
+    assert found["ok"]
+    assert all(e["automatic"] < 1e-12 for e in found["lengths"]["errors"])
+    for picture in ("rnn_tanh/gradients.png", "overview.png"):
+        assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
+    said = "".join(capsys.readouterr().err.splitlines())
+    assert f"see {tmp_path / 'rnn_tanh'}" in said
+    assert f"see {tmp_path / 'overview.png'}" in said

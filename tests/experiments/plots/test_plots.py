@@ -1,0 +1,105 @@
+"""Pictures of whatever text comes from outside, whatever a matplotlibrc says."""
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from experiments import plots
+from experiments.plots.canvas import literal
+
+NASTY = (
+    *("$$", "$x", r"\$$", r"$\frac{", "100%", "a_b^{", "two\nlines", "\x1b[31m\0"),
+    *("\ud800", "\udcff", "字", "\N{PILE OF POO}", "", "x" * 5000, "_hidden", "&<|>"),
+)
+
+
+@pytest.fixture(autouse=True)
+def usetex(monkeypatch):
+    """Someone's matplotlibrc asks for TeX, which is not there."""
+    monkeypatch.setitem(matplotlib.rcParams, "text.usetex", True)
+    monkeypatch.setitem(matplotlib.rcParams, "savefig.bbox", "tight")
+
+
+@pytest.fixture
+def texts(monkeypatch):
+    """All that pictures say, as it is drawn."""
+    found, savefig = [], Figure.savefig
+
+    def looking(self, *args, **kwargs):
+        savefig(self, *args, **kwargs)
+        found.extend(self.findobj(Text))
+
+    monkeypatch.setattr(Figure, "savefig", looking)
+    return lambda: [text.get_text() for text in found]
+
+
+def scored(*words):
+    scores = np.linspace(0.1, 0.9, len(words))
+    return plots.ScoredText(words, scores, "posi$t$ive")
+
+
+def draw_reviews(path):
+    plots.running_scores(path, [scored("$$", "well"), scored(*(3 * NASTY))])
+
+
+def draw_runs(path):
+    curves = {name or "none": ([1, 2], [0.5, 0.6]) for name in NASTY}
+    plots.run_curves(path, {"accu$r$acy": curves, "l%ss": {}})
+
+
+def draw_seeds(path):
+    rows = [{"seed": 0, "step": 1, "error": 0.5}, {"seed": 0, "step": 2, "error": None}]
+    curves = dict.fromkeys(NASTY, rows)
+    plots.seed_curves(path, "adding, $x$\n100%", "error", curves, {"al$way$s": 0.1})
+
+
+def draw_training(path):
+    rows = [{"kind": k, "step": 1, "loss": 1, "accuracy": 0.5} for k in ("step", "?")]
+    plots.training_curves(path, rows)
+
+
+def draw_intervals(path):
+    cells = {name: {"mean": 1.0, "half": None, "better": 1} for name in NASTY}
+    plots.interval_chart(path, list(cells), "$$", {"ta$s$k": cells})
+
+
+def draw_flow(path):
+    norms = {"h": [1.0, 0.5, 0.1], "c": [0.0, 0.5, 0.1]}
+    plots.gradient_flow(path, {"1": norms}, dict.fromkeys(NASTY, norms))
+
+
+def draw_costs(path):
+    panel = plots.Panel("ti$m$e", {"$$": [1.0, 2.0], "a%": [2.0, None]})
+    plots.cost_curves(path, "$T$", "T", [1, 2], [panel] * 2, ["$$", "a%"])
+    plots.cost_dots(path, "$T$", ["r$o$w", "2"], [panel] * 2, ["$$", "a%"])
+
+
+PICTURES = (
+    *(draw_reviews, draw_runs, draw_seeds, draw_training, draw_intervals, draw_flow),
+    draw_costs,
+)
+
+
+@pytest.mark.parametrize("draw", PICTURES, ids=lambda draw: draw.__name__)
+def test_text_from_outside_is_no_markup(draw, tmp_path, texts):
+    draw(tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+    assert texts()
+
+
+def test_text_is_drawn_letter_for_letter(tmp_path, texts):
+    draw_reviews(tmp_path / "picture.png")
+    drawn = {text.replace(r"\$", "$") for text in texts()}
+    assert drawn >= {"$$", "$x", r"\$$", r"$\frac{", "100%", "two lines", "_hidden"}
+    for text in NASTY[:4]:
+        given = Text(text=literal(text), usetex=False)
+        drawn_text, is_markup = given._preprocess_math(given.get_text())
+        assert (drawn_text, is_markup) == (text, False)
+
+
+def test_the_users_settings_are_as_they_were(tmp_path):
+    draw_training(tmp_path / "picture.png")
+    assert matplotlib.rcParams["text.usetex"]
+    assert matplotlib.rcParams["savefig.bbox"] == "tight"

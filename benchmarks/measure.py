@@ -17,6 +17,8 @@ import numpy as np
 from benchmarks.peers import PEERS
 from benchmarks.problem import Outcome, Row
 from benchmarks.processes import Crew, WorkerProcess, environment_of
+from lstm_jax import CELLS
+from lstm_jax.gated import GatedStep
 
 CALLS = ("forward", "value_and_gradient")
 REFERENCE = "manual"
@@ -101,13 +103,14 @@ def limit_seconds(result: Result, call: str) -> float | None:
 def runs(name: str, row: Row, device: str) -> bool:
     """Whether a peer knows the row's cell, and is not another peer by a second name.
 
-    "manual, scan" does without the compiled steps of `lstm_jax.engine.native`, so it
+    "manual, scan" does without the compiled steps of `lstm_jax.engine.compiled`, so it
     differs from "manual" only where there are such steps.
     """
-    if row.cell != "lstm":
-        return PEERS[name].ours and name != SCAN
-    native = device == "cpu" and row.dtype in ("float32", "float64")
-    return name != SCAN or native
+    cell = CELLS[row.cell]
+    compiled = device == "cpu" and isinstance(cell.step, GatedStep) and not cell.linear
+    if row.cell != "lstm" and not PEERS[name].ours:
+        return False
+    return name != SCAN or compiled
 
 
 def disagreement(outcome: Outcome, reference: Outcome) -> tuple[float, str]:

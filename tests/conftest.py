@@ -13,6 +13,8 @@ from importlib.util import find_spec
 # Read by JAX when it is imported, and by the programs that tests start. What they
 # compile runs once or twice on small arrays, so the compiler is told to try less.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Compiled steps are compiled sooner so, and take longer, which does not matter here.
+os.environ.setdefault("CXXFLAGS", "-O1")
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",

@@ -14,6 +14,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from oracles import EACH_GRADIENT, EACH_KIND, EACH_MEMORY, assert_close, drawn_inputs
 
 import lstm_jax as lj
+from lstm_jax.engine import runner_of
 
 DEVICES = 4
 STEPS = 3
@@ -179,3 +180,31 @@ def test_wrapped_cells_under_shard_map(name, mixed):
     found = jax.jit(jax.value_and_grad(run, (0, 1)))(*arguments)
     expected = jax.jit(value_and_gradients(cell, **options))(*arguments)
     assert_close(found, expected, 1e-2 if mixed else 1e-12)
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["alone", "vmap"])
+def test_compiled_steps_take_each_device_s_part(many):
+    """No device sees another's sequences, nor waits but for the gradients' sum."""
+    cell = lj.CELLS["gru"]
+    params, xs, *_ = drawn(cell)
+    if runner_of(cell, params).runner != "compiled C++":
+        pytest.skip("no C++ compiler, or LSTM_JAX_NATIVE=0")
+
+    def total(params, xs):
+        return jnp.sum(jnp.sin(lj.unroll(cell, params, xs)[0]))
+
+    run, spec = jax.value_and_grad(total, (0, 1)), BY_TIME_AND_SEQUENCE
+    if many:
+        run, spec = jax.vmap(run, (None, 0)), PartitionSpec(None, *spec)
+        xs = jnp.stack([xs, -xs])
+    mesh = mesh_of(AxisType.Auto)
+    placed = [
+        jax.device_put(a, NamedSharding(mesh, s))
+        for a, s in ((params, SHARED), (xs, spec))
+    ]
+    compiled = jax.jit(run).lower(*placed).compile()
+    assert_close(compiled(*placed), jax.jit(run)(params, xs))
+    text = compiled.as_text()
+    [call] = [line for line in text.splitlines() if "_Forward" in line]
+    assert f"f64[{'2,' if many else ''}1,4]" in call.split("custom-call")[0]
+    assert "all-gather" not in text

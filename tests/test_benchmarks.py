@@ -173,9 +173,10 @@ def test_a_peer_that_disagrees_leaves_and_ours_stops_the_run(name):
     [
         ({}, "cpu", {"manual", "manual, scan", "flax"}),
         ({"dtype": "float64"}, "cpu", {"manual", "manual, scan", "flax"}),
-        ({"dtype": "bfloat16"}, "cpu", {"manual", "flax"}),
+        ({"dtype": "bfloat16"}, "cpu", {"manual", "manual, scan", "flax"}),
         ({}, "gpu", {"manual", "flax"}),
-        ({"cell": "gru"}, "cpu", {"manual"}),
+        ({"cell": "gru"}, "cpu", {"manual", "manual, scan"}),
+        ({"cell": "gru_before"}, "cpu", {"manual"}),
     ],
 )
 def test_a_peer_runs_where_it_has_something_of_its_own(changes, device, expected):

@@ -1,6 +1,7 @@
 """The documents: every program runs, and prints what stands below it."""
 
 import contextlib
+import inspect
 import io
 import re
 import sys
@@ -8,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from lstm_jax.cells import lstm
+
 DOCS = Path(__file__).parent.parent / "docs"
+README = DOCS.parent / "README.md"
 BLOCK = re.compile(r"(?ms)^```(python|text)(?: file=(\S+))?\n(.*?)^```")
 WALKTHROUGHS = [
     path
@@ -77,3 +81,17 @@ def test_what_is_not_rounding_is_compared():
     assert right != without_rounding(row.format("7.4e-12", "WRONG"))
     wrong = without_rounding(row.format("7.4e-05", "WRONG"))
     assert wrong != without_rounding(row.format("7.5e-05", "WRONG"))
+
+
+def test_the_page_in_the_readme_is_the_lstms():
+    """Line for line, but for the signatures, which are shown without types."""
+    [page] = re.findall(r"(?ms)^```py\n(.*?)^```", README.read_text("utf-8"))
+    shown = [line for line in page.splitlines() if line.startswith("    ")]
+    functions = inspect.unwrap(lstm.equations), inspect.unwrap(lstm.backward)
+    written = [
+        line
+        for function in functions
+        for line in inspect.getsource(function).partition('"""\n')[2].splitlines()
+        if line
+    ]
+    assert shown == written

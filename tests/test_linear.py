@@ -107,4 +107,6 @@ def test_no_loop_is_over_steps(cell, memory):
         return set(loops(jax.make_jaxpr(gradients)(params, xs).jaxpr))
 
     assert found(cell) == {10}
-    assert found(cell._replace(linear=False)) == {10, 6}
+    # Step by step, and not compiled.
+    scanned = cell._replace(linear=False, project=lambda *a: cell.project(*a))
+    assert found(scanned) == {10, 6}

@@ -47,10 +47,11 @@ def equations(
     output: Gate = tanh,
 ) -> tuple[LSTMState, tuple[()]]:
     """Equations (1) to (7), with another function in place of one of them."""
-    del params
+    c_prev = state.c
     z_i, z_f, z_o, z_g = jnp.split(u + v, 4, axis=-1)
-    c = input_gate(z_i) * candidate(z_g) + forget_gate(z_f) * state.c
-    return LSTMState(h=output_gate(z_o) * output(c), c=c), ()
+    c = input_gate(z_i) * candidate(z_g) + forget_gate(z_f) * c_prev
+    h = output_gate(z_o) * output(c)
+    return LSTMState(h=h, c=c), ()
 
 
 def gates_without_recurrence(

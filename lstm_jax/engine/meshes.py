@@ -29,7 +29,7 @@ def on_mesh(
         arguments: its arguments.
         out_specs: makes the tree of `PartitionSpec` of its results.
     """
-    arguments = _share_varying_axes(arguments)
+    arguments = share_varying_axes(arguments)
     explicit = get_abstract_mesh().explicit_axes
     if not explicit:
         return function(*arguments)
@@ -41,7 +41,11 @@ def leading_spec(x: Any, start: int, stop: int) -> PartitionSpec:
     return PartitionSpec(*jax.typeof(x).sharding.spec[start:stop])
 
 
-def _share_varying_axes(tree: Any) -> Any:
+def share_varying_axes(tree: Any) -> Any:
+    """`tree`, every array of it cast to vary over all axes that any of them does.
+
+    Outside of `jax.shard_map` none does.
+    """
     leaves = jax.tree.leaves(tree)
     shared = frozenset().union(*map(_varying, leaves))
 

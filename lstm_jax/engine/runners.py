@@ -7,9 +7,8 @@ for rounding:
 ====================  ===========================================================
 `scan`                step after step; any cell, and what the others are held against
 `associative_scan`    all steps at once, for cells that are linear in their state
-`native`              compiled C++ over all of time, for the LSTM on CPUs
-`compiled.cuda`       a CUDA kernel over all of time, from the equations of a gated
-                      cell, on GPUs
+`compiled.cpu`        C++ over all of time, from the equations of a gated cell, on CPUs
+`compiled.cuda`       a CUDA kernel over all of time, from the same, on GPUs
 ====================  ===========================================================
 
 `choose_runner` is the one place where a runner is chosen, and it says why.
@@ -22,8 +21,8 @@ import jax
 from jax import Array
 
 from lstm_jax.cell import Cell
-from lstm_jax.engine import associative_scan, checks, native, scan
-from lstm_jax.engine.compiled import cuda
+from lstm_jax.engine import associative_scan, checks, scan
+from lstm_jax.engine.compiled import cpu, cuda
 from lstm_jax.engine.sequence import GRADIENTS, Inputs, Settings, Starts, Steps
 
 
@@ -87,11 +86,11 @@ SCAN = Runner("scan", scan.steps, scan.reverse_steps)
 ASSOCIATIVE_SCAN = Runner(
     "associative scan", associative_scan.steps, associative_scan.reverse_steps
 )
-NATIVE = Runner(
+COMPILED = Runner(
     "compiled C++",
-    native.steps,
-    native.reverse_steps,
-    lay_out=native.lay_out,
+    cpu.steps,
+    cpu.reverse_steps,
+    lay_out=cpu.lay_out,
     at_once=True,
 )
 CUDA = Runner("CUDA", cuda.steps, cuda.reverse_steps, at_once=True)
@@ -123,10 +122,10 @@ def choose_runner(settings: Settings, params: Any) -> tuple[Runner, str]:
         if reason is not None:
             return SCAN, reason
         return CUDA, "its equations are compiled for this GPU"
-    reason = native.why_not(settings.cell, params)
+    reason = cpu.why_not(settings.cell, params)
     if reason is not None:
         return SCAN, reason
-    return NATIVE, "its equations are compiled for this processor"
+    return COMPILED, "its equations are compiled for this processor"
 
 
 def runner_of(cell: Cell, params: Any, *, gradient: str = "manual") -> Choice:

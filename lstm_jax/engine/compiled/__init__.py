@@ -1,7 +1,8 @@
 """A gated cell's steps as compiled code, written from the cell's own equations.
 
 `unit.py` traces the equations and their reverse for one hidden unit, `expressions.py`
-says how each operation is written, and `writing.py` writes the function.
+says how each operation is written, and `writing.py` writes the function. `cpu.py` is
+the runner that calls it as C++, `cuda` the one for GPUs.
 """
 
 from lstm_jax.engine.compiled.expressions import EXPRESSIONS, expression

@@ -253,8 +253,9 @@ class _Shapes(NamedTuple):
 
 def _gradients(found: Any, recurrent: bool, output: Any) -> tuple[Any, Any, Any]:
     """(dold, du, dv) of what a gated cell's backward returns, each a list of arrays."""
-    dold, du, *dv = found
-    dv = dv[0] if dv else (du if recurrent else None)
+    dold, du, *rest = found
+    dv = rest[0] if rest else None
+    dv = du if dv is None and recurrent else dv
     first, *rest = dold
     first = jnp.zeros(output.shape, output.dtype) if first is None else first
     return [first, *rest], [du], [] if dv is None else [dv]

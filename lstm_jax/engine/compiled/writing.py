@@ -10,10 +10,10 @@ from collections import Counter
 
 import numpy as np
 
+from lstm_jax.cell import Name
 from lstm_jax.engine.compiled.expressions import ATOM, written
 from lstm_jax.engine.compiled.unit import Program, Value
 
-_NAME = re.compile(r"(?P<quantity>.+) (?P<equation>\(\d+\))")
 _WORDS = """
 alignas alignof and asm auto bool break case catch char class const constexpr continue
 default delete do double else enum explicit export extern false float for friend goto if
@@ -114,8 +114,7 @@ class _Lines:
         if value.operation == "input":
             wanted = self._input(value) or wanted
         if said:
-            match = _NAME.fullmatch(said[0])
-            wanted = match["quantity"] if match else said[0]
+            wanted = Name.parse(said[0]).quantity
         wanted = _word(wanted)
         if wanted == "t" or wanted in self.used:
             count = 1
@@ -136,11 +135,11 @@ def _word(name: str) -> str:
 
 def _comment(name: str, said: tuple[str, ...]) -> str:
     """The equations' numbers, and what else the value is called."""
-    each = []
-    for one in said:
-        match = _NAME.fullmatch(one)
-        each.append(match["equation"] if match and match["quantity"] == name else one)
-    return f"  // {', '.join(each)}" if each else ""
+    each = (
+        str(n)[len(name) :].lstrip() if n.quantity == name else str(n)
+        for n in map(Name.parse, said)
+    )
+    return f"  // {', '.join(each)}" if said else ""
 
 
 def _constant(value: Value, dtype: np.dtype) -> str:

@@ -1,0 +1,338 @@
+"""The runner for CPUs: a gated cell's steps as C++, written from its equations.
+
+`source.py` writes the library, `build.py` compiles it, and this calls it: the products
+with the input, before the steps, and all weights' gradients, after them, stay products
+of JAX. Derivatives of both directions are the scan's.
+"""
+
+import math
+import os
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from lstm_jax.cell import Cell
+from lstm_jax.engine import scan, trees
+from lstm_jax.engine.compiled.batches import Axes, over_batch
+from lstm_jax.engine.compiled.build import NotBuilt, registered
+from lstm_jax.engine.compiled.source import TYPES, reads, source
+from lstm_jax.engine.compiled.unit import WEIGHTS, NotUnitByUnit, Program, Unit, trace
+from lstm_jax.engine.sequence import Inputs, Settings, Starts, Steps
+from lstm_jax.gated import input_product
+from lstm_jax.identities import accumulator_dtype, concatenate, weighted_input
+
+
+class Weights(NamedTuple):
+    """The parameters as the compiled steps read them.
+
+    Attributes:
+        params: the parameters.
+        forward: `forward_panels` of Wh; None without Wh.
+        reverse: `reverse_panels` of Wh; None without Wh.
+        vectors: b and the parameters that act element by element, in one row.
+    """
+
+    params: Any
+    forward: Array | None
+    reverse: Array | None
+    vectors: Array
+
+
+def why_not(cell: Cell, params: Any) -> str | None:
+    """Why the compiled steps do not take this cell and these parameters, here and now.
+
+    None if they do.
+    """
+    if jax.default_backend() != "cpu":
+        return f"there are no compiled steps for {jax.default_backend()}"
+    if os.environ.get("LSTM_JAX_NATIVE", "1").lower() in ("0", "false", "off", "no"):
+        return "LSTM_JAX_NATIVE says so"
+    dtype = params.Wx.dtype if hasattr(params, "Wx") else None
+    if dtype not in TYPES:
+        return f"there are no compiled steps for {dtype}"
+    if cell.project is not input_product:
+        return f"{cell.name} projects its input in a way of its own"
+    try:
+        _built(cell, dtype)
+    except NotUnitByUnit as error:
+        return str(error)
+    except NotBuilt as error:
+        return f"its steps could not be compiled: {error}"
+    return None
+
+
+def lay_out(params: Any) -> Weights:
+    """The weights as both directions read them; the compiler drops what is not."""
+    own = [getattr(params, field) for field in params._fields if field not in WEIGHTS]
+    vectors = jnp.concatenate([params.b, *own])
+    vectors = vectors.astype(accumulator_dtype(vectors.dtype))
+    if "Wh" not in params._fields:
+        return Weights(params, None, None, vectors)
+    blocks = _blocks(params.Wh.astype(vectors.dtype))
+    return Weights(params, forward_panels(blocks), reverse_panels(blocks), vectors)
+
+
+def _blocks(Wh: Array) -> Array:
+    """Wh by gate and head, (G, K, H / K, H / K)."""
+    if Wh.ndim == 4:
+        return Wh
+    hidden_size = Wh.shape[0]
+    return Wh.reshape(hidden_size, -1, hidden_size).transpose(1, 0, 2)[:, None]
+
+
+def forward_panels(blocks: Array) -> Array:
+    """Wh as the steps read it: two vectors' width of columns after the other.
+
+    A vector is 64 bytes. The columns are, of each vector of hidden units, a vector of
+    each gate, so that all that a unit needs is in neighbours. What is not there is 0.
+
+    Args:
+        blocks: (G, K, H / K, H / K).
+
+    Returns:
+        (K, panels, H / K, two vectors).
+    """
+    gates, heads, rows, _ = blocks.shape
+    lanes = _lanes(blocks)
+    units = _filled(blocks, lanes).reshape(gates, heads, rows, -1, lanes)
+    vectors = units.transpose(1, 2, 3, 0, 4).reshape(heads, rows, -1)
+    return _panels(_filled(vectors, 2 * lanes))
+
+
+def reverse_panels(blocks: Array) -> Array:
+    """Wh transposed, as the reverse reads it, (K, panels, G H / K, two vectors)."""
+    heads, columns = blocks.shape[1], blocks.shape[2]
+    transposed = blocks.transpose(1, 0, 3, 2).reshape(heads, -1, columns)
+    return _panels(_filled(transposed, 2 * _lanes(blocks)))
+
+
+def _panels(a: Array) -> Array:
+    """(K, rows, columns) by panels of two vectors' width."""
+    heads, rows, _ = a.shape
+    return a.reshape(heads, rows, -1, 2 * _lanes(a)).transpose(0, 2, 1, 3)
+
+
+def _lanes(a: Array) -> int:
+    return 64 // a.dtype.itemsize
+
+
+def _filled(a: Array, multiple: int) -> Array:
+    """With zeros at the end of the last axis, up to a multiple."""
+    return jnp.pad(a, (*((0, 0),) * (a.ndim - 1), (0, -a.shape[-1] % multiple)))
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def steps(
+    settings: Settings, weights: Weights, starts: Starts, inputs: Inputs
+) -> tuple[Any, Steps]:
+    """What `scan.steps` says of the same arguments, compiled; derivatives are its."""
+    return lax.platform_dependent(
+        *(weights, starts, inputs),
+        cpu=partial(_steps, settings),
+        default=lambda weights, *rest: scan.steps(settings, weights.params, *rest),
+    )
+
+
+@steps.defjvp
+def _steps_jvp(settings: Settings, primals: Any, tangents: Any) -> Any:
+    # The values are those of the call, not the scan's: under vmap JAX asks that the
+    # same ones be batched with derivatives as without.
+    run = lambda weights, *rest: scan.steps(settings, weights.params, *rest)  # noqa: E731
+    return steps(settings, *primals), jax.jvp(run, primals, tangents)[1]
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def reverse_steps(
+    settings: Settings,
+    weights: Weights,
+    starts: Starts,
+    inputs: Inputs,
+    steps: Steps,
+    dfinal: Any,
+    dys: Array,
+) -> tuple[Starts, tuple[Array, Array | None]]:
+    """The reverse of `steps`, again as `scan` has it."""
+    return lax.platform_dependent(
+        *(weights, starts, inputs, steps, dfinal, dys),
+        cpu=partial(_reverse_steps, settings),
+        default=lambda weights, *rest: scan.reverse_steps(
+            settings, weights.params, *rest
+        ),
+    )
+
+
+@reverse_steps.defjvp
+def _reverse_steps_jvp(settings: Settings, primals: Any, tangents: Any) -> Any:
+    # The values of the call, as in `_steps_jvp`.
+    run = lambda weights, *rest: scan.reverse_steps(settings, weights.params, *rest)  # noqa: E731
+    return reverse_steps(settings, *primals), jax.jvp(run, primals, tangents)[1]
+
+
+# --- calling --------------------------------------------------------------------------
+
+
+class _Built(NamedTuple):
+    """A cell's compiled steps: what they are of, and what they are registered as."""
+
+    name: str
+    unit: Unit
+    backward: Program
+
+
+def _built(cell: Cell, dtype: Any) -> _Built:
+    """Raises `NotUnitByUnit` or `NotBuilt` if there is none."""
+    unit = trace(cell, dtype)
+    if unit.backward is None:
+        raise NotUnitByUnit(f"{cell.name} has no hand-derived backward")
+    return _Built(registered(source(unit, unit.backward, dtype)), unit, unit.backward)
+
+
+def _steps(
+    settings: Settings, weights: Weights, starts: Starts, inputs: Inputs
+) -> tuple[Any, Steps]:
+    params, entry = weights.params, starts.state
+    name, unit, _ = _built(settings.cell, params.Wx.dtype)
+    initial = entry if starts.reset is None else starts.reset
+    fields, u = len(entry), len(unit.forward.inputs["u"])
+    kept = len(unit.forward.outputs["kept"])
+    # What is kept goes where u was, if it is as much, or else the output does.
+    over = {0: fields} if kept == u else {0: 0} if u == 1 else {}
+    final, sequences = _call(
+        f"{name}_Forward",
+        settings.reverse,
+        weights=(weights.forward, weights.vectors),
+        states=(*initial, *entry),
+        sequences=(weighted_input(inputs.x, params.Wx),),
+        inputs=inputs,
+        results=(fields, (*(1,) * fields, kept)),
+        over=over,
+    )
+    state = type(entry)
+    new, kept_of_all = state(*sequences[:fields]), sequences[fields:]
+    return state(*final), Steps(new, _as_kept(unit, entry[0].shape[-1], *kept_of_all))
+
+
+def _as_kept(unit: Unit, hidden_size: int, together: Array | None = None) -> Any:
+    """What the cell keeps, from all of its numbers side by side."""
+    leaves, tree = jax.tree.flatten(unit.kept)
+    if together is None:
+        return jax.tree.unflatten(tree, [])
+    ends = [hidden_size * sum(leaves[: k + 1]) for k in range(len(leaves) - 1)]
+    return jax.tree.unflatten(tree, jnp.split(together, ends, axis=-1))
+
+
+def _reverse_steps(
+    settings: Settings,
+    weights: Weights,
+    starts: Starts,
+    inputs: Inputs,
+    steps: Steps,
+    dfinal: Any,
+    dys: Array,
+) -> tuple[Starts, tuple[Array, Array | None]]:
+    name, _, backward = _built(settings.cell, weights.params.Wx.dtype)
+    # What the first step started from; what the others did stands in `new` and `reset`.
+    carried = inputs.carried
+    if carried is not None:
+        carried = carried[-1 if settings.reverse else 0]
+    first = trees.select(carried, starts.state, starts.reset)
+    reset = first if starts.reset is None else starts.reset
+    read = reads(backward)
+    kept = jax.tree.leaves(steps.kept)
+    kept = [concatenate(*kept)] if kept else []
+    blocks = [len(backward.outputs[group]) for group in ("du", "dv")]
+    # du goes where what is kept was, if it is as much, or else where dys was.
+    over = {0: 0} if blocks[0] == 1 else {}
+    if kept and kept[0].shape[-1] == blocks[0] * dys.shape[-1]:
+        over = {1 + len(read): 0}
+    states, (du, *dv) = _call(
+        f"{name}_Backward",
+        settings.reverse,
+        weights=(weights.reverse, weights.vectors),
+        states=(*dfinal, *(reset[k] for k in read), *(first[k] for k in read)),
+        sequences=(dys, *(steps.new[k] for k in read), *kept),
+        inputs=inputs,
+        results=(2 * len(dfinal), blocks),
+        over=over,
+    )
+    state, fields = type(dfinal), len(dfinal)
+    dreset = None if starts.reset is None else state(*states[fields:])
+    return Starts(state(*states[:fields]), dreset), (du, dv[0] if dv else None)
+
+
+def _call(
+    name: str,
+    reverse: bool,
+    *,
+    weights: Sequence[Array | None],
+    states: Sequence[Array],
+    sequences: Sequence[Array],
+    inputs: Inputs,
+    results: tuple[int, Sequence[int]],
+    over: dict[int, int],
+) -> tuple[list[Array], list[Array]]:
+    """Calls a compiled function, which knows one batch axis; there may be any number.
+
+    Args:
+        name: what it is registered as.
+        reverse: whether the steps go from the last to the first.
+        weights: what has neither a time nor a batch axis; None for what is not there.
+        states: (*batch, H) each.
+        sequences: (T, *batch, blocks H) each.
+        inputs: with the masks.
+        results: how many are like the states, and how many blocks the sequences have
+            that come after them. There are none of no blocks.
+        over: which of these is written over which of `sequences`.
+    """
+    (*batch, H), T, dtype = states[0].shape, sequences[0].shape[0], states[0].dtype
+    B, (count, blocks) = math.prod(batch), results
+    sizes = [H * n for n in blocks if n]
+    weights = [a for a in weights if a is not None]
+    before = len(weights) + len(states)
+
+    def function(*arrays: Array) -> Sequence[Array]:
+        *problems, T, B = arrays[-1].shape
+        arrays = tuple(
+            # As a product has it, or XLA copies it.
+            a.reshape(*problems, T * B, a.shape[-1])
+            if 0 <= k - before < len(sequences)
+            else a
+            for k, a in enumerate(arrays)
+        )
+        shapes = [(B, H)] * count + [(T * B, size) for size in sizes]
+        found = jax.ffi.ffi_call(
+            name,
+            [jax.ShapeDtypeStruct((*problems, *shape), dtype) for shape in shapes],
+            vmap_method="broadcast_all",
+            input_output_aliases={before + k: count + n for k, n in over.items()},
+        )(*arrays, reverse=reverse)
+        return [
+            *found[:count],
+            *(a.reshape(*problems, T, B, a.shape[-1]) for a in found[count:]),
+        ]
+
+    masks = (inputs.valid, inputs.carried)
+    run = over_batch(
+        function,
+        (
+            *(Axes(a.ndim, None) for a in weights),
+            *(Axes(2, 0) for _ in states),
+            *(Axes(3, 1) for _ in sequences),
+            *(Axes(2, 1) for _ in masks),
+        ),
+        (*(Axes(2, 0),) * count, *(Axes(3, 1) for _ in sizes)),
+    )
+    found = run(
+        *weights,
+        *(state.reshape(B, H) for state in states),
+        *(sequence.reshape(T, B, sequence.shape[-1]) for sequence in sequences),
+        *(jnp.ones((T, B), bool) if m is None else m.reshape(T, B) for m in masks),
+    )
+    return (
+        [state.reshape(*batch, H) for state in found[:count]],
+        [steps.reshape(T, *batch, steps.shape[-1]) for steps in found[count:]],
+    )

@@ -1,0 +1,71 @@
+"""The C++ of a cell's steps: what is written from its equations, and what goes around.
+
+`numbers.h` says what the equations are written with, vectors of numbers; `steps.h` has
+the time, the batch, the masks, the threads and the recurrent product. Between them
+stand the cell's `Step` and `Reverse`.
+"""
+
+from pathlib import Path
+
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from lstm_jax.engine.compiled.unit import Program, Unit
+from lstm_jax.engine.compiled.writing import write
+
+FOLDER = Path(__file__).parent
+HEADERS = (FOLDER / "numbers.h", FOLDER / "steps.h")
+TYPES = {
+    jnp.dtype(jnp.float32): ("float", "float"),
+    jnp.dtype(jnp.float64): ("double", "double"),
+    jnp.dtype(jnp.bfloat16): ("float", "Bfloat16"),
+    jnp.dtype(jnp.float16): ("float", "_Float16"),
+}
+"""For each dtype of arrays the types that are computed in, and stored."""
+
+
+def reads(backward: Program) -> tuple[int, ...]:
+    """The fields of the state that the reverse reads, of the old or of the new one."""
+    return tuple(sorted({*backward.reads("old"), *backward.reads("new")}))
+
+
+def source(unit: Unit, backward: Program, dtype: DTypeLike) -> str:
+    """The text of a library with the steps of a cell and their reverse.
+
+    Args:
+        unit: of the cell.
+        backward: the unit's reverse.
+        dtype: a key of `TYPES`.
+    """
+    scalar, stored = TYPES[jnp.dtype(dtype)]
+    forward, read = unit.forward, reads(backward)
+    sizes = {
+        "kOwn": len(forward.inputs["own"]),
+        "kStates": len(unit.state),
+        "kU": len(forward.inputs["u"]),
+        "kV": len(forward.inputs["v"]),
+        "kKept": len(forward.outputs["kept"]),
+        "kDu": len(backward.outputs["du"]),
+        "kDv": len(backward.outputs["dv"]),
+        "kReads": len(read),
+    }
+    constants = ", ".join(f"{name} = {size}" for name, size in sizes.items())
+    fields = ", ".join(map(str, read)) or "0"
+    return f"""\
+// The steps of the cell {unit.name}, from its equations.
+
+using Scalar = {scalar};
+#include "numbers.h"
+using Stored = {stored};
+
+namespace {{
+
+constexpr int {constants};
+constexpr int kRead[] = {{{fields}}};
+
+{write(forward, "Step")}
+{write(backward, "Reverse")}
+}}  // namespace
+
+#include "steps.h"
+"""

@@ -1,0 +1,597 @@
+// The sequential part of a gated cell over a stretch of time, forward and back, on CPUs.
+//
+// What a hidden unit computes stands in `Step` and `Reverse`, which are written from the
+// cell's equations; this is what goes around them, with the masks of
+// lstm_jax/engine/bptt.py. What makes it faster than a compiled scan: rows of the batch
+// do not depend on each other, so each thread takes some of them through all steps, with
+// nothing to wait for; the recurrent product and the equations of a step run while its
+// numbers are in registers and the first cache; and a step's results go where what they
+// came from was, so that nothing is copied.
+//
+// Before this file: `numbers.h`, `Step` and `Reverse`, and of the cell
+//   kOwn, kStates, kU, kV, kKept   how many numbers a unit has of each
+//   kDu, kDv      of the gradients of u and v; kDv is 0 where v's is u's
+//   kRead[kReads] the fields of the state that `Reverse` reads, old or new
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <thread>
+#include <vector>
+
+#include "xla/ffi/api/ffi.h"
+
+namespace ffi = xla::ffi;
+
+namespace {
+
+constexpr bool kRecurrent = kV > 0;
+
+// So many numbers; there are no arrays of none.
+template <int count>
+using Numbers = Real[count > 0 ? count : 1];
+
+// --- a product of a few rows and a matrix ---------------------------------------------
+
+// A matrix as `forward_panels` or `reverse_panels` of cpu.py lays it out: panels of two
+// vectors' width, each row after row, so that a product reads it from one end to the
+// other. Its columns are `groups` blocks, of which a vector each lies side by side.
+struct Panels {
+  static constexpr int64_t kWidth = 2 * kLanes;
+  const Scalar* values;
+  int64_t count, rows, groups;
+
+  // The number of panels with all columns of the first `units` of each group.
+  int64_t before(int64_t units) const {
+    const int64_t vectors = (units + kLanes - 1) / kLanes * groups;
+    return (vectors + 1) / 2;
+  }
+
+  int64_t width() const { return count * kWidth; }
+};
+
+// products (kRows, width) = rows (kRows, matrix.rows) times kPanels panels of the matrix:
+// one chain of additions a vector, and there must be enough chains for the processor to
+// have always one that is ready.
+template <int kRows, int kPanels>
+void MultiplyPanels(const Scalar* const* rows, const Panels& matrix, int64_t first,
+                    Scalar* products) {
+  constexpr int kVectors = 2 * kPanels;
+  const int64_t panel = matrix.rows * matrix.kWidth;
+  const Scalar* from = matrix.values + first * panel;
+  Scalar* to = products + first * matrix.kWidth;
+  const Scalar* factors[kRows];
+  std::copy_n(rows, kRows, factors);
+  Values total[kRows][kVectors] = {};
+  for (int64_t k = 0; k < matrix.rows; ++k, from += matrix.kWidth) {
+    Values weights[kVectors];
+    for (int v = 0; v < kVectors; ++v) {
+      weights[v] = Load(from + v / 2 * panel + v % 2 * kLanes).values;
+    }
+    for (int r = 0; r < kRows; ++r) {
+      const Scalar factor = factors[r][k];
+      for (int v = 0; v < kVectors; ++v) total[r][v] += factor * weights[v];
+    }
+  }
+  for (int r = 0; r < kRows; ++r) {
+    for (int v = 0; v < kVectors; ++v) {
+      Store(to + r * matrix.width() + v * kLanes, Real(total[r][v]));
+    }
+  }
+}
+
+constexpr int64_t kMostRows = 8;  // with two vectors each they fill half the registers
+
+// MultiplyPanels for panels `first` to `last`, a few at once if the rows are few.
+template <int kRows = kMostRows>
+void MultiplyRows(int64_t count, const Scalar* const* rows, const Panels& matrix,
+              int64_t first, int64_t last, Scalar* products) {
+  if constexpr (kRows > 1) {
+    if (count < kRows) {
+      return MultiplyRows<kRows - 1>(count, rows, matrix, first, last, products);
+    }
+  }
+  constexpr int kPanels = kRows < 4 ? 4 / kRows : 1;
+  for (; first + kPanels <= last; first += kPanels) {
+    MultiplyPanels<kRows, kPanels>(rows, matrix, first, products);
+  }
+  for (; first < last; ++first) {
+    MultiplyPanels<kRows, 1>(rows, matrix, first, products);
+  }
+}
+
+// --- threads --------------------------------------------------------------------------
+
+// Returns once `ready` does; soon after it does, if that is soon.
+template <typename Ready>
+void WaitUntil(const Ready& ready) {
+  constexpr int kSpins = 4096;
+  for (int spins = 0; !ready(); ++spins) {
+    if (spins > kSpins) std::this_thread::yield();
+  }
+}
+
+// Calls run(0) to run(count - 1), on the threads of the pool and this one. It waits for
+// what others have begun and for nothing that has not: a pool whose threads are all in
+// here goes on.
+template <typename Run>
+void ForEach(ffi::ThreadPool& pool, int64_t count, const Run& run) {
+  struct Work {
+    std::atomic<int64_t> next{0}, done{0};
+  };
+  auto work = std::make_shared<Work>();
+  auto take = [work, count, &run] {
+    for (int64_t i; (i = work->next.fetch_add(1)) < count;) {
+      run(i);
+      work->done.fetch_add(1, std::memory_order_release);
+    }
+  };
+  const int64_t helpers = std::min(count, pool.num_threads()) - 1;
+  for (int64_t i = 0; i < helpers; ++i) pool.Schedule(decltype(take)(take));
+  take();
+  WaitUntil([&] { return work->done.load(std::memory_order_acquire) == count; });
+}
+
+// Threads that wait for each other at every step.
+class Team {
+ public:
+  int64_t size() const { return size_.load(std::memory_order_acquire); }
+  int64_t joined() const { return joined_.load(std::memory_order_relaxed); }
+
+  // The number of a new member, once all have joined; 0 for one who comes too late.
+  int64_t Join() {
+    const int64_t member = joined_.fetch_add(1);
+    if (member >= kClosed) return 0;
+    WaitUntil([&] { return size() > 0; });
+    return member;
+  }
+
+  // No more members than have joined.
+  void Close() { size_.store(joined_.exchange(kClosed), std::memory_order_release); }
+
+  // Waits until all members are here.
+  void Wait() {
+    const int64_t turn = turn_.load(std::memory_order_relaxed);
+    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 < size()) {
+      return WaitUntil([&] { return turn_.load(std::memory_order_acquire) != turn; });
+    }
+    arrived_.store(0, std::memory_order_relaxed);
+    turn_.store(turn + 1, std::memory_order_release);
+  }
+
+ private:
+  static constexpr int64_t kClosed = int64_t{1} << 32;
+  std::atomic<int64_t> joined_{1}, size_{0}, arrived_{0}, turn_{0};
+};
+
+// Calls run(member, team) on as many threads, up to `most`, as the pool has free at
+// once: a thread that may never begin cannot be waited for at every step.
+template <typename Run>
+void Together(ffi::ThreadPool& pool, int64_t most, const Run& run) {
+  constexpr auto kPatience = std::chrono::microseconds(100);
+  auto team = std::make_shared<Team>();
+  for (int64_t i = 1; i < most; ++i) {
+    pool.Schedule([team, &run] {
+      if (const int64_t member = team->Join()) {
+        run(member, *team);
+        team->Wait();
+      }
+    });
+  }
+  const auto limit = std::chrono::steady_clock::now() + kPatience;
+  WaitUntil([&] {
+    return team->joined() == most || std::chrono::steady_clock::now() > limit;
+  });
+  team->Close();
+  run(0, *team);
+  team->Wait();
+}
+
+// --- who computes what ----------------------------------------------------------------
+
+// The sizes of a call. A problem is a batch of sequences with its own weights.
+struct Sizes {
+  int64_t problems = 1, steps, batch, heads = 1, hidden;
+
+  // From a mask (..., T, B), a state (..., B, H), panels (..., heads, count, rows, width).
+  Sizes(const ffi::AnyBuffer& mask, const ffi::AnyBuffer& state,
+        const ffi::AnyBuffer* panels) {
+    const auto shape = mask.dimensions();
+    const size_t rank = shape.size();
+    for (size_t axis = 0; axis + 2 < rank; ++axis) problems *= shape[axis];
+    steps = shape[rank - 2];
+    batch = shape[rank - 1];
+    hidden = state.dimensions().back();
+    if (panels) heads = panels->dimensions()[panels->dimensions().size() - 4];
+  }
+
+  int64_t head() const { return hidden / heads; }
+};
+
+// What one thread computes at every step: some rows of a problem's batch, and of them
+// some hidden units of a head. Those who share rows read of each other what they wrote.
+struct Share {
+  int64_t problem, head, first_row, rows, first_unit, last_unit;
+};
+
+// The n-th of `parts` parts of `whole`, as even as its multiples of `unit` allow.
+inline int64_t Part(int64_t n, int64_t parts, int64_t whole, int64_t unit = 1) {
+  const int64_t units = (whole + unit - 1) / unit;
+  return std::min(whole, n * units / parts * unit);
+}
+
+constexpr int64_t kCache = int64_t{1} << 21;  // bytes of a core's second-level cache
+constexpr int64_t kLeastWork = int64_t{1} << 17;  // products for which a wait pays
+
+// Calls run(share, wait) until everything is computed; all who share rows call wait()
+// after each step.
+//
+// Rows do not depend on each other, nor do heads, so threads that divide these have
+// nothing to wait for. But each reads all weights of a head at every step: where these
+// outgrow the cache, or rows and heads are too few for all threads, they divide the
+// hidden units. Without a product a unit is like a head.
+template <typename Run>
+void Divide(ffi::ThreadPool& pool, const Sizes& sizes, const Run& run) {
+  const int64_t threads = pool.num_threads(), units = sizes.head();
+  constexpr int64_t width = Panels::kWidth;
+  int64_t parts = (sizes.batch + kMostRows - 1) / kMostRows;
+  parts = std::min(sizes.batch, (parts + threads - 1) / threads * threads);
+  const int64_t work = sizes.batch * kV * units * units;
+  const int64_t most = std::min(threads, (units + width - 1) / width);
+  const int64_t members = std::min(most, work / kLeastWork);
+  const bool large = kV * units * units * int64_t{sizeof(Scalar)} > kCache;
+  const int64_t alone = sizes.problems * sizes.heads * parts;
+  if (kRecurrent && members > (large ? 1 : alone)) {
+    for (int64_t task = 0; task < sizes.problems * sizes.heads; ++task) {
+      Together(pool, members, [&](int64_t member, Team& team) {
+        auto unit = [&](int64_t n) { return Part(n, team.size(), units, width); };
+        run(Share{task / sizes.heads, task % sizes.heads, 0, sizes.batch, unit(member),
+                  unit(member + 1)},
+            [&] { team.Wait(); });
+      });
+    }
+    return;
+  }
+  const int64_t pieces = kRecurrent || alone >= threads ? 1 : most;
+  ForEach(pool, alone * pieces, [&](int64_t task) {
+    const int64_t piece = task % pieces, part = task / pieces % parts;
+    const int64_t head = task / pieces / parts;
+    const int64_t first = Part(part, parts, sizes.batch);
+    run(Share{head / sizes.heads, head % sizes.heads, first,
+              Part(part + 1, parts, sizes.batch) - first,
+              Part(piece, pieces, units, width), Part(piece + 1, pieces, units, width)},
+        [] {});
+  });
+}
+
+// The rows of a product, as Scalars that lie side by side.
+class Rows {
+ public:
+  Rows(const Share& share, const Panels& matrix, int64_t blocks)
+      : blocks_(blocks), size_(matrix.rows), starts_(share.rows) {}
+
+  // A row of `blocks` blocks, which lie `stride` numbers apart.
+  template <typename Number>
+  void Set(int64_t row, const Number* from, int64_t stride) {
+    if constexpr (std::is_same_v<Number, Scalar>) {
+      if (blocks_ == 1 || stride * blocks_ == size_) {
+        starts_[row] = from;
+        return;
+      }
+    }
+    copies_.resize(starts_.size() * size_);
+    const int64_t units = size_ / blocks_;
+    Scalar* to = copies_.data() + row * size_;
+    starts_[row] = to;
+    for (int64_t block = 0; block < blocks_; ++block, to += units) {
+      for (int64_t j = 0; j < units; j += kLanes) {
+        Store(to + j, Load(from + block * stride + j, units - j), units - j);
+      }
+    }
+  }
+
+  // products = rows times the matrix, for the hidden units of a share.
+  void Multiply(const Share& share, const Panels& matrix, Scalar* products) const {
+    constexpr int64_t kAtOnce = 8;  // panels, which stay in the cache for all rows
+    const int64_t last = matrix.before(share.last_unit);
+    for (int64_t p = matrix.before(share.first_unit); p < last; p += kAtOnce) {
+      for (int64_t r = 0; r < share.rows; r += kMostRows) {
+        MultiplyRows(std::min(kMostRows, share.rows - r), starts_.data() + r, matrix, p,
+                     std::min(p + kAtOnce, last), products + r * matrix.width());
+      }
+    }
+  }
+
+ private:
+  int64_t blocks_, size_;
+  std::vector<const Scalar*> starts_;
+  std::vector<Scalar> copies_;
+};
+
+// --- arguments and results ------------------------------------------------------------
+
+// The arrays of a call, one after the other.
+class Arguments {
+ public:
+  explicit Arguments(const ffi::RemainingArgs& all) : all_(all) {}
+
+  ffi::AnyBuffer Next() { return all_.get<ffi::AnyBuffer>(next_++).value(); }
+  template <typename Number>
+  const Number* Next() {
+    return static_cast<const Number*>(Next().untyped_data());
+  }
+  template <int count>
+  std::array<const Stored*, count> Several() {
+    std::array<const Stored*, count> found{};
+    for (auto& one : found) one = Next<Stored>();
+    return found;
+  }
+
+ private:
+  const ffi::RemainingArgs& all_;
+  size_t next_ = 0;
+};
+
+class Results {
+ public:
+  explicit Results(const ffi::RemainingRets& all) : all_(all) {}
+
+  Stored* Next() {
+    return static_cast<Stored*>(all_.get<ffi::AnyBuffer>(next_++).value()->untyped_data());
+  }
+  template <int count>
+  std::array<Stored*, count> Several() {
+    std::array<Stored*, count> found{};
+    for (auto& one : found) one = Next();
+    return found;
+  }
+
+ private:
+  const ffi::RemainingRets& all_;
+  size_t next_ = 0;
+};
+
+// The panels of one head of one problem.
+inline Panels PanelsOf(const ffi::AnyBuffer& all, const Share& share, int64_t groups) {
+  const auto shape = all.dimensions();
+  const size_t rank = shape.size();
+  const int64_t heads = shape[rank - 4], count = shape[rank - 3], rows = shape[rank - 2];
+  const int64_t before = (share.problem * heads + share.head) * count * rows;
+  return {static_cast<const Scalar*>(all.untyped_data()) + before * Panels::kWidth, count,
+          rows, groups};
+}
+
+// --- forward --------------------------------------------------------------------------
+
+// panels (heads, count, H / heads, width) if there is a product, vectors (b and the own
+// parameters), initial and entry states (B, H), u without b (T B, kU H), valid and
+// carried (T, B) -> final states (B, H), states (T, B, H), kept (T B, kKept H).
+ffi::Error RunForward(ffi::ThreadPool pool, bool reverse, ffi::RemainingArgs arguments,
+                      ffi::RemainingRets results) {
+  Arguments in(arguments);
+  Results out(results);
+  std::optional<ffi::AnyBuffer> panels;
+  if constexpr (kRecurrent) panels = in.Next();
+  const Scalar* vectors = in.Next<Scalar>();
+  const auto initial = in.Several<kStates>();
+  const ffi::AnyBuffer like = arguments.get<ffi::AnyBuffer>(kRecurrent + 1).value();
+  const auto entry = in.Several<kStates>();
+  const Stored* u = in.Next<Stored>();
+  const ffi::AnyBuffer mask = in.Next();
+  const bool* valid = static_cast<const bool*>(mask.untyped_data());
+  const bool* carried = in.Next<bool>();
+  const auto last = out.Several<kStates>(), new_ = out.Several<kStates>();
+  Stored* kept = kKept ? out.Next() : nullptr;
+
+  const Sizes sizes(mask, like, panels ? &*panels : nullptr);
+  const int64_t T = sizes.steps, B = sizes.batch, H = sizes.hidden, n = sizes.head();
+  Divide(pool, sizes, [&](const Share& share, const auto& wait) {
+    const Panels matrix = panels ? PanelsOf(*panels, share, kV) : Panels{};
+    const int64_t rows = share.rows, first_state = share.problem * B + share.first_row;
+    const int64_t head = share.head * n;
+    const Scalar* bias = vectors + share.problem * (kU + kOwn) * H + head;
+    const Scalar* own = bias + kU * H;
+    Rows h(share, matrix, 1);
+    std::vector<Scalar> v(rows * matrix.width());
+    // Of each row, the state before a step, and what the step starts from.
+    std::vector<std::array<const Stored*, kStates>> state(rows), old(rows);
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int s = 0; s < kStates; ++s) {
+        state[r][s] = entry[s] + (first_state + r) * H + head;
+      }
+    }
+    for (int64_t done = 0; done < T; ++done) {
+      const int64_t t = reverse ? T - 1 - done : done;
+      const int64_t first = (share.problem * T + t) * B + share.first_row;
+      for (int64_t r = 0; r < rows; ++r) {
+        const bool carry = carried[first + r];
+        for (int s = 0; s < kStates; ++s) {
+          old[r][s] = carry ? state[r][s] : initial[s] + (first_state + r) * H + head;
+        }
+        if constexpr (kRecurrent) h.Set(r, old[r][0], H);
+      }
+      if constexpr (kRecurrent) h.Multiply(share, matrix, v.data());
+      for (int64_t r = 0; r < rows; ++r) {
+        const bool within = valid[first + r];
+        const int64_t to = (first + r) * H + head;
+        const Stored* u_row = u + (first + r) * kU * H + head;
+        Stored* kept_row = kept + (first + r) * kKept * H + head;
+        const Scalar* v_row = v.data() + r * matrix.width();
+        for (int64_t j = share.first_unit; j < share.last_unit; j += kLanes) {
+          const int64_t lanes = n - j;
+          Numbers<kOwn> p;
+          Numbers<kStates> before, after;
+          Numbers<kU> input;
+          Numbers<kV> recurrent;
+          Numbers<kKept> keep;
+          for (int k = 0; k < kOwn; ++k) p[k] = Load(own + k * H + j, lanes);
+          for (int k = 0; k < kStates; ++k) before[k] = Load(old[r][k] + j, lanes);
+          for (int k = 0; k < kU; ++k) {
+            input[k] = Load(u_row + k * H + j, lanes) + Load(bias + k * H + j, lanes);
+          }
+          for (int k = 0; k < kV; ++k) recurrent[k] = Load(v_row + kV * j + k * kLanes);
+          Step(p, before, input, recurrent, after, keep);
+          for (int k = 0; k < kKept; ++k) Store(kept_row + k * H + j, keep[k], lanes);
+          for (int k = 0; k < kStates; ++k) {
+            Store(new_[k] + to + j, within ? after[k] : Load(state[r][k] + j, lanes), lanes);
+          }
+        }
+        for (int s = 0; s < kStates; ++s) state[r][s] = new_[s] + to;
+      }
+      wait();  // for the rest of h
+    }
+    for (int64_t r = 0; r < rows; ++r) {
+      const int64_t j = share.first_unit, units = share.last_unit - j;
+      for (int s = 0; s < kStates; ++s) {
+        std::copy_n(state[r][s] + j, units, last[s] + (first_state + r) * H + head + j);
+      }
+    }
+  });
+  return ffi::Error::Success();
+}
+
+// --- its reverse ----------------------------------------------------------------------
+
+// panels (heads, count, kV H / heads, width) if there is a product, vectors as above,
+// the gradients of the last states (B, H), of each field that is read the initial and
+// the first state (B, H), dy (T, B, H), of each field that is read the states (T, B, H),
+// kept (T B, kKept H), valid and carried (T, B) -> the gradients of the first and of the
+// initial states (B, H), du (T B, kDu H), dv (T B, kDv H) if it is not du.
+ffi::Error RunBackward(ffi::ThreadPool pool, bool reverse, ffi::RemainingArgs arguments,
+                       ffi::RemainingRets results) {
+  Arguments in(arguments);
+  Results out(results);
+  std::optional<ffi::AnyBuffer> panels;
+  if constexpr (kRecurrent) panels = in.Next();
+  const Scalar* vectors = in.Next<Scalar>();
+  const ffi::AnyBuffer like = arguments.get<ffi::AnyBuffer>(kRecurrent + 1).value();
+  const auto dlast = in.Several<kStates>();
+  const auto initial = in.Several<kReads>(), start = in.Several<kReads>();
+  const Stored* dy = in.Next<Stored>();
+  const auto new_ = in.Several<kReads>();
+  const Stored* kept = kKept ? in.Next<Stored>() : nullptr;
+  const ffi::AnyBuffer mask = in.Next();
+  const bool* valid = static_cast<const bool*>(mask.untyped_data());
+  const bool* carried = in.Next<bool>();
+  const auto dfirst = out.Several<kStates>(), dinitial = out.Several<kStates>();
+  Stored* du = out.Next();
+  Stored* dv = kDv ? out.Next() : nullptr;
+  // v's gradient, which goes back through the product.
+  Stored* through = kDv ? dv : du;
+
+  const Sizes sizes(mask, like, panels ? &*panels : nullptr);
+  const int64_t T = sizes.steps, B = sizes.batch, H = sizes.hidden, n = sizes.head();
+  Divide(pool, sizes, [&](const Share& share, const auto& wait) {
+    const Panels matrix = panels ? PanelsOf(*panels, share, 1) : Panels{};
+    const int64_t rows = share.rows, first_state = share.problem * B + share.first_row;
+    const int64_t head = share.head * n;
+    const Scalar* own = vectors + (share.problem * (kU + kOwn) + kU) * H + head;
+    Rows d(share, matrix, kV ? kV : 1);
+    std::vector<Scalar> product(rows * matrix.width());
+    // The gradients of the state on their way back, and of what resets return to.
+    std::vector<Scalar> dstate(rows * kStates * n), dreset(dstate.size());
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int s = 0; s < kStates; ++s) {
+        const Stored* from = dlast[s] + (first_state + r) * H + head;
+        Scalar* to = dstate.data() + (r * kStates + s) * n;
+        for (int64_t j = share.first_unit; j < share.last_unit; j += kLanes) {
+          Store(to + j, Load(from + j, n - j), n - j);
+        }
+      }
+    }
+    for (int64_t done = 0; done < T; ++done) {
+      const int64_t t = reverse ? done : T - 1 - done;
+      const int64_t first = (share.problem * T + t) * B + share.first_row;
+      for (int64_t r = 0; r < rows; ++r) {
+        const int64_t row = first + r, at = row * H + head;
+        const int64_t state = (first_state + r) * H + head;
+        Stored* du_row = du + row * kDu * H + head;
+        Stored* dv_row = dv + row * kDv * H + head;
+        const Stored* kept_row = kept + row * kKept * H + head;
+        std::array<const Stored*, kReads> old;
+        for (int k = 0; k < kReads; ++k) {
+          old[k] = initial[k] + state;
+          if (done + 1 == T) {
+            old[k] = start[k] + state;
+          } else if (carried[row]) {
+            old[k] = new_[k] + at + (reverse ? B * H : -B * H);
+          }
+        }
+        Scalar* dstate_row = dstate.data() + r * kStates * n;
+        for (int64_t j = share.first_unit; j < share.last_unit; j += kLanes) {
+          const int64_t lanes = n - j;
+          if (!valid[row]) {
+            for (int k = 0; k < kDu; ++k) Store(du_row + k * H + j, Real(0), lanes);
+            for (int k = 0; k < kDv; ++k) Store(dv_row + k * H + j, Real(0), lanes);
+            continue;
+          }
+          Numbers<kOwn> p;
+          Numbers<kStates> before, after, dnew, dold;
+          Numbers<kKept> keep;
+          Numbers<kDu> dinput;
+          Numbers<kDv> drecurrent;
+          for (int k = 0; k < kOwn; ++k) p[k] = Load(own + k * H + j, lanes);
+          for (int k = 0; k < kReads; ++k) {
+            before[kRead[k]] = Load(old[k] + j, lanes);
+            after[kRead[k]] = Load(new_[k] + at + j, lanes);
+          }
+          for (int k = 0; k < kStates; ++k) dnew[k] = Load(dstate_row + k * n + j, lanes);
+          dnew[0] = dnew[0] + Load(dy + at + j, lanes);
+          for (int k = 0; k < kKept; ++k) keep[k] = Load(kept_row + k * H + j, lanes);
+          Reverse(p, before, after, keep, dnew, dold, dinput, drecurrent);
+          for (int k = 0; k < kStates; ++k) Store(dstate_row + k * n + j, dold[k], lanes);
+          for (int k = 0; k < kDu; ++k) Store(du_row + k * H + j, dinput[k], lanes);
+          for (int k = 0; k < kDv; ++k) Store(dv_row + k * H + j, drecurrent[k], lanes);
+        }
+      }
+      wait();  // for the rest of dv
+      if constexpr (kRecurrent) {
+        for (int64_t r = 0; r < rows; ++r) {
+          d.Set(r, through + (first + r) * kV * H + head, H);
+        }
+        d.Multiply(share, matrix, product.data());
+      }
+      for (int64_t r = 0; r < rows; ++r) {
+        if (!valid[first + r]) continue;
+        Scalar* dstate_row = dstate.data() + r * kStates * n;
+        if constexpr (kRecurrent) {
+          const Scalar* dh = product.data() + r * matrix.width();
+          for (int64_t j = share.first_unit; j < share.last_unit; ++j) {
+            dstate_row[j] += dh[j];
+          }
+        }
+        if (carried[first + r]) continue;
+        for (int64_t j = 0; j < kStates * n; ++j) {
+          dreset[r * kStates * n + j] += dstate_row[j];
+          dstate_row[j] = 0;
+        }
+      }
+    }
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int s = 0; s < kStates; ++s) {
+        const int64_t to = (first_state + r) * H + head, from = (r * kStates + s) * n;
+        for (int64_t j = share.first_unit; j < share.last_unit; j += kLanes) {
+          Store(dfirst[s] + to + j, Load(dstate.data() + from + j, n - j), n - j);
+          Store(dinitial[s] + to + j, Load(dreset.data() + from + j, n - j), n - j);
+        }
+      }
+    }
+  });
+  return ffi::Error::Success();
+}
+
+auto Bind() {
+  return ffi::Ffi::Bind()
+      .Ctx<ffi::ThreadPool>()
+      .Attr<bool>("reverse")
+      .RemainingArgs()
+      .RemainingRets();
+}
+
+}  // namespace
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(Forward, RunForward, Bind());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(Backward, RunBackward, Bind());

@@ -18,9 +18,10 @@ z is `g` here::
     (10)  a             = c / n
     (11)  h             = o * a
 
-All states start at 0, so n is positive after a step, unless i is less than the
-smallest number in the first steps: then c and n are 0, and so is a. (The authors'
-code has m = z_i at a first step instead, and so i = 1.)
+h, c and n start at 0, and m at the lowest number there is, since nothing has been read:
+the first step then has m = z_i, i = 1 and f = 0, as in the authors' code. Were m to
+start at 0, an input gate that is nearly closed at first would leave c and n too small
+for their numbers, or 0. From here on n is at least 1.
 """
 
 from typing import Any, NamedTuple
@@ -153,13 +154,20 @@ def backward(
 
 
 def _nonzero(n: Array) -> Array:
+    # A state that is given may have n = 0, where c is 0, and so a.
     return jnp.where(n == 0, jnp.ones_like(n), n)
+
+
+def initial_state(params: SLSTMParams, batch_shape: tuple[int, ...]) -> SLSTMState:
+    """The state before anything is read: m is the lowest number, all else is 0."""
+    zeros = ZeroState(SLSTMState)(params, batch_shape)
+    return zeros._replace(m=jnp.full_like(zeros.m, jnp.finfo(zeros.m.dtype).min))
 
 
 SLSTM = gated(
     "slstm",
     init=init,
-    initial_state=ZeroState(SLSTMState),
+    initial_state=initial_state,
     equations=equations,
     backward=backward,
 )

@@ -19,7 +19,7 @@ from lstm_jax.cell import Cell
 from lstm_jax.engine import scan, trees
 from lstm_jax.engine.compiled.batches import Axes, over_batch
 from lstm_jax.engine.compiled.build import NotBuilt, registered
-from lstm_jax.engine.compiled.source import TYPES, reads, source
+from lstm_jax.engine.compiled.source import TYPES, kept_parts, reads, source
 from lstm_jax.engine.compiled.unit import WEIGHTS, NotUnitByUnit, Program, Unit, trace
 from lstm_jax.engine.sequence import Inputs, Settings, Starts, Steps
 from lstm_jax.gated import input_product
@@ -198,9 +198,9 @@ def _steps(
     name, unit, _ = _built(settings.cell, params.Wx.dtype)
     initial = entry if starts.reset is None else starts.reset
     fields, u = len(entry), len(unit.forward.inputs["u"])
-    kept = len(unit.forward.outputs["kept"])
-    # What is kept goes where u was, if it is as much, or else the output does.
-    over = {0: fields} if kept == u else {0: 0} if u == 1 else {}
+    kept = [sum(sizes) for sizes in _parts(unit, jax.tree.leaves(unit.kept))]
+    # What is kept first goes where u was, if it is as much, or else the output does.
+    over = {0: fields} if kept[0] == u else {0: 0} if u == 1 else {}
     final, sequences = _call(
         f"{name}_Forward",
         settings.reverse,
@@ -208,21 +208,28 @@ def _steps(
         states=(*initial, *entry),
         sequences=(weighted_input(inputs.x, params.Wx),),
         inputs=inputs,
-        results=(fields, (*(1,) * fields, kept)),
+        results=(fields, (*(1,) * fields, *kept)),
         over=over,
     )
     state = type(entry)
-    new, kept_of_all = state(*sequences[:fields]), sequences[fields:]
-    return state(*final), Steps(new, _as_kept(unit, entry[0].shape[-1], *kept_of_all))
+    new, parts = state(*sequences[:fields]), sequences[fields:]
+    return state(*final), Steps(new, _as_kept(unit, entry[0].shape[-1], parts))
 
 
-def _as_kept(unit: Unit, hidden_size: int, together: Array | None = None) -> Any:
-    """What the cell keeps, from all of its numbers side by side."""
-    leaves, tree = jax.tree.flatten(unit.kept)
-    if together is None:
-        return jax.tree.unflatten(tree, [])
-    ends = [hidden_size * sum(leaves[: k + 1]) for k in range(len(leaves) - 1)]
-    return jax.tree.unflatten(tree, jnp.split(together, ends, axis=-1))
+def _parts(unit: Unit, leaves: Sequence[Any]) -> list[Sequence[Any]]:
+    """The leaves of what is kept by the array that they lie in."""
+    first, _ = kept_parts(unit)
+    return [leaves[:first], leaves[first:]]
+
+
+def _as_kept(unit: Unit, hidden_size: int, parts: Sequence[Array]) -> Any:
+    """What the cell keeps, from the arrays that hold it."""
+    sizes, tree = jax.tree.flatten(unit.kept)
+    leaves = []
+    for part, of in zip(parts, filter(None, _parts(unit, sizes)), strict=True):
+        ends = [hidden_size * sum(of[: k + 1]) for k in range(len(of) - 1)]
+        leaves.extend(jnp.split(part, ends, axis=-1))
+    return jax.tree.unflatten(tree, leaves)
 
 
 def _reverse_steps(
@@ -234,7 +241,7 @@ def _reverse_steps(
     dfinal: Any,
     dys: Array,
 ) -> tuple[Starts, tuple[Array, Array | None]]:
-    name, _, backward = _built(settings.cell, weights.params.Wx.dtype)
+    name, unit, backward = _built(settings.cell, weights.params.Wx.dtype)
     # What the first step started from; what the others did stands in `new` and `reset`.
     carried = inputs.carried
     if carried is not None:
@@ -242,10 +249,10 @@ def _reverse_steps(
     first = trees.select(carried, starts.state, starts.reset)
     reset = first if starts.reset is None else starts.reset
     read = reads(backward)
-    kept = jax.tree.leaves(steps.kept)
-    kept = [concatenate(*kept)] if kept else []
+    parts = _parts(unit, jax.tree.leaves(steps.kept))
+    kept = [concatenate(*part) for part in parts if part]
     blocks = [len(backward.outputs[group]) for group in ("du", "dv")]
-    # du goes where what is kept was, if it is as much, or else where dys was.
+    # du goes where what is kept first was, if it is as much, or else where dys was.
     over = {0: 0} if blocks[0] == 1 else {}
     if kept and kept[0].shape[-1] == blocks[0] * dys.shape[-1]:
         over = {1 + len(read): 0}

@@ -7,6 +7,7 @@ stand the cell's `Step` and `Reverse`.
 
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
@@ -29,6 +30,19 @@ def reads(backward: Program) -> tuple[int, ...]:
     return tuple(sorted({*backward.reads("old"), *backward.reads("new")}))
 
 
+def kept_parts(unit: Unit) -> tuple[int, int]:
+    """How many leaves of what is kept lie in each of two arrays.
+
+    The first has as many numbers as u, if whole leaves come to that: it is written over
+    u, and u's gradient over it. What is left is in the second.
+    """
+    sizes = jax.tree.leaves(unit.kept)
+    u = len(unit.forward.inputs["u"])
+    ends = [sum(sizes[: k + 1]) for k in range(len(sizes))]
+    first = ends.index(u) + 1 if u in ends else len(sizes)
+    return first, len(sizes) - first
+
+
 def source(unit: Unit, backward: Program, dtype: DTypeLike) -> str:
     """The text of a library with the steps of a cell and their reverse.
 
@@ -45,6 +59,7 @@ def source(unit: Unit, backward: Program, dtype: DTypeLike) -> str:
         "kU": len(forward.inputs["u"]),
         "kV": len(forward.inputs["v"]),
         "kKept": len(forward.outputs["kept"]),
+        "kFirst": sum(jax.tree.leaves(unit.kept)[: kept_parts(unit)[0]]),
         "kDu": len(backward.outputs["du"]),
         "kDv": len(backward.outputs["dv"]),
         "kReads": len(read),

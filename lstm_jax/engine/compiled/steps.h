@@ -10,6 +10,7 @@
 //
 // Before this file: `numbers.h`, `Step` and `Reverse`, and of the cell
 //   kOwn, kStates, kU, kV, kKept   how many numbers a unit has of each
+//   kFirst        how many of those that are kept lie in the first of two arrays
 //   kDu, kDv      of the gradients of u and v; kDv is 0 where v's is u's
 //   kRead[kReads] the fields of the state that `Reverse` reads, old or new
 
@@ -29,6 +30,8 @@ namespace ffi = xla::ffi;
 namespace {
 
 constexpr bool kRecurrent = kV > 0;
+
+constexpr int kRest = kKept - kFirst;
 
 // So many numbers; there are no arrays of none.
 template <int count>
@@ -368,7 +371,8 @@ inline Panels PanelsOf(const ffi::AnyBuffer& all, const Share& share, int64_t gr
 
 // panels (heads, count, H / heads, width) if there is a product, vectors (b and the own
 // parameters), initial and entry states (B, H), u without b (T B, kU H), valid and
-// carried (T, B) -> final states (B, H), states (T, B, H), kept (T B, kKept H).
+// carried (T, B) -> final states (B, H), states (T, B, H), kept (T B, kFirst H) and the
+// rest of it (T B, kRest H), each if there is any.
 ffi::Error RunForward(ffi::ThreadPool pool, bool reverse, ffi::RemainingArgs arguments,
                       ffi::RemainingRets results) {
   Arguments in(arguments);
@@ -384,7 +388,8 @@ ffi::Error RunForward(ffi::ThreadPool pool, bool reverse, ffi::RemainingArgs arg
   const bool* valid = static_cast<const bool*>(mask.untyped_data());
   const bool* carried = in.Next<bool>();
   const auto last = out.Several<kStates>(), new_ = out.Several<kStates>();
-  Stored* kept = kKept ? out.Next() : nullptr;
+  Stored* kept = kFirst ? out.Next() : nullptr;
+  Stored* rest = kRest ? out.Next() : nullptr;
 
   const Sizes sizes(mask, like, panels ? &*panels : nullptr);
   const int64_t T = sizes.steps, B = sizes.batch, H = sizes.hidden, n = sizes.head();
@@ -418,7 +423,8 @@ ffi::Error RunForward(ffi::ThreadPool pool, bool reverse, ffi::RemainingArgs arg
         const bool within = valid[first + r];
         const int64_t to = (first + r) * H + head;
         const Stored* u_row = u + (first + r) * kU * H + head;
-        Stored* kept_row = kept + (first + r) * kKept * H + head;
+        Stored* kept_row = kept + (first + r) * kFirst * H + head;
+        Stored* rest_row = rest + (first + r) * kRest * H + head;
         const Scalar* v_row = v.data() + r * matrix.width();
         for (int64_t j = share.first_unit; j < share.last_unit; j += kLanes) {
           const int64_t lanes = n - j;
@@ -434,7 +440,10 @@ ffi::Error RunForward(ffi::ThreadPool pool, bool reverse, ffi::RemainingArgs arg
           }
           for (int k = 0; k < kV; ++k) recurrent[k] = Load(v_row + kV * j + k * kLanes);
           Step(p, before, input, recurrent, after, keep);
-          for (int k = 0; k < kKept; ++k) Store(kept_row + k * H + j, keep[k], lanes);
+          for (int k = 0; k < kKept; ++k) {
+            Stored* to = k < kFirst ? kept_row + k * H : rest_row + (k - kFirst) * H;
+            Store(to + j, keep[k], lanes);
+          }
           for (int k = 0; k < kStates; ++k) {
             Store(new_[k] + to + j, within ? after[k] : Load(state[r][k] + j, lanes), lanes);
           }
@@ -458,7 +467,7 @@ ffi::Error RunForward(ffi::ThreadPool pool, bool reverse, ffi::RemainingArgs arg
 // panels (heads, count, kV H / heads, width) if there is a product, vectors as above,
 // the gradients of the last states (B, H), of each field that is read the initial and
 // the first state (B, H), dy (T, B, H), of each field that is read the states (T, B, H),
-// kept (T B, kKept H), valid and carried (T, B) -> the gradients of the first and of the
+// what is kept, as above, valid and carried (T, B) -> the gradients of the first and of the
 // initial states (B, H), du (T B, kDu H), dv (T B, kDv H) if it is not du.
 ffi::Error RunBackward(ffi::ThreadPool pool, bool reverse, ffi::RemainingArgs arguments,
                        ffi::RemainingRets results) {
@@ -472,7 +481,8 @@ ffi::Error RunBackward(ffi::ThreadPool pool, bool reverse, ffi::RemainingArgs ar
   const auto initial = in.Several<kReads>(), start = in.Several<kReads>();
   const Stored* dy = in.Next<Stored>();
   const auto new_ = in.Several<kReads>();
-  const Stored* kept = kKept ? in.Next<Stored>() : nullptr;
+  const Stored* kept = kFirst ? in.Next<Stored>() : nullptr;
+  const Stored* rest = kRest ? in.Next<Stored>() : nullptr;
   const ffi::AnyBuffer mask = in.Next();
   const bool* valid = static_cast<const bool*>(mask.untyped_data());
   const bool* carried = in.Next<bool>();
@@ -510,7 +520,8 @@ ffi::Error RunBackward(ffi::ThreadPool pool, bool reverse, ffi::RemainingArgs ar
         const int64_t state = (first_state + r) * H + head;
         Stored* du_row = du + row * kDu * H + head;
         Stored* dv_row = dv + row * kDv * H + head;
-        const Stored* kept_row = kept + row * kKept * H + head;
+        const Stored* kept_row = kept + row * kFirst * H + head;
+        const Stored* rest_row = rest + row * kRest * H + head;
         std::array<const Stored*, kReads> old;
         for (int k = 0; k < kReads; ++k) {
           old[k] = initial[k] + state;
@@ -540,7 +551,10 @@ ffi::Error RunBackward(ffi::ThreadPool pool, bool reverse, ffi::RemainingArgs ar
           }
           for (int k = 0; k < kStates; ++k) dnew[k] = Load(dstate_row + k * n + j, lanes);
           dnew[0] = dnew[0] + Load(dy + at + j, lanes);
-          for (int k = 0; k < kKept; ++k) keep[k] = Load(kept_row + k * H + j, lanes);
+          for (int k = 0; k < kKept; ++k) {
+            const Stored* from = k < kFirst ? kept_row + k * H : rest_row + (k - kFirst) * H;
+            keep[k] = Load(from + j, lanes);
+          }
           Reverse(p, before, after, keep, dnew, dold, dinput, drecurrent);
           for (int k = 0; k < kStates; ++k) Store(dstate_row + k * n + j, dold[k], lanes);
           for (int k = 0; k < kDu; ++k) Store(du_row + k * H + j, dinput[k], lanes);

@@ -6,7 +6,7 @@ So a derivation is covered only where every such operation has gone either way, 
 element that the loss depends on.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -75,15 +75,15 @@ def sides_of(program: Program) -> list[Side]:
     return found
 
 
-def reached(program: Program, args: Any, cotangents: Sequence[Array]) -> np.ndarray:
-    """Which points see which sides, (points, sides).
+def watcher(program: Program) -> Callable[[Any, Sequence[Array]], np.ndarray]:
+    """A function that says which points see which sides, (points, sides).
 
-    A point sees a side where an element is on it, and J depends on that element.
+    A point sees a side where an element is on it, and J depends on that element. The
+    function takes the arguments of the program, with a leading axis of points, and the
+    cotangents of its first outputs, with the same axis: J = Σ cotangents * outputs.
 
     Args:
         program: the forward.
-        args: its arguments, with a leading axis of points.
-        cotangents: J = Σ cotangents * the first outputs, with the same axis.
     """
     nodes = _branching(program)
     watched = [node.outputs[0] for node in nodes]
@@ -107,7 +107,8 @@ def reached(program: Program, args: Any, cotangents: Sequence[Array]) -> np.ndar
         ]
         return jnp.stack(seen)
 
-    return np.asarray(once(jax.vmap(at))(args, cotangents))
+    compiled = once(jax.vmap(at))
+    return lambda args, cotangents: np.asarray(compiled(args, list(cotangents)))
 
 
 def _branching(program: Program) -> list[Node]:

@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array, tree
 
 from lstm_jax.cell import Cell
-from lstm_jax.gradcheck.branches import Side, reached, sides_of
+from lstm_jax.gradcheck.branches import Side, sides_of, watcher
 from lstm_jax.gradcheck.flat_jaxpr import trace
 from lstm_jax.jaxprs import ALL_CALLS
 
@@ -106,7 +106,13 @@ def choose(cell: Cell, sizes: Sizes) -> Chosen:
     if not sides:
         return Chosen(chosen, ())
 
-    seen = np.any(_reached(forward, chosen), axis=0)
+    watch = watcher(forward)
+
+    def reached(points: Point) -> np.ndarray:
+        args = points.params, points.xs[:, 0], points.state
+        return watch(args, tree.leaves(points.dstate))
+
+    seen = np.any(reached(chosen), axis=0)
     for number in range(ROUNDS):
         if seen.all():
             break
@@ -114,8 +120,7 @@ def choose(cell: Cell, sizes: Sizes) -> Chosen:
         wild = _drawn(
             cell, sizes, tuple(range(start, start + A_ROUND)), 2 ** (number + 1)
         )
-        at_each = _reached(forward, wild)
-        for index, here in enumerate(at_each):
+        for index, here in enumerate(reached(wild)):
             if np.any(here & ~seen):
                 seen |= here
                 chosen = tree.map(
@@ -125,11 +130,6 @@ def choose(cell: Cell, sizes: Sizes) -> Chosen:
                 )
     missing = (side for side, found in zip(sides, seen, strict=True) if not found)
     return Chosen(chosen, tuple(dict.fromkeys(missing)))
-
-
-def _reached(forward: Any, points: Point) -> np.ndarray:
-    args = points.params, points.xs[:, 0], points.state
-    return reached(forward, args, tree.leaves(points.dstate))
 
 
 @lru_cache(maxsize=64)

@@ -27,7 +27,7 @@ def fill(table: Any, report: Any) -> Any:
         table.add_row(
             row.where if row.where != last else "",
             row.quantity,
-            f"({', '.join(map(str, row.through))})" if row.through else "",
+            _through(row.through),
             *errors,
             ", ".join(map(str, row.worst)),
             "[green]ok[/]" if row.passed else "[bold red]WRONG[/]",
@@ -38,3 +38,11 @@ def fill(table: Any, report: Any) -> Any:
         table.caption = f"Order of the Taylor remainder (2 if right): {orders}"
         table.caption_justify = "left"
     return table
+
+
+def _through(equations: tuple[int, ...]) -> str:
+    """Their numbers; of many, the first and the last."""
+    numbers = [str(number) for number in equations]
+    if len(numbers) > 3:
+        numbers = [numbers[0], "…", numbers[-1]]
+    return f"({', '.join(numbers)})" if numbers else ""

@@ -1,5 +1,6 @@
 """One step of a cell: every quantity that its equations name."""
 
+import inspect
 from functools import lru_cache, partial
 from typing import Any
 
@@ -7,6 +8,7 @@ import jax
 from jax import tree
 
 from lstm_jax.cell import Cell
+from lstm_jax.gated import GatedBackward
 from lstm_jax.gradcheck.flat_jaxpr import Program, trace
 from lstm_jax.gradcheck.oracles import Differencing, Oracles
 from lstm_jax.gradcheck.points import Point, Sizes, advance, choose, draw, forward_only
@@ -51,7 +53,7 @@ def check_step(
     labels: list[Label] = [
         (f"d{label}", label) for label in argument_names(params, x, state)
     ]
-    labels += _pre_activations(backward.shapes[-1], targets)
+    labels += _pre_activations(cell, backward.shapes[-1], targets)
     of_parts = partial_targets(program, targets, backward, labels)
     if points is None:
         oracles = _known_where_chosen(forward, sizes, *of_parts.items())
@@ -76,20 +78,23 @@ def field_names(value: Any) -> list[str]:
     return [name for name in leaf_names(value, "") if name is not None]
 
 
-def _pre_activations(dz: Any, targets: dict[str, Target]) -> list[Label]:
-    """Labels for the leaves of dz that are the gradients of the products u and v."""
-    if not isinstance(dz, tuple):
-        fields = [("du", "u")]
-    elif hasattr(dz, "_fields"):
-        fields = [(f, "u" if f in ("dz", "du") else "") for f in dz._fields]
-    else:
-        fields = [("du", "u"), ("dv", "v")]
+def _pre_activations(cell: Cell, dz: Any, targets: dict[str, Target]) -> list[Label]:
+    """Labels for the leaves of dz that are the gradients of the products u and v.
+
+    dz may be anything. It is known to be du and dv in a gated cell, and du where it is
+    called so: by the last parameter of `Cell.gradients`, or as a field of dz.
+    """
+    names: tuple[str, ...] = getattr(dz, "_fields", ())
+    if isinstance(cell.backward, GatedBackward):
+        names = ("du", "dv")
+    elif not isinstance(dz, tuple):
+        *_, names_dz = inspect.signature(cell.gradients).parameters
+        names, dz = (names_dz,), (dz,)
     labels: list[Label] = []
-    parts = dz if isinstance(dz, tuple) else (dz,)
-    for (name, product), part in zip(fields, parts, strict=False):
-        known = f"product {product}" in targets
-        label = (name, f"product {product}") if known else None
-        labels += [label] * len(tree.leaves(part))
+    for name, part in zip(names, dz if names else (), strict=True):
+        product = f"product {name[1:]}"
+        known = name in ("du", "dv") and product in targets
+        labels += [(name, product) if known else None] * len(tree.leaves(part))
     return labels + [None] * (len(tree.leaves(dz)) - len(labels))
 
 

@@ -28,15 +28,11 @@ from lstm_jax.graph.transforms import flat_cotangent, trace
 MULTILINEAR = ("dot_general", "conv_general_dilated")
 """Sums of products: the square of a local derivative is the product of squares."""
 
-SLOPES: dict[str, Callable[[Any], Any]] = {
-    "tanh": lambda c: 1 + c**2,
-    "logistic": lambda c: c * (1 + c),
-    "expm1": lambda c: jnp.abs(c) + 1,
-}
-"""Local derivatives, in terms of the output c, that are differences themselves.
+DIFFERENCES = ("tanh", "logistic", "expm1")
+"""Local derivatives that are differences, 1 - c² for instance, of numbers near 1."""
 
-Here their terms are added: at saturation 1 - c² is known as exactly as 1 is.
-"""
+LEAST_SLOPE = 1e-3
+"""What these are taken for where they are less: they are known as exactly as 1 is."""
 
 
 def added_up(fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -76,9 +72,9 @@ def squared_rule(
 ) -> list[Any]:
     """The chain rule at one node, for squares: each local derivative is squared."""
     name = equation.primitive.name
-    if name in SLOPES:
-        [square], [c] = arriving, outputs
-        return [square * SLOPES[name](c) ** 2]
+    if name in DIFFERENCES:
+        [square], [least] = arriving, _rooted(equation, operands, outputs, arriving)
+        return [jnp.maximum(least, square * LEAST_SLOPE**2)]
     if name in MULTILINEAR:
         operands = [a**2 for a in operands]
     elif name in RULES and RULES[name].elementwise:

@@ -22,7 +22,6 @@ from lstm_jax.engine.compiled.build import NotBuilt, registered
 from lstm_jax.engine.compiled.source import TYPES, kept_parts, reads, source
 from lstm_jax.engine.compiled.unit import WEIGHTS, NotUnitByUnit, Program, Unit, trace
 from lstm_jax.engine.sequence import Inputs, Settings, Starts, Steps
-from lstm_jax.gated import input_product
 from lstm_jax.identities import accumulator_dtype, concatenate, weighted_input
 
 
@@ -54,8 +53,6 @@ def why_not(cell: Cell, params: Any) -> str | None:
     dtype = params.Wx.dtype if hasattr(params, "Wx") else None
     if dtype not in TYPES:
         return f"there are no compiled steps for {dtype}"
-    if cell.project is not input_product:
-        return f"{cell.name} projects its input in a way of its own"
     try:
         _built(cell, dtype)
     except NotUnitByUnit as error:

@@ -19,7 +19,7 @@ from jax.typing import DTypeLike
 
 from lstm_jax.cell import Cell
 from lstm_jax.engine.compiled.expressions import EXPRESSIONS, parameters
-from lstm_jax.gated import GatedBackward, GatedStep
+from lstm_jax.gated import GatedBackward, GatedStep, input_product
 from lstm_jax.identities import accumulator_dtype
 from lstm_jax.jaxprs import ALL_CALLS, evaluate
 
@@ -163,6 +163,8 @@ class _Functions(NamedTuple):
             raise NotUnitByUnit(
                 f"{cell.name} is not made by `gated` from its equations"
             )
+        if cell.project is not input_product:
+            raise NotUnitByUnit(f"{cell.name} projects its input in a way of its own")
         if not isinstance(cell.backward, GatedBackward):
             return cls(cell.step.equations, None)
         return cls(cell.step.equations, cell.backward.backward)

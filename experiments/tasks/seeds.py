@@ -17,7 +17,13 @@ import optax
 from jax import Array, lax
 
 from experiments.checks import LARGEST, within
-from experiments.training import Interrupts, Run, Snapshot, make_optimizer
+from experiments.training import (
+    Interrupts,
+    Run,
+    Snapshot,
+    descend,
+    make_optimizer,
+)
 
 
 @dataclass(frozen=True)
@@ -242,11 +248,9 @@ def train_steps(
 
     def step(state: SeedState, _: None) -> tuple[SeedState, Array]:
         key = jax.random.fold_in(state.key, state.step)
-        (loss, carry), gradients = jax.value_and_grad(task.loss, has_aux=True)(
-            state.params, state.carry, key, train
-        )
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        given = state.carry, key, train
+        down = descend(task.loss, optimizer, state.params, state.opt_state, *given)
+        params, opt_state, (loss, carry), _ = down
         return SeedState(params, opt_state, carry, state.step + 1, state.key), loss
 
     state, losses = lax.scan(step, state, length=steps)

@@ -55,6 +55,7 @@ from experiments.training.runs import (
 )
 from experiments.training.steps import (
     TrainState,
+    descend,
     init_state,
     make_optimizer,
     predict_rows,
@@ -71,6 +72,7 @@ __all__ = [
     "Run",
     "Snapshot",
     "TrainState",
+    "descend",
     "environment",
     "fit",
     "init_state",

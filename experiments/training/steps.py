@@ -95,6 +95,30 @@ def make_optimizer(
     )
 
 
+def descend(
+    loss: Callable[..., tuple[Array, Any]],
+    optimizer: optax.GradientTransformation,
+    params: Any,
+    opt_state: Any,
+    *given: Any,
+) -> tuple[Any, Any, tuple[Array, Any], Any]:
+    """One update of the parameters.
+
+    Args:
+        loss: ``(params, *given) -> (loss, more)``.
+        optimizer: as from `make_optimizer`.
+        params: the parameters before.
+        opt_state: the optimizer's state before.
+        given: what else the loss is of.
+
+    Returns:
+        Parameters and optimizer's state after, what `loss` gave, and the gradients.
+    """
+    found, gradients = jax.value_and_grad(loss, has_aux=True)(params, *given)
+    updates, opt_state = optimizer.update(gradients, opt_state, params)
+    return optax.apply_updates(params, updates), opt_state, found, gradients
+
+
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
 def train_segment(
     loss: Loss,
@@ -124,11 +148,8 @@ def train_segment(
     def step(state: TrainState, rows: Array) -> tuple[TrainState, dict[str, Array]]:
         batch = split_rows(jax.tree.map(lambda a: a[rows], data))
         key = jax.random.fold_in(state.key, state.step)
-        (value, measures), gradients = jax.value_and_grad(loss, has_aux=True)(
-            state.params, key, batch
-        )
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        params: Any = optax.apply_updates(state.params, updates)
+        down = descend(loss, optimizer, state.params, state.opt_state, key, batch)
+        params, opt_state, (value, measures), gradients = down
         average = _averaged(state, params, average_decay)
         learned = split_columns((params, average, opt_state))
         new = TrainState(*learned, state.step + 1, state.key)

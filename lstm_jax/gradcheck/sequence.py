@@ -96,7 +96,8 @@ def state_gradients(
         the state after step t, from its output and from the steps that follow.
     """
     plain = Options(lengths=None, resets=None, reverse=False)
-    found = _manual(cell, plain, "store", Point(params, xs, state, dys, dfinal))
+    point = Point(params, xs, state, dys, dfinal)
+    found = _manual(observed(cell), plain, "store", point)
     fields = zip(field_names(state), tree.leaves(state), strict=True)
     return {
         name: _in_time(found, f"d{name}_t", field.shape, reverse=True)

@@ -254,12 +254,12 @@ def test_a_picture_that_fails_costs_nothing_but_itself(
     assert "finished before, and kept" in " ".join(capsys.readouterr().err.split())
 
 
-@pytest.mark.parametrize("word", ["$$", "$x", "100%", r"\frac{", "x" * 3000])
-def test_any_review_can_be_drawn(folder, tmp_path, monkeypatch, word):
-    """Reviews are full of it; the run's result and its pictures are both there."""
+def test_any_review_can_be_drawn(folder, tmp_path):
+    """Whatever its words are; the run's result and its pictures are both there."""
+    words = " ".join(("$$", "$x", "100%", r"\frac{", "x" * 3000, "\N{PILE OF POO}"))
     mine = shutil.copytree(folder, tmp_path / "aclImdb")
     for number, file in enumerate(sorted(mine.rglob("*.txt"))):
-        file.write_text(f"{word} {file.read_text()} {number}", "utf-8")
+        file.write_text(f"{words} {file.read_text()} {number}", "utf-8")
     given = ("--data", str(mine), "--runs", str(tmp_path), "--epochs", "1")
     assert imdb.main([*given, *TINY[:-6], "--vocabulary-size", "99"]) == 0
     assert (tmp_path / "default" / "trace.png").is_file()

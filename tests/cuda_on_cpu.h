@@ -43,7 +43,8 @@ inline real read(value x) { return x; }
 inline value written(real x) { return x; }
 #endif
 
-inline real quotient(real a, real b) { return a / b; }
+inline float quotient(float a, float b) { return a / b; }
+inline float power_of_two(float a) { return std::exp2(a); }
 
 struct alignas(16) Four { real x, y, z, w; };
 

@@ -29,9 +29,15 @@ __device__ __forceinline__ real read(value x) { return x; }
 __device__ __forceinline__ value written(real x) { return x; }
 #endif
 
-// a / b where b is not near the ends of the range, such as 1 + exp(x).
+// a / b, 0 where b is over 2^126.
 __device__ __forceinline__ float quotient(float a, float b) { return __fdividef(a, b); }
-__device__ __forceinline__ double quotient(double a, double b) { return a / b; }
+
+// 2^a to two units in the last place, 0 where that is less than 2^-126.
+__device__ __forceinline__ float power_of_two(float a) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(a));
+  return y;
+}
 
 struct __align__(16) Four { real x, y, z, w; };
 
@@ -71,10 +77,13 @@ struct __align__(8) Mailbox { unsigned long long state; };
 __device__ __forceinline__ unsigned local_address(const void* p) {
   return (unsigned)__cvta_generic_to_shared(p);
 }
+// Where another block has what is at `p` here. The address of its first byte does not change,
+// so that the compiler can keep it.
 __device__ __forceinline__ unsigned address_of(const void* p, unsigned rank) {
+  const unsigned here = local_address(shared_bytes);
   unsigned there;
-  asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(local_address(p)), "r"(rank));
-  return there;
+  asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(here), "r"(rank));
+  return there + (local_address(p) - here);
 }
 __device__ __forceinline__ void open_mailbox(Mailbox* box) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(local_address(box)) : "memory");

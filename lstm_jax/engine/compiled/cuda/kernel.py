@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lstm_jax.cell import Cell
-from lstm_jax.engine.compiled.unit import Program, trace
+from lstm_jax.engine.compiled.unit import Program, Value, trace
 from lstm_jax.engine.compiled.writing import write
 
 FOLDER = Path(__file__).parent
@@ -117,7 +117,7 @@ def text(job: Job, tile: Tile, machine: str | None = None) -> str:
         _constants(job, tile),
         _read("gpu.h") if machine is None else machine,
         _read("scalars.h"),
-        write(_program(job), "step" if job.direction == "forward" else "reverse_step"),
+        *(write(program, name) for name, program in programs(job).items()),
         _read("product.h"),
         _read("steps.h"),
         _read(f"{job.direction}.cu"),
@@ -125,11 +125,69 @@ def text(job: Job, tile: Tile, machine: str | None = None) -> str:
     return "\n".join(parts)
 
 
-def _program(job: Job) -> Program:
+@cache
+def programs(job: Job) -> dict[str, Program]:
+    """The functions of one unit that a kernel calls at every step, by name.
+
+    The reverse of a step falls into two: `prepare` is what does not depend on the
+    gradients, and runs while these are on their way; `reverse_step` is the rest.
+    """
     unit = trace(job.cell, job.dtype)
-    program = unit.forward if job.direction == "forward" else unit.backward
-    assert program is not None
-    return program
+    if job.direction == "forward":
+        return {"step": unit.forward}
+    assert unit.backward is not None
+    prepare, rest = divided(unit.backward, "dnew", "ready")
+    return {"prepare": prepare, "reverse_step": rest}
+
+
+def divided(program: Program, late: str, ready: str) -> tuple[Program, Program]:
+    """A program as two: what does not depend on the inputs `late`, and the rest.
+
+    Args:
+        program: the program.
+        late: a group of inputs.
+        ready: what to call the numbers that the first gives to the second.
+    """
+    values = program.values
+    second: set[int] = set()
+    for number, value in values.items():
+        is_late = value.operation == "input" and value.attributes[0] == late
+        if is_late or not second.isdisjoint(value.operands):
+            second.add(number)
+    for number in reversed(values):  # truth values are no numbers: found again
+        if values[number].boolean and any(
+            number in values[n].operands for n in second
+        ):
+            second.add(number)
+    used = {n for number in second for n in values[number].operands}
+    used.update(n for group in program.outputs.values() for n in group)
+    given = [
+        number
+        for number in sorted(used - second)
+        if values[number].operation not in ("input", "constant")
+    ]
+    first = set(given)
+    for number in reversed(values):
+        if number in first:
+            first.update(values[number].operands)
+    places = {number: place for place, number in enumerate(given)}
+    rest = {
+        number: Value("input", (), (ready, places[number]), False)
+        if number in places
+        else value
+        for number, value in values.items()
+        if number in second | used
+    }
+    early = {group: names for group, names in program.inputs.items() if group != late}
+    numbers = tuple(f"{ready}_{place}" for place in places.values())
+    return (
+        program._replace(
+            values={n: value for n, value in values.items() if n in first},
+            inputs=early,
+            outputs={ready: tuple(given)},
+        ),
+        program._replace(values=rest, inputs=program.inputs | {ready: numbers}),
+    )
 
 
 def _read(name: str) -> str:
@@ -148,6 +206,7 @@ def _constants(job: Job, tile: Tile) -> str:
         **{name.upper(): number for name, number in tile._asdict().items()},
         "TENSOR": int(tile.tensor),
         "SHARED_BYTES": shared_bytes(job, tile),
+        "READY": sum(len(p.outputs.get("ready", ())) for p in programs(job).values()),
     }
     lines = [f"#define {name} {number}" for name, number in constants.items()]
     real = "double" if job.dtype == "float64" else "float"

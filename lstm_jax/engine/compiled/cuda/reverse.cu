@@ -63,7 +63,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) run(const Arguments a) 
 
   // Of each of the thread's elements the gradient of the state, and of the next step's reverse
   // what comes from outside.
-  real dstate[EACH][S], old[EACH][S], made[EACH][S], kept[EACH][K + 1], dy[EACH], own[EACH][P + 1];
+  real dstate[EACH][S], old[EACH][S], made[EACH][S], kept[EACH][K + 1], dy[EACH], own[EACH][P + 1], ready[EACH][READY + 1];
 #if RESETS
   real initial[EACH][S], dinitial[EACH][S];
   bool carried[EACH];
@@ -113,6 +113,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) run(const Arguments a) 
     }
 #endif
     fetch_step(each, element, 0);
+    prepare(own[each], old[each], made[each], kept[each], ready[each]);
   }
   team.start();
 
@@ -147,7 +148,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) run(const Arguments a) 
       {
         real dold[S];
         dstate[each][0] += dy[each];
-        reverse_step(own[each], old[each], made[each], kept[each], dstate[each], dold, du[each], dv[each]);
+        reverse_step(own[each], old[each], made[each], kept[each], dstate[each], ready[each], dold, du[each], dv[each]);
 #pragma unroll
         for (int i = 0; i < S; ++i) dstate[each][i] = dold[i];
 #if RESETS
@@ -187,6 +188,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) run(const Arguments a) 
 #pragma unroll
       for (int i = 0; i < V; ++i) a.out(OUT_DV)[place.sequence(t, element.row, V, i, element.unit)] = written(dv[each][i]);
 #endif
+      if (n + 1 < steps) prepare(own[each], old[each], made[each], kept[each], ready[each]);
     }
     team.receive(n);
 #pragma unroll

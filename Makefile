@@ -23,7 +23,7 @@ interop_packages := keras==3.15.1 torch==2.13.0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv train experiments bench test test-all test-interop lint format types check wheel lock clean
+.PHONY: help venv train experiments bench test test-all test-gpu test-interop lint format types check wheel lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,10 @@ test: $(installed) ## Run the tests, the slow ones left out
 
 test-all: $(installed) ## Run every test
 	$(bin)/python -m pytest -n logical --maxprocesses 8 --slow $(ARGS)
+
+test-gpu: $(installed) ## Run what needs a GPU (jax[cuda] in the environment)
+	JAX_PLATFORMS=cuda,cpu XLA_PYTHON_CLIENT_PREALLOCATE=false \
+		$(bin)/python -m pytest -m gpu $(ARGS)
 
 test-interop: $(compared) ## Compare with torch and Keras, added to the environment
 	$(bin)/python -m pytest -n logical --maxprocesses 8 -m interop $(ARGS)

@@ -15,10 +15,11 @@ from importlib.util import find_spec
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Compiled steps are compiled sooner so, and take longer, which does not matter here.
 os.environ.setdefault("CXXFLAGS", "-O1")
-os.environ.setdefault(
-    "XLA_FLAGS",
-    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
-)
+if os.environ["JAX_PLATFORMS"] == "cpu":
+    os.environ.setdefault(
+        "XLA_FLAGS",
+        "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+    )
 
 import hypothesis
 import jax
@@ -60,6 +61,8 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if item.get_closest_marker("slow") and not config.getoption("--slow"):
             item.add_marker(pytest.mark.skip(reason="slow: `make test-all` runs it"))
+        if item.get_closest_marker("gpu") and jax.default_backend() != "gpu":
+            item.add_marker(pytest.mark.skip(reason="gpu: `make test-gpu` runs it"))
         needs = item.get_closest_marker("interop")
         absent = [name for name in needs.args if not find_spec(name)] if needs else []
         if absent:

@@ -58,6 +58,14 @@ def test_known_lengths(steps, step_bytes, expected):
     assert chunk_length(steps, step_bytes, "store") == expected
 
 
+def test_a_chunk_of_so_many_bytes():
+    """Where a runner gives them there is no other limit."""
+    assert chunk_length(1000, 2**16, "states", 2**22) == 50
+    assert chunk_length(1000, 2**16, "states", 2**26) == 1000
+    assert chunk_length(1000, 2**16, "states", 1) == 1
+    assert chunk_length(1000, 2**16, "recompute", 2**26) == 25
+
+
 LENGTHS = [  # steps, chunk
     (6, 6),  # one chunk
     (6, 2),  # whole chunks alone

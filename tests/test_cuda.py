@@ -18,6 +18,7 @@ from oracles import assert_close, drawn_inputs, drawn_like
 
 import lstm_jax as lj
 from lstm_jax.engine import scan
+from lstm_jax.engine.compiled.build import NotBuilt
 from lstm_jax.engine.compiled.cuda import kernel as kernels
 from lstm_jax.engine.compiled.cuda import launch, nvrtc, runner, tiles
 from lstm_jax.engine.compiled.cuda.kernel import Job, Tile
@@ -33,7 +34,7 @@ OLDER = tiles.Device("sm_80", 108, 163 * 1024)
 def nvrtc_is_missing():
     try:
         nvrtc.library()
-    except nvrtc.NotCompiled as error:
+    except NotBuilt as error:
         return str(error)
     return ""
 
@@ -217,7 +218,7 @@ def test_they_compile_for_devices_without_clusters(units, dtype, form):
 
 @needs_nvrtc
 def test_a_wrong_text_is_told():
-    with pytest.raises(nvrtc.NotCompiled, match="error: identifier"):
+    with pytest.raises(NotBuilt, match="error: identifier"):
         nvrtc.compiled("int f() { return undeclared; }", "sm_90", "-default-device")
 
 

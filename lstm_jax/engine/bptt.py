@@ -156,7 +156,8 @@ def _chunk_length(
     x = jax.tree.map(lambda a: a[0], inputs.x)
     u = jax.eval_shape(settings.cell.project, params, x)
     step_bytes = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(u))
-    return chunk_length(inputs.steps, step_bytes, settings.memory)
+    memory = settings.memory
+    return chunk_length(inputs.steps, step_bytes, memory, runner.chunk_bytes)
 
 
 def _accumulator(parameter: Array) -> Array:

@@ -20,7 +20,9 @@ SHORTEST, LONGEST = 8, 50
 """Steps of a chunk: fewer cost more in launches, more gain little for their memory."""
 
 
-def chunk_length(steps: int, step_bytes: int, memory: str) -> int:
+def chunk_length(
+    steps: int, step_bytes: int, memory: str, chunk_bytes: int | None = None
+) -> int:
     """The number of steps in a chunk.
 
     A chunk's temporaries exist beside what is kept of all steps, so a chunk is also
@@ -32,6 +34,8 @@ def chunk_length(steps: int, step_bytes: int, memory: str) -> int:
         step_bytes: the size of one step's pre-activations, in bytes.
         memory: the memory policy of `lstm_jax.unroll`. "recompute" keeps one state a
             chunk and one chunk of everything else, least together at chunks of √T.
+        chunk_bytes: what a chunk's pre-activations may take, and no other limit, where
+            the next chunk costs much and a cache has no part in it.
 
     Returns:
         A length from 1 to `steps`; one that divides `steps` if one does that is not
@@ -39,6 +43,8 @@ def chunk_length(steps: int, step_bytes: int, memory: str) -> int:
     """
     if memory == "recompute":
         wanted = math.isqrt(steps)
+    elif chunk_bytes is not None:
+        wanted = max(1, chunk_bytes // max(step_bytes, 1))
     else:
         fitting = CHUNK_BYTES // max(step_bytes, 1)
         wanted = max(SHORTEST, min(fitting, LONGEST, steps // 10))

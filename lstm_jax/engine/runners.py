@@ -73,6 +73,7 @@ class Runner(NamedTuple):
             stretches of a sequence.
         at_once: whether a stretch may be as long as the sequence where everything is
             kept for the reverse: the runner's own temporaries do not grow with it.
+        chunk_bytes: as for `lstm_jax.engine.chunks.chunk_length`, where it may not.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Runner(NamedTuple):
     reverse_steps: RunReverseSteps
     lay_out: Callable[[Any], Any] = lambda params: params
     at_once: bool = False
+    chunk_bytes: int | None = None
 
 
 SCAN = Runner("scan", scan.steps, scan.reverse_steps)
@@ -93,7 +95,9 @@ COMPILED = Runner(
     lay_out=cpu.lay_out,
     at_once=True,
 )
-CUDA = Runner("CUDA", cuda.steps, cuda.reverse_steps, at_once=True)
+CUDA = Runner(
+    "CUDA", cuda.steps, cuda.reverse_steps, at_once=True, chunk_bytes=64 * 2**20
+)
 
 
 class Choice(NamedTuple):

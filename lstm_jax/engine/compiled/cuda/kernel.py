@@ -155,9 +155,7 @@ def divided(program: Program, late: str, ready: str) -> tuple[Program, Program]:
         if is_late or not second.isdisjoint(value.operands):
             second.add(number)
     for number in reversed(values):  # truth values are no numbers: found again
-        if values[number].boolean and any(
-            number in values[n].operands for n in second
-        ):
+        if values[number].boolean and any(number in values[n].operands for n in second):
             second.add(number)
     used = {n for number in second for n in values[number].operands}
     used.update(n for group in program.outputs.values() for n in group)

@@ -2,13 +2,8 @@
 
 import ctypes
 import hashlib
-import os
-import shlex
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import jax
@@ -16,20 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from lstm_jax.engine.compiled.build import NotBuilt, load
 from lstm_jax.engine.compiled.cuda import kernel as kernels
 from lstm_jax.engine.compiled.cuda import nvrtc
 from lstm_jax.engine.compiled.cuda.kernel import Job, Kernel, Tile, ceil_div
 from lstm_jax.engine.compiled.cuda.tiles import Device
-from lstm_jax.files import default_cache_dir
 
 SOURCE = Path(__file__).with_name("launch.cc")
-OPTIONS = ("-std=c++17", "-O2", "-fPIC", "-shared")
-COMPILERS = ("c++", "g++", "clang++")
 TARGET = "lstm_jax_launch"
-
-
-class NotLaunched(Exception):
-    """Kernels cannot be run here; the message says why."""
 
 
 def launch(
@@ -39,19 +28,21 @@ def launch(
 
     Args:
         kernel: what to run.
-        arguments: its arrays, a sequence (T, B, N) first.
+        arguments: its arrays, a sequence (..., T, B, N) first.
         results: those that it writes.
     """
     job, tile = kernel.job, kernel.tile
     given, written, aliases = [*arguments], [*results], None
     if tile.form == "GRID":  # what a team's blocks give each other goes through memory
-        teams = kernel.heads * ceil_div(arguments[0].shape[1], tile.rows)
+        *problems, _, B, _ = arguments[0].shape
+        teams = (*problems, kernel.heads * ceil_div(B, tile.rows))
+        varying = jax.typeof(arguments[0]).manual_axis_type
+        scratch = partial(jax.ShapeDtypeStruct, manual_axis_type=varying)
         real = jnp.float64 if job.dtype == "float64" else jnp.float32
-        numbers = jax.ShapeDtypeStruct((teams, 2 * kernels.exchanged(job, tile)), real)
-        counters = jnp.zeros(teams, jnp.uint32)
         aliases = {len(given): len(written) + 1}
-        given.append(counters)
-        written += [numbers, jax.ShapeDtypeStruct(counters.shape, counters.dtype)]
+        given.append(jnp.zeros(teams, jnp.uint32))
+        written.append(scratch((*teams, 2 * kernels.exchanged(job, tile)), real))
+        written.append(scratch(teams, jnp.uint32))
     # Under vmap, arguments get leading axes: so many problems.
     call = jax.ffi.ffi_call(
         TARGET, written, vmap_method="broadcast_all", input_output_aliases=aliases
@@ -85,16 +76,13 @@ def device() -> Device:
     """What this process' GPUs grant.
 
     Raises:
-        NotLaunched: kernels cannot be compiled or run here.
+        NotBuilt: kernels cannot be compiled or run here.
     """
-    try:
-        nvrtc.library()
-    except nvrtc.NotCompiled as error:
-        raise NotLaunched(str(error)) from None
+    nvrtc.library()
     found = (ctypes.c_int * 4)()
     ordinal = jax.local_devices(backend="gpu")[0].local_hardware_id
     if code := library().lstm_jax_device(ordinal, found):
-        raise NotLaunched(f"the CUDA driver says nothing of the device (error {code})")
+        raise NotBuilt(f"the CUDA driver says nothing of the device (error {code})")
     major, minor, processors, shared_bytes = found
     return Device(f"sm_{major}{minor}", processors, shared_bytes)
 
@@ -104,35 +92,9 @@ def library() -> ctypes.CDLL:
     """`launch.cc`, compiled, and known to JAX as `TARGET`.
 
     Raises:
-        NotLaunched: it could not be compiled.
+        NotBuilt: it cannot be compiled.
     """
-    try:
-        found = ctypes.CDLL(str(_compiled()))
-    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
-        said = (getattr(error, "stderr", None) or str(error)).strip()
-        raise NotLaunched(f"launch.cc: {said.splitlines()[0]}") from None
+    _, found = load(SOURCE.read_text("utf-8"))
     capsule = jax.ffi.pycapsule(found.lstm_jax_launch)
     jax.ffi.register_ffi_target(TARGET, capsule, platform="CUDA")
     return found
-
-
-def _compiled() -> Path:
-    compiler = shlex.split(os.environ.get("CXX", ""))
-    compiler = compiler or [next(filter(shutil.which, COMPILERS), COMPILERS[0])]
-    command = [*compiler, *OPTIONS, "-isystem", jax.ffi.include_dir(), str(SOURCE)]
-    text = "\n".join((*command, jax.__version__, SOURCE.read_text("utf-8")))
-    folder = default_cache_dir() / "cuda"
-    path = folder / f"launch-{hashlib.sha256(text.encode()).hexdigest()[:24]}.so"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            made = Path(scratch) / path.name
-            subprocess.run(
-                [*command, "-o", str(made), "-ldl"],
-                check=True,
-                capture_output=True,
-                text=True,
-                timeout=300,
-            )
-            made.replace(path)  # whole or not at all, whoever else compiles it
-    return path

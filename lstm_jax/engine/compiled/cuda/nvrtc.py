@@ -13,14 +13,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from lstm_jax.engine.compiled.build import NotBuilt
 from lstm_jax.files import default_cache_dir, write_whole
 
 SYSTEMS = ("libnvrtc.so", "libnvrtc.so.13", "libnvrtc.so.12")
 """What the library is called where CUDA is installed, and no wheel."""
-
-
-class NotCompiled(Exception):
-    """NVRTC is missing, or refuses a text; the message has what it says."""
 
 
 @cache
@@ -28,14 +25,14 @@ def library() -> ctypes.CDLL:
     """NVRTC, of a wheel or else of the system.
 
     Raises:
-        NotCompiled: there is none.
+        NotBuilt: there is none.
     """
     for name in (*_in_wheels(), *SYSTEMS):
         try:
             return ctypes.CDLL(name)
         except OSError:
             continue
-    raise NotCompiled("NVRTC is not installed (pip install nvidia-cuda-nvrtc)")
+    raise NotBuilt("NVRTC is not installed (pip install nvidia-cuda-nvrtc)")
 
 
 def _in_wheels() -> list[str]:
@@ -61,7 +58,7 @@ def compiled(text: str, architecture: str, *options: str) -> tuple[bytes, str]:
         options: more options of NVRTC.
 
     Raises:
-        NotCompiled: the text is wrong, or there is no NVRTC.
+        NotBuilt: the text is wrong, or there is no NVRTC.
     """
     nvrtc, program = library(), ctypes.c_void_p()
     words = [o.encode() for o in ("-std=c++17", f"-arch={architecture}", *options)]
@@ -69,7 +66,7 @@ def compiled(text: str, architecture: str, *options: str) -> tuple[bytes, str]:
         ctypes.byref(program), text.encode(), b"steps.cu", 0, None, None
     )
     if code:
-        raise NotCompiled(f"NVRTC cannot start (error {code})")
+        raise NotBuilt(f"NVRTC cannot start (error {code})")
     try:
         code = nvrtc.nvrtcCompileProgram(
             program, len(words), (ctypes.c_char_p * len(words))(*words)
@@ -77,7 +74,7 @@ def compiled(text: str, architecture: str, *options: str) -> tuple[bytes, str]:
         log = _bytes(nvrtc.nvrtcGetProgramLogSize, nvrtc.nvrtcGetProgramLog, program)
         said = log.rstrip(b"\0").decode("utf-8", "replace")
         if code:
-            raise NotCompiled(said or f"NVRTC: error {code}")
+            raise NotBuilt(said or f"NVRTC: error {code}")
         return _bytes(nvrtc.nvrtcGetCUBINSize, nvrtc.nvrtcGetCUBIN, program), said
     finally:
         nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
@@ -100,7 +97,7 @@ def image(text: str, architecture: str) -> bytes:
     short, or that something else was written into, is made anew.
 
     Raises:
-        NotCompiled: as `compiled`.
+        NotBuilt: as `compiled`.
     """
     key = "\n".join((text, architecture, str(version())))
     try:

@@ -7,11 +7,10 @@ all weights' gradients, after them, stay products of JAX. Derivatives of both di
 are the scan's.
 """
 
-import logging
 import math
 import os
 from collections.abc import Sequence
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import jax
@@ -20,9 +19,11 @@ from jax import Array, lax
 
 from lstm_jax.cell import Cell
 from lstm_jax.engine import scan, trees
+from lstm_jax.engine.compiled.batches import Axes, over_batch
+from lstm_jax.engine.compiled.build import NotBuilt, say_once
 from lstm_jax.engine.compiled.cuda import tiles
 from lstm_jax.engine.compiled.cuda.kernel import DTYPES, Job, Kernel
-from lstm_jax.engine.compiled.cuda.launch import NotLaunched, device, launch
+from lstm_jax.engine.compiled.cuda.launch import device, launch
 from lstm_jax.engine.compiled.unit import NotUnitByUnit, Unit, trace
 from lstm_jax.engine.sequence import Inputs, Settings, Starts, Steps
 
@@ -36,8 +37,6 @@ def why_not(cell: Cell, params: Any) -> str | None:
     """
     if jax.default_backend() != "gpu":
         return f"there are no CUDA kernels for {jax.default_backend()}"
-    if jax.device_count() > 1:
-        return "compiled steps run on one device"
     if os.environ.get("LSTM_JAX_NATIVE", "1").lower() in ("0", "false", "off", "no"):
         return "LSTM_JAX_NATIVE says so"
     if "Wh" not in getattr(params, "_fields", ()):
@@ -52,17 +51,10 @@ def why_not(cell: Cell, params: Any) -> str | None:
             tiles.choose(job, 1, _heads(params.Wh), device())
     except (NotUnitByUnit, tiles.TooLarge) as error:
         return str(error)
-    except NotLaunched as error:
-        _say_once(str(error))
-        return str(error)
+    except NotBuilt as error:
+        say_once(f"steps run as scans, which are slower: {error}")
+        return f"kernels cannot be had: {error}"
     return None
-
-
-@cache
-def _say_once(why: str) -> None:
-    logging.getLogger("lstm_jax").warning(
-        "lstm_jax: no CUDA kernels, so cells run as scans, which are slower: %s", why
-    )
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -203,18 +195,32 @@ def _call(
     )
     own = _own(params, trace(settings.cell, dtype))
 
-    arrays = (
+    def run(*arrays: Array) -> list[Array]:
+        *problems, T, B, _ = arrays[0].shape
+        shapes = [(B, H)] * count + [(T, B, H * n) for n in blocks]
+        heads, varying = _heads(params.Wh), jax.typeof(arrays[0]).manual_axis_type
+        tile = tiles.choose(job, B, heads, device())
+        like = [
+            jax.ShapeDtypeStruct((*problems, *shape), dtype, manual_axis_type=varying)
+            for shape in shapes
+        ]
+        return launch(Kernel(job, tile, heads, settings.reverse), arrays, like)
+
+    axes = (
+        *(Axes(3, 1) for _ in sequences),
+        Axes(params.Wh.ndim, None),
+        *(Axes(1, None) for _ in own),
+        *(Axes(2, 0) for _ in states),
+        *(Axes(2, 1) for _ in masks),
+    )
+    of_results = (*(Axes(2, 0),) * count, *(Axes(3, 1) for _ in blocks))
+    found = over_batch(run, axes, of_results)(
         *(a.reshape(T, B, a.shape[-1]) for a in sequences),
         params.Wh,
         *own,
         *(a.reshape(B, H) for a in states),
         *(mask.reshape(T, B) for mask in masks),
     )
-    shapes = [(B, H)] * count + [(T, B, H * n) for n in blocks]
-    heads = _heads(params.Wh)
-    tile = tiles.choose(job, B, heads, device())
-    kernel = Kernel(job, tile, heads, settings.reverse)
-    found = launch(kernel, arrays, [jax.ShapeDtypeStruct(s, dtype) for s in shapes])
     states = [a.reshape(*batch, H) for a in found[:count]]
     return [*states, *(a.reshape(T, *batch, a.shape[-1]) for a in found[count:])]
 

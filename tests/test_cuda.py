@@ -257,6 +257,12 @@ def test_weights_that_do_not_fit():
         tiles.choose(job, 1, 1, DEVICE)
 
 
+def test_a_scan_is_faster_where_rows_and_units_are_many():
+    for batch, units, expected in ((1, 64, True), (64, 512, True), (512, 1024, False)):
+        job = Job("reverse", lj.LSTM, units, "float32")
+        assert tiles.pays(job, batch, 1, DEVICE) == expected
+
+
 # --- where they cannot run ------------------------------------------------------------
 
 

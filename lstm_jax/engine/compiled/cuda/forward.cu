@@ -16,17 +16,20 @@ struct Arguments {
 
   __device__ __forceinline__ const value* in(int i) const { return static_cast<const value*>(arrays[i]); }
   __device__ __forceinline__ value* out(int i) const { return static_cast<value*>(arrays[i]); }
-  __device__ __forceinline__ bool mask(int i, size_t at) const {
-    return static_cast<const unsigned char*>(arrays[i])[at];
+  __device__ __forceinline__ const unsigned char* truth(int i) const {
+    return static_cast<const unsigned char*>(arrays[i]);
   }
 };
 
 using Recurrent = Product<H, V * UNITS>;
 
+enum { AHEAD_U, AHEAD_VALID = U, AHEAD_CARRIED = AHEAD_VALID + MASKED, FIELDS = AHEAD_CARRIED + RESETS };
+
 struct Shared {
   __align__(16) real rows[2][ROWS * Recurrent::kStride];  // what the product is of
   __align__(16) real v[Recurrent::kSlots][ROWS][V * UNITS + 4];
   __align__(16) Four stash[Recurrent::kStash + 1];
+  Ahead<FIELDS> ahead;
   Mailbox boxes[2];
 };
 static_assert(sizeof(Shared) <= SHARED_BYTES, "shared memory");
@@ -58,32 +61,39 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) run(const Arguments a) 
     const int row = i / H, unit = i % H;
     int from = IN_ENTRY;
 #if RESETS
-    if (!a.mask(IN_CARRIED, place.mask(first, row))) from = IN_RESET;
+    if (!a.truth(IN_CARRIED)[place.mask(first, row)]) from = IN_RESET;
 #endif
     shared.rows[0][row * Recurrent::kStride + Recurrent::place(unit)] =
         Recurrent::operand(read(a.in(from)[place.state(row, unit)]));
   }
 
-  // Of each of the thread's elements, the state, and of the next step what comes from outside.
-  real state[EACH][S], u[EACH][U], own[EACH][P + 1];
+  // Of each of the thread's elements, the state.
+  real state[EACH][S], own[EACH][P + 1];
 #if RESETS
   real initial[EACH][S];
-  bool carried[EACH], carried_next[EACH];
+  bool carried[EACH];
 #endif
-#if MASKED
-  bool valid[EACH];
-#endif
-  auto fetch_step = [&](int each, const Element& element, int n) {
-    const int t = place.step(n, reverse);
+  auto start_copies = [&](int n) {
 #pragma unroll
-    for (int i = 0; i < U; ++i) u[each][i] = read(a.in(IN_U)[place.sequence(t, element.row, U, i, element.unit)]);
+    for (int each = 0; each < EACH; ++each) {
+      const Element element(place, each);
+      if (!element.exists || n >= steps) continue;
+      const int t = place.step(n, reverse);
+#pragma unroll
+      for (int i = 0; i < U; ++i)
+        copy_ahead(&shared.ahead.slot(n, AHEAD_U + i, element), a.in(IN_U), place.sequence(t, element.row, U, i, element.unit));
 #if MASKED
-    valid[each] = a.mask(IN_VALID, place.mask(t, element.row));
+      copy_ahead(&shared.ahead.slot(n, AHEAD_VALID, element), a.truth(IN_VALID), place.mask(t, element.row));
 #endif
-#if RESETS
-    if (n + 1 < steps) carried_next[each] = a.mask(IN_CARRIED, place.mask(place.step(n + 1, reverse), element.row));
+#if RESETS  // whether the next step's state comes from this one's
+      if (n + 1 < steps)
+        copy_ahead(&shared.ahead.slot(n, AHEAD_CARRIED, element), a.truth(IN_CARRIED), place.mask(place.step(n + 1, reverse), element.row));
 #endif
+    }
+    end_copies();
   };
+#pragma unroll
+  for (int n = 0; n < AHEAD; ++n) start_copies(n);
 #pragma unroll
   for (int each = 0; each < EACH; ++each) {
     const Element element(place, each);
@@ -96,9 +106,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) run(const Arguments a) 
 #if RESETS
 #pragma unroll
     for (int i = 0; i < S; ++i) initial[each][i] = read(a.in(IN_RESET + i)[at]);
-    carried[each] = a.mask(IN_CARRIED, place.mask(first, element.row));
+    carried[each] = a.truth(IN_CARRIED)[place.mask(first, element.row)];
 #endif
-    fetch_step(each, element, 0);
   }
   team.start();
 
@@ -107,12 +116,16 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) run(const Arguments a) 
     const bool more = n + 1 < steps;
     product(shared.rows[n % 2], [&](int slot, int row, int column, real sum) { shared.v[slot][row][column] = sum; });
     __syncthreads();
+    wait_for_copies<AHEAD - 1>();
     real kept[EACH][K + 1];
 #pragma unroll
     for (int each = 0; each < EACH; ++each) {
       const Element element(place, each);
       if (!element.exists) continue;
-      real v[V], old[S], made[S];
+      real u[U], v[V], old[S], made[S];
+#pragma unroll
+      for (int i = 0; i < U; ++i)
+        u[i] = read(copied<value>(shared.ahead.slot(n, AHEAD_U + i, element), place.sequence(t, element.row, U, i, element.unit)));
 #pragma unroll
       for (int i = 0; i < V; ++i) {
         v[i] = shared.v[0][element.row][i * UNITS + element.local];
@@ -127,18 +140,18 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) run(const Arguments a) 
         if (!carried[each]) old[i] = initial[each][i];
 #endif
       }
-      step(own[each], old, u[each], v, made, kept[each]);
-#pragma unroll
-      for (int i = 0; i < S; ++i) {
+      step(own[each], old, u, v, made, kept[each]);
+      bool valid = true;
 #if MASKED
-        if (!valid[each]) continue;
+      valid = copied<unsigned char>(shared.ahead.slot(n, AHEAD_VALID, element), place.mask(t, element.row));
 #endif
-        state[each][i] = made[i];
-      }
+#pragma unroll
+      for (int i = 0; i < S; ++i)
+        if (valid) state[each][i] = made[i];
       if (!more) continue;
       real h = state[each][0];
 #if RESETS
-      carried[each] = carried_next[each];
+      carried[each] = copied<unsigned char>(shared.ahead.slot(n, AHEAD_CARRIED, element), place.mask(place.step(n + 1, reverse), element.row));
       if (!carried[each]) h = initial[each][0];
 #endif
       h = Recurrent::operand(h);
@@ -159,9 +172,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) run(const Arguments a) 
       for (int i = 0; i < S; ++i) a.out(OUT_STATES + i)[at] = written(state[each][i]);
 #pragma unroll
       for (int i = 0; i < K; ++i) a.out(OUT_KEPT + i)[at] = written(kept[each][i]);
-      if (more) fetch_step(each, element, n + 1);
     }
     if (!more) break;
+    start_copies(n + AHEAD);
     team.receive(n);
 #if FORM == GRID
     for (int i = thread; i < place.rows * H; i += THREADS)

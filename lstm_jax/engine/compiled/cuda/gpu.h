@@ -65,6 +65,38 @@ __device__ __forceinline__ void multiply_add(float* sums, const float* a, float 
         "r"(__float_as_uint(a[3])), "r"(__float_as_uint(b0)), "r"(__float_as_uint(b1)));
 }
 
+// --- copies from memory that go on while the thread does ---
+
+// Room for a number or a truth value of an array.
+struct Slot { unsigned words[sizeof(real) / 4]; };
+
+// Starts to copy array[at]; of a type of fewer than four bytes the word that it is in.
+template <typename T>
+__device__ __forceinline__ void copy_ahead(Slot* slot, const T* array, size_t at) {
+  constexpr int size = sizeof(T) < 4 ? 4 : sizeof(T);
+  const size_t address = reinterpret_cast<size_t>(array + at) / 4 * 4;
+  asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"((unsigned)__cvta_generic_to_shared(slot)),
+               "l"(address), "n"(size)
+               : "memory");
+}
+// What is started between two of these is one step's.
+__device__ __forceinline__ void end_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+// Waits for all of this thread's copies but those of the last kSteps steps.
+template <int kSteps>
+__device__ __forceinline__ void wait_for_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kSteps) : "memory");
+}
+template <typename T>
+__device__ __forceinline__ T copied(const Slot& slot, size_t at) {
+  if constexpr (sizeof(T) == 8) {
+    return __hiloint2double(slot.words[1], slot.words[0]);
+  } else if constexpr (sizeof(T) == 4) {
+    return __uint_as_float(slot.words[0]);
+  } else {
+    return static_cast<T>(slot.words[0] >> (at * sizeof(T) % 4 * 8));
+  }
+}
+
 extern __shared__ __align__(128) unsigned char shared_bytes[];
 #define SHARED(Type, name) Type& name = *reinterpret_cast<Type*>(shared_bytes)
 

@@ -23,6 +23,10 @@ DTYPES = {"float32": 32, "float64": 64, "bfloat16": 16, "float16": 17}
 """The dtypes of arrays, and the kernels' numbers for them."""
 
 
+AHEAD = 3
+"""How many steps before it is needed what a step reads from memory is fetched."""
+
+
 class Job(NamedTuple):
     """What a kernel computes.
 
@@ -197,6 +201,7 @@ def _constants(job: Job, tile: Tile) -> str:
         **{form: number for number, form in enumerate(FORMS)},
         **counts(job)._asdict(),
         "H": job.units,
+        "AHEAD": AHEAD,
         "SAME": int(trace(job.cell, job.dtype).one_gradient),
         "MASKED": int(job.masked),
         "RESETS": int(job.resets),
@@ -260,7 +265,15 @@ def shared_bytes(job: Job, tile: Tile) -> int:
     else:
         parts = 1 if tile.form == "GRID" else tile.blocks * slots(tile)
         numbers += 2 * parts * tile.rows * own
+    numbers += AHEAD * fields(job) * tile.rows * own
     return numbers * size + 128  # and alignment, and mailboxes
+
+
+def fields(job: Job) -> int:
+    """The numbers and truth values of an element that a step reads from memory."""
+    count = counts(job)
+    read = count.U if job.direction == "forward" else count.S + count.K + 1
+    return read + job.masked + job.resets
 
 
 def ceil_div(a: int, b: int) -> int:

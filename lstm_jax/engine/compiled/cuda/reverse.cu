@@ -21,18 +21,22 @@ struct Arguments {
 
   __device__ __forceinline__ const value* in(int i) const { return static_cast<const value*>(arrays[i]); }
   __device__ __forceinline__ value* out(int i) const { return static_cast<value*>(arrays[i]); }
-  __device__ __forceinline__ bool mask(int i, size_t at) const {
-    return static_cast<const unsigned char*>(arrays[i])[at];
+  __device__ __forceinline__ const unsigned char* truth(int i) const {
+    return static_cast<const unsigned char*>(arrays[i]);
   }
 };
 
 using Recurrent = Product<V * UNITS, H>;
 constexpr int PARTS = BLOCKS * Recurrent::kSlots;  // of the gradient of a unit's h
 
+enum { AHEAD_BEFORE, AHEAD_KEPT = S, AHEAD_DY = AHEAD_KEPT + K, AHEAD_VALID,
+       AHEAD_CARRIED = AHEAD_VALID + MASKED, FIELDS = AHEAD_CARRIED + RESETS };
+
 struct Shared {
   __align__(16) real rows[2][ROWS * Recurrent::kStride];  // dv, what the product is of
   __align__(16) real parts[2][FORM == GRID ? 1 : PARTS][ROWS][UNITS];
   __align__(16) Four stash[Recurrent::kStash + 1];
+  Ahead<FIELDS> ahead;
   Mailbox boxes[2];
 };
 static_assert(sizeof(Shared) <= SHARED_BYTES, "shared memory");
@@ -61,41 +65,78 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) run(const Arguments a) 
 
   for (int i = thread; i < 2 * ROWS * Recurrent::kStride; i += THREADS) (&shared.rows[0][0])[i] = real(0);
 
-  // Of each of the thread's elements the gradient of the state, and of the next step's reverse
-  // what comes from outside.
-  real dstate[EACH][S], old[EACH][S], made[EACH][S], kept[EACH][K + 1], dy[EACH], own[EACH][P + 1], ready[EACH][READY + 1];
+  // Of each of the thread's elements the gradient of the state, and what the next step's reverse
+  // needs: `before` is the state before the step, if it is carried.
+  real dstate[EACH][S], before[EACH][S], old[EACH][S], made[EACH][S], kept[EACH][K + 1], dy[EACH];
+  real own[EACH][P + 1], ready[EACH][READY + 1];
+  bool valid[EACH];
 #if RESETS
   real initial[EACH][S], dinitial[EACH][S];
   bool carried[EACH];
 #endif
-#if MASKED
-  bool valid[EACH];
-#endif
-  auto fetch_step = [&](int each, const Element& element, int n) {
-    const int t = place.step(n, reverse), before = place.step(n + 1, reverse);
-    const size_t at = place.sequence(t, element.row, 1, 0, element.unit);
-#if RESETS
-    carried[each] = a.mask(IN_CARRIED, place.mask(t, element.row));
-#endif
-#if MASKED
-    valid[each] = a.mask(IN_VALID, place.mask(t, element.row));
-#endif
-#pragma unroll
-    for (int i = 0; i < S; ++i) {
-      made[each][i] = read(a.in(IN_STATES + i)[at]);
-      if (n + 1 == steps)
-        old[each][i] = read(a.in(IN_FIRST + i)[place.state(element.row, element.unit)]);
-#if RESETS
-      else if (!carried[each])
-        old[each][i] = initial[each][i];
-#endif
-      else
-        old[each][i] = read(a.in(IN_STATES + i)[place.sequence(before, element.row, 1, 0, element.unit)]);
-    }
-#pragma unroll
-    for (int i = 0; i < K; ++i) kept[each][i] = read(a.in(IN_KEPT + i)[at]);
-    dy[each] = read(a.in(IN_DY)[at]);
+  // Where the state before the n-th step is, among the first states for the last step.
+  auto place_before = [&](int n, const Element& element) {
+    if (n + 1 == steps) return place.state(element.row, element.unit);
+    return place.sequence(place.step(n + 1, reverse), element.row, 1, 0, element.unit);
   };
+  auto start_copies = [&](int n) {
+#pragma unroll
+    for (int each = 0; each < EACH; ++each) {
+      const Element element(place, each);
+      if (!element.exists || n >= steps) continue;
+      const int t = place.step(n, reverse);
+#pragma unroll
+      for (int i = 0; i < S; ++i) {
+        const bool last = n + 1 == steps;
+        copy_ahead(&shared.ahead.slot(n, AHEAD_BEFORE + i, element), a.in(last ? IN_FIRST + i : IN_STATES + i), place_before(n, element));
+      }
+#pragma unroll
+      for (int i = 0; i < K; ++i)
+        copy_ahead(&shared.ahead.slot(n, AHEAD_KEPT + i, element), a.in(IN_KEPT + i), place.sequence(t, element.row, 1, 0, element.unit));
+      copy_ahead(&shared.ahead.slot(n, AHEAD_DY, element), a.in(IN_DY), place.sequence(t, element.row, 1, 0, element.unit));
+#if MASKED
+      copy_ahead(&shared.ahead.slot(n, AHEAD_VALID, element), a.truth(IN_VALID), place.mask(t, element.row));
+#endif
+#if RESETS
+      copy_ahead(&shared.ahead.slot(n, AHEAD_CARRIED, element), a.truth(IN_CARRIED), place.mask(t, element.row));
+#endif
+    }
+    end_copies();
+  };
+  // Takes what was copied for the n-th step, and computes what needs no gradient.
+  auto take = [&](int n) {
+    wait_for_copies<AHEAD - 1>();
+    const int t = place.step(n, reverse);
+#pragma unroll
+    for (int each = 0; each < EACH; ++each) {
+      const Element element(place, each);
+      if (!element.exists) continue;
+      const size_t at = place.sequence(t, element.row, 1, 0, element.unit);
+#if MASKED
+      valid[each] = copied<unsigned char>(shared.ahead.slot(n, AHEAD_VALID, element), place.mask(t, element.row));
+#else
+      valid[each] = true;
+#endif
+#if RESETS
+      carried[each] = copied<unsigned char>(shared.ahead.slot(n, AHEAD_CARRIED, element), place.mask(t, element.row));
+#endif
+#pragma unroll
+      for (int i = 0; i < S; ++i) {
+        made[each][i] = before[each][i];
+        before[each][i] = read(copied<value>(shared.ahead.slot(n, AHEAD_BEFORE + i, element), place_before(n, element)));
+        old[each][i] = before[each][i];
+#if RESETS
+        if (!carried[each]) old[each][i] = initial[each][i];
+#endif
+      }
+#pragma unroll
+      for (int i = 0; i < K; ++i) kept[each][i] = read(copied<value>(shared.ahead.slot(n, AHEAD_KEPT + i, element), at));
+      dy[each] = read(copied<value>(shared.ahead.slot(n, AHEAD_DY, element), at));
+      prepare(own[each], old[each], made[each], kept[each], ready[each]);
+    }
+  };
+#pragma unroll
+  for (int n = 0; n < AHEAD; ++n) start_copies(n);
 #pragma unroll
   for (int each = 0; each < EACH; ++each) {
     const Element element(place, each);
@@ -112,9 +153,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) run(const Arguments a) 
       dinitial[each][i] = real(0);
     }
 #endif
-    fetch_step(each, element, 0);
-    prepare(own[each], old[each], made[each], kept[each], ready[each]);
+    const size_t last = place.sequence(place.step(0, reverse), element.row, 1, 0, element.unit);
+#pragma unroll
+    for (int i = 0; i < S; ++i) before[each][i] = read(a.in(IN_STATES + i)[last]);
   }
+  take(0);
   team.start();
 
   for (int n = 0; n < steps; ++n) {
@@ -142,10 +185,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) run(const Arguments a) 
 #if RESETS
       from_initial[each] = false;
 #endif
-#if MASKED
-      if (valid[each])
-#endif
-      {
+      if (valid[each]) {
         real dold[S];
         dstate[each][0] += dy[each];
         reverse_step(own[each], old[each], made[each], kept[each], dstate[each], ready[each], dold, du[each], dv[each]);
@@ -165,7 +205,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) run(const Arguments a) 
 #pragma unroll
       for (int i = 0; i < V; ++i)
         rows[element.row * Recurrent::kStride + Recurrent::place(i * UNITS + element.local)] = Recurrent::operand(dv[each][i]);
-      if (n + 1 < steps) fetch_step(each, element, n + 1);
     }
     __syncthreads();
     product(rows, [&](int slot, int row, int k, real sum) {
@@ -188,8 +227,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) run(const Arguments a) 
 #pragma unroll
       for (int i = 0; i < V; ++i) a.out(OUT_DV)[place.sequence(t, element.row, V, i, element.unit)] = written(dv[each][i]);
 #endif
-      if (n + 1 < steps) prepare(own[each], old[each], made[each], kept[each], ready[each]);
     }
+    start_copies(n + AHEAD);
+    if (n + 1 < steps) take(n + 1);
     team.receive(n);
 #pragma unroll
     for (int each = 0; each < EACH; ++each) {

@@ -62,6 +62,8 @@ def steps(
     settings: Settings, params: Any, starts: Starts, inputs: Inputs
 ) -> tuple[Any, Steps]:
     """What `scan.steps` says of the same arguments, compiled; derivatives are its."""
+    if not _pays("forward", settings, params, starts.state[0]):
+        return scan.steps(settings, params, starts, inputs)
     return lax.platform_dependent(
         *(params, starts, inputs),
         default=partial(scan.steps, settings),
@@ -88,6 +90,8 @@ def reverse_steps(
     dys: Array,
 ) -> tuple[Starts, tuple[Array, Array | None]]:
     """The reverse of `steps`, again as `scan` has it."""
+    if not _pays("reverse", settings, params, dfinal[0]):
+        return scan.reverse_steps(settings, params, starts, inputs, steps, dfinal, dys)
     return lax.platform_dependent(
         *(params, starts, inputs, steps, dfinal, dys),
         default=partial(scan.reverse_steps, settings),
@@ -100,6 +104,11 @@ def _reverse_steps_jvp(settings: Settings, primals: Any, tangents: Any) -> Any:
     # The values of the call, as in `_steps_jvp`.
     tangents = jax.jvp(partial(scan.reverse_steps, settings), primals, tangents)[1]
     return reverse_steps(settings, *primals), tangents
+
+
+def _pays(direction: str, settings: Settings, params: Any, h: Array) -> bool:
+    job = _job(direction, settings, params)
+    return tiles.pays(job, math.prod(h.shape[:-1]), _heads(params.Wh), device())
 
 
 # --- what a kernel reads and writes ---------------------------------------------------
@@ -184,14 +193,8 @@ def _call(
     (*batch, H), T, dtype = states[0].shape, sequences[0].shape[0], states[0].dtype
     B, (count, blocks) = math.prod(batch), results
     masks = [mask for mask in (inputs.valid, inputs.carried) if mask is not None]
-    job = Job(
-        direction,
-        settings.cell,
-        _head_size(params.Wh),
-        dtype.name,
-        masked=inputs.valid is not None,
-        resets=inputs.carried is not None,
-        exact=_exact(),
+    job = _job(direction, settings, params)._replace(
+        masked=inputs.valid is not None, resets=inputs.carried is not None
     )
     own = _own(params, trace(settings.cell, dtype))
 
@@ -223,6 +226,12 @@ def _call(
     )
     states = [a.reshape(*batch, H) for a in found[:count]]
     return [*states, *(a.reshape(T, *batch, a.shape[-1]) for a in found[count:])]
+
+
+def _job(direction: str, settings: Settings, params: Any) -> Job:
+    """A direction's job, without masks."""
+    size, dtype = _head_size(params.Wh), params.Wh.dtype.name
+    return Job(direction, settings.cell, size, dtype, exact=_exact())
 
 
 def _exact() -> bool:

@@ -71,6 +71,17 @@ struct Element {
   }
 };
 
+// What steps need of memory, copied AHEAD steps before: the way from there can take longer than
+// a step. A thread reads what it copied itself.
+template <int kFields>
+struct Ahead {
+  Slot slots[AHEAD][kFields][ROWS * UNITS];
+
+  __device__ __forceinline__ Slot& slot(int n, int field, const Element& element) {
+    return slots[n % AHEAD][field][element.row * UNITS + element.local];
+  }
+};
+
 // Gives numbers to the team's blocks, its own included, once a step.
 //
 // In a cluster they go straight into the other block's shared memory, and count there as they

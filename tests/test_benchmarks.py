@@ -19,7 +19,7 @@ import pytest
 
 import benchmarks.__main__
 import benchmarks.epoch.__main__ as epoch_command
-from benchmarks import chunk_lengths, epoch, processes, report, worker
+from benchmarks import chunk_lengths, epoch, gpu, processes, report, worker
 from benchmarks.__main__ import SWEEPS, Config, choose_rows, run
 from benchmarks.command import told
 from benchmarks.epoch.worker import EpochWorker
@@ -489,8 +489,23 @@ def test_every_sweep_varies_one_field_and_is_drawn(axis, tmp_path):
     assert (tmp_path / "sweep.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_the_tables_of_a_gpu():
+    """Ratios of calls, and of the LSTM's time a block."""
+    own, other = gpu.Seconds(2e-3, 1e-3), gpu.Seconds(6e-3, 4e-3)
+    found = [
+        gpu.Measured("lstm", "T=1", own, other, 4),
+        gpu.Measured("gru", "T=1", own, other, 3),
+    ]
+    *_, line, _, medians, _ = gpu.render_cudnn(found)
+    assert line == "| gru | T=1 | 6.00 | 2.00 | 3.0 | 4.0 |"
+    assert medians == "Medians of torch / ours: lstm: 3.0, gru: 3.0"
+    *_, line, _ = gpu.render_scans(found)
+    assert line == "| gru | T=1 | 4.00 | 1.00 | 4.0 | 1.33 |"
+    assert gpu.render_scans([]) == []
+
+
 COMMANDS = ("__main__", "epoch/__main__", "long_sequences", "chunk_lengths")
-COMMANDS = (*COMMANDS, "mutation_score")
+COMMANDS = (*COMMANDS, "mutation_score", "gpu")
 
 
 def execute(command, monkeypatch, *arguments):
@@ -513,6 +528,7 @@ def test_every_command_has_a_help(command, monkeypatch, capsys):
     [
         ("__main__", "--rounds 0", "rounds must be at least 1; got 0"),
         ("__main__", "--peers numpy", "peers must be some of .*got 'numpy'"),
+        ("gpu", "--rounds 1", "there is no GPU"),
         ("epoch/__main__", "--peers numpy", "peers must be some of .*got 'numpy'"),
         ("epoch/__main__", "--peers flax", 'peers must include "manual"'),
         ("epoch/__main__", "--threads 0", "threads must be at least 1; got 0"),
@@ -594,7 +610,7 @@ class InThisProcess(EpochWorker):
 class Drifting(InThisProcess):
     """No model: losses of 0.7, flax's a little more from its second segment on."""
 
-    def build(self, name, epoch):
+    def build(self, name, epoch, device):
         self.name = name
         assert len(epoch.segments) == 3
 

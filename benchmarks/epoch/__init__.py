@@ -6,7 +6,7 @@ dropout, whose random numbers no two libraries draw alike::
 
     embedding -> LSTM -> mean and maximum of the valid steps -> head
 
-A library's file has a function ``build(epoch) -> Trainer`` and runs in a process of
+A library's file has a function ``build(epoch, device) -> Trainer``, run in a process of
 its own.
 """
 
@@ -92,11 +92,11 @@ class Epoch(NamedTuple):
         return int(CONFIG.warmup * self.total_steps)
 
 
-def load_trainer(name: str, epoch: Epoch) -> Trainer:
-    """Imports a library's file and builds its model."""
+def load_trainer(name: str, epoch: Epoch, device: str) -> Trainer:
+    """Imports a library's file and builds its model, on "cpu" or "gpu"."""
     peer = TRAINERS[name]
     module = import_module(f"benchmarks.epoch.{peer.module}")
-    return module.build(epoch, **peer.options)
+    return module.build(epoch, device, **peer.options)
 
 
 def make_epoch(reviews: int | None) -> Epoch:

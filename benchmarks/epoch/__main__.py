@@ -38,6 +38,7 @@ class Config:
         reviews: how many training reviews; all if not given.
         peers: keys of `TRAINERS`; all that are installed if not given.
         threads: processors each library may use; all of this process if not given.
+        device: "cpu" or "gpu".
         allocator: how freed memory is treated; see `benchmarks.processes`.
         folder: where the table and the record go.
     """
@@ -45,6 +46,7 @@ class Config:
     reviews: int | None = None
     peers: tuple[str, ...] = ()
     threads: int | None = None
+    device: Literal["cpu", "gpu"] = "cpu"
     allocator: Literal["default", "kept"] = "default"
     folder: Path = Path("runs/bench/epoch")
 
@@ -70,14 +72,16 @@ def run(config: Config) -> str:
         ValueError: an unknown name, a number too small, or losses that disagree.
         benchmarks.processes.WorkerError: a library failed.
     """
-    names, left_out = choose_peers(config.peers, TRAINERS, "cpu")
+    names, left_out = choose_peers(config.peers, TRAINERS, config.device)
     threads = processor_count() if config.threads is None else config.threads
     at_least(1, threads=threads)
     if config.reviews is not None:
         at_least(1, reviews=config.reviews)
     epoch = make_epoch(config.reviews)
     buckets = [segment.bucket for segment in epoch.segments]
-    settings = Settings(len(buckets), threads, allocator=config.allocator)
+    settings = Settings(
+        len(buckets), threads, allocator=config.allocator, device=config.device
+    )
     results = measure(names, epoch, settings)
     text = render(results, buckets, describe_machine(settings))
     text += "".join(
@@ -107,7 +111,7 @@ def measure(names: list[str], epoch: Epoch, settings: Settings) -> dict[str, Res
             for name in names
         }
         for name, worker in workers.items():
-            worker.ask("build", name, epoch)
+            worker.ask("build", name, epoch, settings.device)
         for number in range(len(epoch.segments)):
             for name in order.sample(names, len(names)):
                 took, found = workers[name].ask("train", number)

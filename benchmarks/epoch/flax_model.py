@@ -13,8 +13,9 @@ from benchmarks.peers.flax_lstm import FLAX
 from benchmarks.problem import ORDER, reorder
 
 
-def build(epoch: Epoch) -> Trainer:
+def build(epoch: Epoch, device: str) -> Trainer:
     """One `nnx.RNN`, time-major."""
+    del device
     _, Wx, Wh, b, _ = epoch.weights
     cell = nnx.OptimizedLSTMCell(Wx.shape[0], Wh.shape[0], rngs=nnx.Rngs(0))
     graph, params, rest = nnx.split(

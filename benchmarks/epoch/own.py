@@ -11,8 +11,9 @@ from benchmarks.epoch import Epoch, Trainer
 from benchmarks.epoch.on_jax import trainer
 
 
-def build(epoch: Epoch, gradient: str) -> Trainer:
+def build(epoch: Epoch, device: str, gradient: str) -> Trainer:
     """With manual or automatic gradients."""
+    del device
     _, Wx, Wh, b, _ = epoch.weights
     return trainer(
         epoch, partial(layer, gradient), lj.LSTMParams(*map(jnp.asarray, (Wx, Wh, b)))

@@ -39,15 +39,16 @@ class Model(nn.Module):
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """The logits of a batch, (B,)."""
         ys, _ = self.layer(self.embedding(tokens.T))
-        valid = (torch.arange(len(ys))[:, None] < lengths)[..., None]
+        valid = (torch.arange(len(ys), device=ys.device)[:, None] < lengths)[..., None]
         mean = ys.mul(valid).sum(0) / lengths.clamp(min=1)[:, None]
         largest = ys.masked_fill(~valid, -torch.inf).amax(0)
         return self.head(torch.cat([mean, largest], -1))[:, 0]
 
 
-def build(epoch: Epoch) -> Trainer:
+def build(epoch: Epoch, device: str) -> Trainer:
     """The model and what trains it; its number of threads is that of OpenMP."""
-    model = Model(epoch.weights)
+    where = "cuda" if device == "gpu" else "cpu"
+    model = Model(epoch.weights).to(where)
     learned = [p for p in model.parameters() if p.requires_grad]
     decay = CONFIG.weight_decay
     optimizer = torch.optim.AdamW(
@@ -60,9 +61,9 @@ def build(epoch: Epoch) -> Trainer:
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(_rate, epoch))
     average = AveragedModel(model, multi_avg_fn=_averaged)
-    data = [tuple(map(tensor, bucket[:3])) for bucket in epoch.train]
+    data = [tuple(tensor(a).to(where) for a in bucket[:3]) for bucket in epoch.train]
 
-    def step(tokens: Tensor, lengths: Tensor, labels: Tensor) -> float:
+    def step(tokens: Tensor, lengths: Tensor, labels: Tensor) -> Tensor:
         optimizer.zero_grad()
         logits = model(tokens, lengths)
         loss = nn.functional.binary_cross_entropy_with_logits(logits, labels.float())
@@ -71,17 +72,19 @@ def build(epoch: Epoch) -> Trainer:
         optimizer.step()
         schedule.step()
         average.update_parameters(model)
-        return loss.item()
+        return loss.detach()
 
     def train(segment: Segment) -> np.ndarray:
-        rows = torch.from_numpy(segment.indices)
+        rows = torch.from_numpy(segment.indices).to(where)
         bucket = data[segment.bucket]
-        return np.array([step(*(part[own] for part in bucket)) for own in rows])
+        losses = [step(*(part[own] for part in bucket)) for own in rows]
+        return torch.stack(losses).cpu().numpy()
 
     def predict(bucket: Bucket) -> np.ndarray:
         with torch.no_grad():
-            parts = zip(*(tensor(a).split(256) for a in bucket[:2]), strict=True)
-            return torch.cat([average(*part) for part in parts]).numpy()
+            arrays = (tensor(a).to(where).split(256) for a in bucket[:2])
+            logits = [average(*part) for part in zip(*arrays, strict=True)]
+            return torch.cat(logits).cpu().numpy()
 
     return Trainer(train, predict)
 

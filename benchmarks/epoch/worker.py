@@ -14,10 +14,10 @@ class EpochWorker:
     epoch: Epoch
     trainer: Trainer
 
-    def build(self, name: str, epoch: Epoch) -> None:
+    def build(self, name: str, epoch: Epoch, device: str) -> None:
         """Builds a library's model."""
         self.epoch = epoch
-        self.trainer = load_trainer(name, epoch)
+        self.trainer = load_trainer(name, epoch, device)
 
     def train(self, number: int) -> tuple[float, np.ndarray]:
         """Runs a segment: its seconds and its losses."""

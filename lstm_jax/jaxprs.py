@@ -19,14 +19,20 @@ Which calls are looked through depends on what becomes of the result. Where it i
 differentiated by JAX later, `CALLS` alone: a function with a derivative rule of its own
 has it for a reason, such as `jax.nn.softplus`, whose equations give NaN if they are
 differentiated. Where it isn't, or where rules are not to be used, pass `ALL_CALLS`.
+
+`jaxpr_of` is for whoever asks about equations: the engine has faster ways to run a cell
+than its equations one step after another, and none of their names is in those.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend.core import JaxprEqn, Literal
 
 CALLS: Mapping[str, str] = {
@@ -48,6 +54,36 @@ ALL_CALLS: Mapping[str, str] = {**CALLS, **RULED_CALLS}
 
 Node = Callable[[JaxprEqn, list[Any]], Sequence[Any]]
 """From an equation and what its operands are to what its outputs are."""
+
+
+_ASKED = ContextVar("equations are asked about", default=False)
+
+
+def jaxpr_of(fn: Callable[..., Any], *args: Any) -> tuple[Any, Any]:
+    """The jaxpr of ``fn(*args)`` in which cells are their equations, step after step.
+
+    Returns:
+        The jaxpr, and the tree of the shapes of its outputs.
+    """
+    with _asking():
+        return jax.make_jaxpr(fn, return_shape=True)(*args)
+
+
+def equations_are_asked() -> bool:
+    """Whether `jaxpr_of` is at work, so that cells are to be run by their equations."""
+    return _ASKED.get()
+
+
+@contextmanager
+def _asking() -> Generator[None]:
+    token = _ASKED.set(True)
+    try:
+        # JAX keeps what it has traced, for each metadata by itself: functions that
+        # were compiled before are traced again.
+        with set_xla_metadata(lstm_jax="equations"):
+            yield
+    finally:
+        _ASKED.reset(token)
 
 
 def opened(jaxpr: Any) -> tuple[Any, Sequence[Any]]:

@@ -264,25 +264,150 @@ def test_a_quantity_named_through_several_equations_is_judged_through_each():
     assert [row.passed for row in wrong.rows] == [False, True, False]
 
 
-def test_integers_have_no_gradient_and_no_row():
-    def pick(x, k):
-        return x[k]
+def pick(x, k):
+    return x[k]
 
-    def forward(x, k):
-        return x[k], (x, k)
 
+def pick_forward(x, k):
+    return x[k], (x, k)
+
+
+def pick_reverse(of_k):
     def reverse(residuals, d):
         x, k = residuals
-        return jnp.zeros_like(x).at[k].set(d), None
+        return jnp.zeros_like(x).at[k].set(d), of_k
 
-    def reverse_one_each(residuals, d):
-        return reverse(residuals, d)[0], jnp.zeros((), jnp.float64)
+    return reverse
 
-    report = check_vjp(pick, forward, reverse_one_each, ARGS[0], 1)
+
+@pytest.mark.parametrize("of_k", [None, 0.0, np.zeros((), jax.dtypes.float0)])
+def test_integers_have_no_gradient_and_no_row(of_k):
+    report = check_vjp(pick, pick_forward, pick_reverse(of_k), ARGS[0], 1)
     assert_right(report)
     assert [row.quantity for row in report.rows] == ["dx"]
-    with pytest.raises(ValueError, match="one gradient an argument"):
-        check_vjp(pick, forward, reverse, ARGS[0], 1)
+
+
+def test_none_stands_for_zero():
+    report = check_vjp(
+        lambda x, w: jnp.sum(x),
+        lambda x, w: (jnp.sum(x), x),
+        lambda x, d: [d * jnp.ones_like(x), None],
+        *ARGS,
+    )
+    assert_right(report)
+    wrong = check_vjp(norm, norm_forward, lambda r, d: (None, None), *ARGS)
+    assert {row.quantity for row in wrong.rows if not row.passed} == {"dx", "dw"}
+
+
+@pytest.mark.parametrize("found", [0.0, (0.0,), {"x": 0.0}])
+def test_a_reverse_of_another_form_is_refused(found):
+    with pytest.raises(ValueError, match=r"one gradient an argument.*None for zero"):
+        check_vjp(norm, norm_forward, lambda r, d: found, *ARGS)
+
+
+def solve(A, b):
+    return jnp.linalg.solve(A, b)
+
+
+def solve_forward(A, b):
+    x = solve(A, b)
+    return x, (A, x)
+
+
+def solve_reverse(residuals, dx):
+    A, x = residuals
+    db = jnp.linalg.solve(A.T, dx)
+    return -jnp.outer(db, x), db
+
+
+def sort_forward(a):
+    order = jnp.argsort(a)
+    return jnp.sort(a), order
+
+
+def spectrum(a):
+    return jnp.sum(jnp.abs(jnp.fft.rfft(a)) ** 2)
+
+
+def spectrum_reverse(a, d):
+    """Parseval's theorem, but for the two frequencies that are counted once."""
+    signs = (-1.0) ** jnp.arange(len(a))
+    once = jnp.sum(a) + jnp.sum(a * signs) * signs
+    return (d * (len(a) * a + once),)
+
+
+NO_RULE = {
+    "solve": (
+        solve,
+        solve_forward,
+        solve_reverse,
+        np.eye(3) + 0.1 * np.ones((3, 3)),
+        ARGS[0],
+    ),
+    "sort": (
+        jnp.sort,
+        sort_forward,
+        lambda order, d: (jnp.zeros_like(d).at[order].set(d),),
+        ARGS[0],
+    ),
+    "complex": (
+        spectrum,
+        lambda a: (spectrum(a), a),
+        spectrum_reverse,
+        np.arange(1.0, 5.0),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NO_RULE)
+def test_where_the_graph_has_no_rule_its_column_is_empty_and_says_so(name):
+    report = check_vjp(*NO_RULE[name])
+    assert report.ok, str(report)
+    assert report.missing
+    assert all(set(row.errors) == {"automatic", "numerical"} for row in report.rows)
+    assert f"No gradients by the graph: {report.missing}"[:60] in str(report)
+
+
+def scaled(power, x, n=2):
+    return n * x**power
+
+
+def test_what_custom_vjp_takes_is_taken():
+    """Its objects, arguments that are not differentiated, defaults, sizes kept."""
+
+    def forward(power, x, n=2):
+        return scaled(power, x, n), (x, n, {"size": x.shape, "why": None})
+
+    def reverse(power, residuals, d):
+        x, n, kept = residuals
+        return d * n * power * x ** (power - 1) * jnp.ones(kept["size"]), None
+
+    rule = jax.custom_vjp(scaled, nondiff_argnums=(0,))
+    rule.defvjp(forward, reverse)
+    assert_right(check_vjp(rule, forward, reverse, 3, ARGS[0], nondiff_argnums=(0,)))
+
+
+def test_integers_among_the_outputs_have_no_cotangent():
+    def both(x):
+        return jnp.sum(x**2), jnp.argmax(x)
+
+    def reverse(x, d):
+        assert d[1].dtype == jax.dtypes.float0
+        return (2 * x * d[0],)
+
+    assert_right(check_vjp(both, lambda x: (both(x), x), reverse, ARGS[0]))
+
+
+def test_a_side_that_the_arguments_are_not_on_is_told():
+    def rectified(x):
+        return jnp.maximum(x, 0)
+
+    report = check_vjp(
+        rectified, lambda x: (rectified(x), x), lambda x, d: (d,), np.ones(3)
+    )
+    assert report.ok
+    [side] = report.unreached
+    assert side.startswith("max: the second is larger, test_gradcheck.py")
 
 
 def test_a_forward_that_returns_something_else_is_refused():

@@ -23,6 +23,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.extend.core import Primitive
 from oracles import EACH_KIND
 
+import lstm_jax as lj
 from lstm_jax import graph
 from lstm_jax.cell import Name
 from lstm_jax.cells import CELLS
@@ -622,3 +623,29 @@ def test_names_of_the_lstms_equations():
     }
     assert len(compared) == 10
     assert_close({name: by_hand[name] for name in compared}, compared)
+
+
+# --- cells are their equations, however they run --------------------------------------
+
+
+@pytest.mark.parametrize("name", ["lstm", "min_gru"])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_what_is_asked_about_a_sequence_sees_the_equations(name, compiled):
+    """Whatever runs it, and even where it ran before."""
+    cell = CELLS[name]
+    params = cell.init(jax.random.key(0), 2, 3, dtype=jnp.float64)
+    xs = jnp.asarray(np.random.default_rng(0).normal(size=(4, 1, 2)))
+
+    def run(params, xs):
+        return lj.unroll(cell, params, xs)
+
+    function = jax.jit(run) if compiled else run
+    function(params, xs)
+    one_by_one = cell._replace(linear=False)
+    states, _ = lj.unroll(one_by_one, params, xs, gradient="automatic")
+    [key] = {"lstm": ["h (7)"], "min_gru": ["h (3)"]}[name]
+    found = graph.named_values(function, params, xs)
+    assert_close(found[key].reshape(states.shape), states)
+    assert key in graph.render(function, params, xs).mermaid
+    after = lj.runner_of(cell, params)
+    assert "asked" not in after.why

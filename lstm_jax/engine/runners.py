@@ -24,6 +24,7 @@ from lstm_jax.cell import Cell
 from lstm_jax.engine import associative_scan, checks, scan
 from lstm_jax.engine.compiled import cpu, cuda
 from lstm_jax.engine.sequence import GRADIENTS, Inputs, Settings, Starts, Steps
+from lstm_jax.jaxprs import equations_are_asked
 
 
 class RunSteps(Protocol):
@@ -117,6 +118,8 @@ class Choice(NamedTuple):
 
 def choose_runner(settings: Settings, params: Any) -> tuple[Runner, str]:
     """The runner of an unrolling with these parameters, here and now, and why."""
+    if equations_are_asked():
+        return SCAN, "its equations are asked about"
     if settings.cell.linear:
         return ASSOCIATIVE_SCAN, "the cell is linear in its state"
     if settings.gradient == "automatic":

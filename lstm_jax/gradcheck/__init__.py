@@ -7,9 +7,10 @@
 * `Report`, `Finding`, `Row`, `Tolerances`: what they return, and what they accept.
 """
 
-from lstm_jax.gradcheck.check import check_gradients, check_vjp
+from lstm_jax.gradcheck.check import check_gradients
 from lstm_jax.gradcheck.report import Finding, Report, Row, Tolerances
 from lstm_jax.gradcheck.sequence import state_gradients
+from lstm_jax.gradcheck.vjp import check_vjp
 
 __all__ = [
     "Finding",

@@ -1,33 +1,16 @@
-"""`check_gradients` and `check_vjp`: the doors of the gradient checker."""
+"""`check_gradients`: a cell's own gradients against three others."""
 
-import inspect
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
-from functools import partial
-from typing import Any
-
-import jax
-import jax.numpy as jnp
-import numpy as np
-from jax import tree
+from collections.abc import Sequence
 
 from lstm_jax.cell import Cell
 from lstm_jax.engine import MEMORIES, checks
 from lstm_jax.gradcheck.claims import check_claims
-from lstm_jax.gradcheck.flat_jaxpr import trace
 from lstm_jax.gradcheck.form import check_form
-from lstm_jax.gradcheck.oracles import DIFFERENCE_STEP, DIRECTIONS, Differencing
+from lstm_jax.gradcheck.oracles import DIFFERENCE_STEP
 from lstm_jax.gradcheck.points import POINTS, Sizes, choose, forward_only
-from lstm_jax.gradcheck.quantities import (
-    Forward,
-    forward_targets,
-    judge,
-    know,
-    leaf_names,
-    partial_targets,
-)
 from lstm_jax.gradcheck.report import TOLERANCES, Report, Row, Tolerances
 from lstm_jax.gradcheck.sequence import VARIANTS, check_sequence, steps_of
+from lstm_jax.gradcheck.settings import as_compared, check_differencing
 from lstm_jax.gradcheck.step import ONE_STEP, check_step
 
 
@@ -95,7 +78,7 @@ def check_gradients(
         raise ValueError(f"steps must be at least 0; got {steps}")
     for variant in variants:
         checks.check_choice("each of variants", variant, VARIANTS)
-    _check_differencing(difference_step, max_entries)
+    check_differencing(difference_step, max_entries)
     checks.check_choice("memory", memory, MEMORIES)
     sizes = Sizes(
         input_size,
@@ -108,7 +91,7 @@ def check_gradients(
         points,
     )
     variants = tuple(variants) if steps else ()
-    with _as_compared():
+    with as_compared():
         check_form(cell, input_size, hidden_size, batch)
         rows, orders = _check_all(cell, sizes, variants, memory, tolerances)
         chosen = choose(forward_only(cell), sizes)
@@ -154,122 +137,7 @@ def _check_all(
     return rows, orders
 
 
-def check_vjp(
-    fn: Callable[..., Any],
-    fwd: Callable[..., tuple[Any, Any]],
-    bwd: Callable[[Any, Any], tuple],
-    *args: Any,
-    seed: int = 0,
-    difference_step: float = DIFFERENCE_STEP,
-    max_entries: int = 128,
-    tolerances: Tolerances = TOLERANCES,
-) -> Report:
-    """Compares any hand-written reverse with three other gradients, in float64.
-
-    The triple is that of `jax.custom_vjp`. What `fn` and `bwd` name with
-    `lstm_jax.named` is judged too: "dq" in `bwd` should be the gradient of the "q"
-    of `fn`.
-
-    Args:
-        fn: the function, of pytrees of arrays.
-        fwd: ``(*args) -> (fn(*args), residuals)``.
-        bwd: ``(residuals, cotangent) -> a tuple with the gradient of each argument``.
-        *args: where to check; floating leaves are taken as float64.
-        seed: of the random cotangent.
-        difference_step: as in `check_gradients`.
-        max_entries: as in `check_gradients`.
-        tolerances: what passes.
-
-    Returns:
-        A `Report`.
-
-    Raises:
-        ValueError: if `fwd` does not return what `fn` does, or `bwd` not one gradient
-            an argument, in its tree.
-    """
-    _check_differencing(difference_step, max_entries)
-    with _as_compared():
-        args = tree.map(_as_float64, args)
-        names = _argument_names(fn, args)
-        out, residuals = fwd(*args)
-        _check_same(fn(*args), out)
-        rng = np.random.default_rng(seed)
-        cotangent = tree.map(lambda o: jnp.asarray(rng.normal(size=o.shape)), out)
-        program, backward = trace(fn, *args), trace(bwd, residuals, cotangent)
-        _check_one_each(backward.shapes, args)
-
-        labels = [(f"d{name}", name) if name else None for name in names]
-        targets = forward_targets(program, names)
-        targets |= partial_targets(program, targets, backward, labels)
-        a_point = partial(tree.map, lambda a: jnp.asarray(a)[None])
-        oracles = know(
-            program,
-            targets,
-            a_point(args),
-            a_point(tree.leaves(cotangent)),
-            tuple(name for name in names if name),
-            Differencing(difference_step, max_entries, seed),
-        )
-        given = a_point((residuals, cotangent))
-        rows, order = judge(backward, given, labels, Forward(targets, oracles), "vjp")
-    name = getattr(fn, "__name__", repr(fn))
-    return Report(
-        f"function {name!r}",
-        rows,
-        {"vjp": order},
-        tolerances,
-        missing=oracles.missing,
-    )
-
-
-def _argument_names(fn: Callable[..., Any], args: tuple) -> list[str | None]:
-    bound = inspect.signature(fn).bind(*args).arguments
-    names: list[str | None] = []
-    for name, value in bound.items():
-        names += leaf_names(value, name)
-    return names
-
-
-def _as_float64(leaf: Any) -> Any:
-    leaf = jnp.asarray(leaf)
-    floating = jnp.issubdtype(leaf.dtype, jnp.floating)
-    return leaf.astype(jnp.float64) if floating else leaf
-
-
-@contextmanager
-def _as_compared() -> Generator[None]:
-    """In float64, whatever the caller's settings are."""
-    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
-        yield
-
-
-def _check_differencing(difference_step: float, max_entries: int) -> None:
-    if not 0 < difference_step < 1:
-        raise ValueError(f"difference_step must be in (0, 1); got {difference_step}")
-    if max_entries < DIRECTIONS:
-        raise ValueError(
-            f"max_entries must be at least {DIRECTIONS}; got {max_entries}"
-        )
-
-
 def _check_positive(**sizes: int) -> None:
     for name, size in sizes.items():
         if size < 1:
             raise ValueError(f"{name} must be at least 1; got {size}")
-
-
-def _check_same(expected: Any, found: Any) -> None:
-    same = tree.structure(expected) == tree.structure(found) and all(
-        np.shape(e) == np.shape(f) and np.allclose(e, f, rtol=1e-12, atol=1e-12)
-        for e, f in zip(tree.leaves(expected), tree.leaves(found), strict=True)
-    )
-    if not same:
-        raise ValueError("fwd must return (fn(*args), residuals); its first is not")
-
-
-def _check_one_each(found: Any, args: tuple) -> None:
-    if tree.structure(found) != tree.structure(args):
-        raise ValueError(
-            f"bwd must return one gradient an argument, {tree.structure(args)}; got "
-            f"{tree.structure(found)}"
-        )

@@ -6,6 +6,7 @@ differentiated at 0: by JAX, by the computation graph, and by central difference
 Everything is asked at several points at once, and has their axis first.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -145,8 +146,8 @@ def differentiate(
     by_graph, added_up, missing = {}, {}, ""
     try:
         automatic, found, by_graph, added_up = ask(with_graph=True)
-    except graph.UnknownPrimitiveError as error:
-        missing = str(error).partition(".")[0]
+    except (graph.UnknownPrimitiveError, graph.ComplexNumberError) as error:
+        missing = re.split(r", used at|\. ", str(error))[0]
         automatic, found = ask(with_graph=False)
     found = np.asarray(found)
     columns = sum(len(rows) for rows in bases.values())

@@ -191,7 +191,14 @@ def know(
         name: jnp.zeros((points, *program.shape(target.value)))
         for name, target in targets.items()
     }
-    return differentiate(loss, at, (args, list(cotangents)), differencing, inputs)
+    given = args, list(cotangents)
+    oracles = differentiate(loss, at, given, differencing, inputs)
+    places = (
+        f"{oracles.missing}, {node.line}"
+        for node in program.nodes
+        if repr(node.equation.primitive.name) in oracles.missing and node.line
+    )
+    return oracles._replace(missing=next(places, oracles.missing))
 
 
 def judge(

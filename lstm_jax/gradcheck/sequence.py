@@ -19,7 +19,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from lstm_jax import graph
 from lstm_jax.cell import Cell, Name
-from lstm_jax.engine import runner_of, trees, unrolling
+from lstm_jax.engine import trees, unrolling
 from lstm_jax.gradcheck.oracles import (
     Differencing,
     Oracles,
@@ -96,8 +96,7 @@ def state_gradients(
         the state after step t, from its output and from the steps that follow.
     """
     plain = Options(lengths=None, resets=None, reverse=False)
-    point = Point(params, xs, state, dys, dfinal)
-    found = _manual(observed(cell), plain, "store", point)
+    found = _seen(cell, plain, "store", Point(params, xs, state, dys, dfinal))
     fields = zip(field_names(state), tree.leaves(state), strict=True)
     return {
         name: _in_time(found, f"d{name}_t", field.shape, reverse=True)
@@ -113,12 +112,12 @@ def check_sequence(
     options = _options(sizes, variant)
     point = _point(forward, sizes, variant)
     known = _known(forward, sizes, variant)
-    seen = _manual(observed(cell), options, memory, point)
-    served = seen
-    if runner_of(cell, point.params).runner != "scan":
-        served = _manual(cell, options, memory, point)
+    args, cotangent = (point.params, point.xs, point.state), (point.dys, point.dstate)
+    served = once(partial(_pulled, cell, options, memory))(args, cotangent)
+    seen = _seen(cell, options, memory, point)
 
-    rows = [_forward_row(variant, served, known)]
+    results, found = served
+    rows = [_forward_row(variant, results, known)]
     for name, expected in known.dstates.items():
         manual = _in_time(
             seen, f"d{name}", expected.shape[1:], reverse=not options.reverse
@@ -127,7 +126,7 @@ def check_sequence(
     needs = tuple(row.quantity for row in rows)
     gradients = {}
     for name in argument_names(point.params, point.xs, point.state):
-        gradients[name] = np.asarray(served[f"gradient {name}"])[None]
+        gradients[name] = np.asarray(found[name])[None]
         label = "dxs" if name == "x" else f"d{name}"
         row = compare(
             variant, label, (), gradients[name], known.oracles, name, needs=needs
@@ -162,23 +161,20 @@ def steps_of(cell: Cell, sizes: Sizes, variant: str) -> Point:
     )
 
 
-def _manual(
-    cell: Cell, options: Options, memory: str, point: Point
-) -> dict[str, Array]:
-    """The named quantities of the manual reverse, its results among them."""
-    args = point.params, point.xs, point.state
-    names = argument_names(*args)
-    run = partial(_run, cell, options, "manual", memory)
+def _pulled(
+    cell: Cell, options: Options, memory: str, args: Any, cotangent: Any
+) -> tuple[list[Array], dict[str, Array]]:
+    """Outputs and final state by the manual rule, and the gradients by argument."""
+    results, pull = jax.vjp(partial(_run, cell, options, "manual", memory), *args)
+    flat = zip(argument_names(*args), tree.leaves(pull(cotangent)), strict=True)
+    return tree.leaves(results), dict(flat)
 
-    def reverse(args: Any, cotangent: Any) -> Any:
-        results, pull = jax.vjp(run, *args)
-        flat = zip(names, tree.leaves(pull(cotangent)), strict=True)
-        gradients = [checkpoint_name(g, f"gradient {name}") for name, g in flat]
-        numbered = enumerate(tree.leaves(results))
-        return gradients, [checkpoint_name(r, f"result {k}") for k, r in numbered]
 
-    named = once(partial(graph.named_values, reverse))
-    return named(args, (point.dys, point.dstate))
+def _seen(cell: Cell, options: Options, memory: str, point: Point) -> dict[str, Array]:
+    """What the manual reverse hands from step to step, by name."""
+    args, cotangent = (point.params, point.xs, point.state), (point.dys, point.dstate)
+    pulled = partial(_pulled, observed(cell), options, memory)
+    return once(partial(graph.named_values, pulled))(args, cotangent)
 
 
 def _run(
@@ -284,12 +280,14 @@ def _in_time(
     return np.concatenate(pieces[::-1] if reverse else pieces)
 
 
-def _forward_row(where: str, served: dict[str, Array], known: Known) -> Row:
+def _forward_row(where: str, results: list[Array], known: Known) -> Row:
     """The row of what comes out of the forward."""
     errors = []
-    for k, expected in enumerate(known.results):
-        found = np.asarray(served[f"result {k}"])[None]
-        errors += [*relative_errors(found, expected[None], scales(expected[None]))]
+    for found, expected in zip(results, known.results, strict=True):
+        expected = expected[None]
+        errors += [
+            *relative_errors(np.asarray(found)[None], expected, scales(expected))
+        ]
     return Row(where, "forward", (), {"automatic": float(max(errors))}, ())
 
 

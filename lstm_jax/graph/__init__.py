@@ -14,7 +14,7 @@ None of it calls JAX's own differentiation, so it is a second opinion on it.
 """
 
 from lstm_jax.graph.addends import added_up, named_added_up
-from lstm_jax.graph.backprop import UnknownPrimitiveError
+from lstm_jax.graph.backprop import ComplexNumberError, UnknownPrimitiveError
 from lstm_jax.graph.intermediates import named_cotangents, named_values
 from lstm_jax.graph.render import Drawing, render
 from lstm_jax.graph.rules import RULES, Rule, elementwise, local, rule
@@ -22,6 +22,7 @@ from lstm_jax.graph.transforms import grad, value_and_grad, vjp
 
 __all__ = [
     "RULES",
+    "ComplexNumberError",
     "Drawing",
     "Rule",
     "UnknownPrimitiveError",

@@ -60,6 +60,10 @@ class UnknownPrimitiveError(NotImplementedError):
     """A gradient reached a node whose primitive has no row in the table of rules."""
 
 
+class ComplexNumberError(TypeError):
+    """A gradient reached a complex number, for which the table has no rules."""
+
+
 def forward(
     jaxpr: Any, inputs: Sequence[Any], active: Sequence[bool], local: Local
 ) -> Walked:
@@ -238,7 +242,9 @@ def differentiable(aval: Any) -> bool:
         TypeError: for complex numbers, whose rules the table doesn't have.
     """
     if jnp.issubdtype(aval.dtype, jnp.complexfloating):
-        raise TypeError(f"the graph's rules are for real numbers; got {aval.dtype}")
+        raise ComplexNumberError(
+            f"the graph's rules are for real numbers; got {aval.dtype}"
+        )
     return jnp.issubdtype(aval.dtype, jnp.floating)
 
 

@@ -18,7 +18,7 @@ from lstm_jax.cell import Name
 from lstm_jax.graph.backprop import Named
 from lstm_jax.graph.control import scan_parts
 from lstm_jax.graph.transforms import flat_cotangent, trace
-from lstm_jax.jaxprs import ALL_CALLS, computed, evaluate, opened
+from lstm_jax.jaxprs import ALL_CALLS, computed, evaluate, jaxpr_of, opened
 
 
 def named_values(fn: Callable[..., Any], *args: Any) -> dict[str, jax.Array]:
@@ -27,7 +27,7 @@ def named_values(fn: Callable[..., Any], *args: Any) -> dict[str, jax.Array]:
     Works for backward passes too, whose named quantities are gradients ("dc (6)").
     Names inside the branches of a `cond` and the steps of a `while` are left out.
     """
-    jaxpr = jax.make_jaxpr(fn)(*args)
+    jaxpr, _ = jaxpr_of(fn, *args)
     _, named = _evaluate(jaxpr, tree.leaves(args))
     return numbered(jaxpr, named)
 

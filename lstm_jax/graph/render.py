@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-
 from lstm_jax.files import write_whole
 from lstm_jax.graph.diagram import Diagram, Edge, Node, diagram_of
+from lstm_jax.jaxprs import jaxpr_of
 
 PICTURES = (".svg", ".png", ".pdf")
 TEXTS = (".mmd", ".dot")
@@ -88,7 +87,8 @@ def render(fn: Callable[..., Any], *args: Any) -> Drawing:
     Returns:
         A `Drawing`: `.mermaid` and `.dot` are texts, `.save(path)` writes a file.
     """
-    return Drawing(diagram_of(jax.make_jaxpr(fn)(*args)))
+    jaxpr, _ = jaxpr_of(fn, *args)
+    return Drawing(diagram_of(jaxpr))
 
 
 # --- Mermaid -------------------------------------------------------------------------

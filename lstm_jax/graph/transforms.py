@@ -21,7 +21,7 @@ from lstm_jax.graph.backprop import (
     local_rule,
     zeros,
 )
-from lstm_jax.jaxprs import as_array
+from lstm_jax.jaxprs import as_array, jaxpr_of
 
 
 def vjp(fn: Callable[..., Any], *args: Any) -> tuple[Any, Callable[[Any], tuple]]:
@@ -140,7 +140,7 @@ def trace(
     local: Local = local_rule,
 ) -> Traced:
     """Runs `fn` forward, keeping the way back to the arguments at `wanted`."""
-    jaxpr, shapes = jax.make_jaxpr(fn, return_shape=True)(*args)
+    jaxpr, shapes = jaxpr_of(fn, *args)
     sizes = [len(tree.leaves(arg)) for arg in args]
     owners = np.repeat(np.arange(len(args)), sizes)
     active = [

@@ -16,7 +16,7 @@ from lstm_jax.interop import to_torch
 from lstm_jax.layers import init_layers, unroll_layers
 
 STEPS, BATCH, INPUT_SIZE, HIDDEN_SIZE, LAYERS = 5, 3, 3, 4, 2
-LENGTHS = np.array([5, 1, 3], np.int32)
+LENGTHS = (5, 1, 3)
 SIZES = (INPUT_SIZE, HIDDEN_SIZE, LAYERS, 0.0, True)  # 0.0: dropout
 
 # It mixes dtypes and reads 32 bits.
@@ -31,27 +31,28 @@ def packed(params):
     return jnp.concatenate([jnp.asarray(array).reshape(-1) for array in arrays])
 
 
-def reference(x, h, c, weights):
+def reference(x, h, c, weights, lengths):
     unpacked = rnn.unpack_lstm_weights(
         weights, INPUT_SIZE, HIDDEN_SIZE, LAYERS, bidirectional=True
     )
-    return rnn.lstm_ref(x, h, c, *unpacked, jnp.asarray(LENGTHS), *SIZES)
+    return rnn.lstm_ref(x, h, c, *unpacked, lengths, *SIZES)
 
 
-def cudnn(x, h, c, weights):
-    precision = jax.lax.Precision.HIGHEST
-    return rnn.lstm(x, h, c, weights, jnp.asarray(LENGTHS), *SIZES, precision)
+def cudnn(x, h, c, weights, lengths):
+    return rnn.lstm(x, h, c, weights, lengths, *SIZES, jax.lax.Precision.HIGHEST)
 
 
 @pytest.mark.parametrize(
-    ("theirs", "tolerance"),
+    ("theirs", "lengths", "tolerance"),
     [
-        pytest.param(reference, 1e-6, id="reference"),
-        pytest.param(cudnn, 1e-5, id="cudnn", marks=pytest.mark.gpu),
+        pytest.param(reference, LENGTHS, 1e-6, id="reference"),
+        pytest.param(cudnn, LENGTHS, 1e-5, id="cudnn", marks=pytest.mark.gpu),
+        pytest.param(cudnn, (5, 5, 5), 1e-5, id="cudnn whole", marks=pytest.mark.gpu),
     ],
 )
 @jax.default_matmul_precision("highest")
-def test_outputs_and_gradients(theirs, tolerance):
+def test_outputs_and_gradients(theirs, lengths, tolerance):
+    lengths = jnp.asarray(lengths, jnp.int32)
     params = drawn_like(
         jax.eval_shape(
             lambda: init_layers(
@@ -69,15 +70,17 @@ def test_outputs_and_gradients(theirs, tolerance):
         jax.ShapeDtypeStruct((STEPS, BATCH, 2 * HIDDEN_SIZE), jnp.float32),
         *[jax.ShapeDtypeStruct((2 * LAYERS, BATCH, HIDDEN_SIZE), jnp.float32)] * 2,
     )
-    cotangents = drawn_like(like, 2)
+    dys, *others = drawn_like(like, 2)
+    within = jnp.arange(STEPS)[:, None] < lengths  # cuDNN reads what comes after
+    cotangents = (jnp.where(within[..., None], dys, 0), *others)
     zeros = jnp.zeros(like[1].shape)
 
     def run_theirs(weights, xs):
-        ys, h, c = theirs(xs.swapaxes(0, 1), zeros, zeros, weights)
+        ys, h, c = theirs(xs.swapaxes(0, 1), zeros, zeros, weights, lengths)
         return ys.swapaxes(0, 1), h, c
 
     def run_ours(params, xs):
-        ys, finals = unroll_layers(lj.LSTM, params, xs, lengths=jnp.asarray(LENGTHS))
+        ys, finals = unroll_layers(lj.LSTM, params, xs, lengths=lengths)
         states = [state for layer in finals for state in layer]
         return ys, *(jnp.stack(fields) for fields in zip(*states, strict=True))
 

@@ -32,7 +32,7 @@ DEVICE = tiles.Device("sm_90", 132, 227 * 1024)
 
 
 @contextmanager
-def emulated(forward, reverse, launch=None):
+def emulated(forward, reverse):
     """Within, the runner's functions run emulated kernels with these two tiles."""
 
     def choose(job, *_):
@@ -41,7 +41,8 @@ def emulated(forward, reverse, launch=None):
     with (
         mock.patch.object(runner, "PLATFORM", "cpu"),
         mock.patch.object(runner, "device", return_value=DEVICE),
-        mock.patch.object(runner, "launch", launch or run),
+        mock.patch.object(runner, "launch", run),
+        mock.patch.object(runner, "image"),
         mock.patch.object(tiles, "choose", choose),
     ):
         yield

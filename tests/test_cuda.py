@@ -7,6 +7,7 @@ compiles for a GPU. What a GPU alone can tell is in `test_gpu.py`.
 import re
 import subprocess
 from functools import partial
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -155,30 +156,31 @@ int main() {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("direction", ["forward", "reverse"])
-def test_a_barrier_left_out_is_a_race(direction, tmp_path):
+@pytest.mark.parametrize(
+    ("direction", "form"),
+    [("forward", "CLUSTER"), ("reverse", "CLUSTER"), ("forward", "GRID")],
+)
+def test_a_barrier_left_out_is_a_race(direction, form, tmp_path):
     """Each by itself; the thread sanitizer is silent with all of them."""
     job = Job(direction, lj.LSTM, 8, "float32", exact=True)
-    tile = Tile("CLUSTER", 2, 2, 32, False, 4 if direction == "forward" else 2, 8)
-    text = source(job, tile) + RACE
-    start = text.index('extern "C" __global__')
-    waits = ["__syncthreads();", "team.start();", "team.receive(n);"]
-    places = [
-        match.span()
-        for wait in waits
-        for match in re.finditer(re.escape(wait), text)
-        if match.start() > start
-    ]
+    tile = Tile(form, 2, 2, 32, False, 4 if direction == "forward" else 2, 8)
+    text = compiled(source(job, tile) + RACE, tmp_path, "-E", "-P").read_text("utf-8")
+    start = text.index("void run(const Arguments a)")
+    waits = r"__syncthreads\(\);|team\.start\(\);|team\.receive\(n\);"
+    places = [match.span() for match in re.finditer(waits, text[start:])]
 
     def races(text):
         made = compiled(text, tmp_path, "-fsanitize=thread", "-g")
         run = subprocess.run([made], capture_output=True, text=True, timeout=120)
         return "data race" in run.stderr
 
+    def without(first, last):
+        return text[: start + first] + text[start + last :]
+
     assert not races(text)
-    assert len(places) > 2
-    kept = [span for span in places if not races(text[: span[0]] + text[span[1] :])]
-    assert [text[slice(*span)] for span in kept] == []
+    assert len(places) == {"forward": 4, "reverse": 3}[direction] + (form == "GRID")
+    kept = [place for place in places if not races(without(*place))]
+    assert kept == []
 
 
 # --- by NVRTC -------------------------------------------------------------------------
@@ -264,6 +266,22 @@ def test_a_scan_is_faster_where_rows_and_units_are_many():
 
 
 # --- where they cannot run ------------------------------------------------------------
+
+
+def test_what_nvrtc_refuses_is_scanned(caplog):
+    """And a line says so, with the compiler's own."""
+    cell = lj.CELLS["rnn_tanh"]._replace(name="refused")
+    given, settings = (
+        arguments(cell, "float64"),
+        Settings(cell, "manual", False, "store"),
+    )
+    with emulated(*PLAIN), mock.patch.object(runner, "image") as image:
+        image.side_effect = NotBuilt("error: identifier ErfInv is undefined")
+        found = runner.steps(settings, *given)
+    assert_close(found, scan.steps(settings, *given))
+    [line] = caplog.messages
+    assert "refused runs as a scan" in line
+    assert "ErfInv is undefined" in line
 
 
 def test_a_launcher_needs_no_cuda_to_be_compiled(tmp_path, monkeypatch):

@@ -23,7 +23,7 @@ from lstm_jax.engine.compiled.batches import Axes, over_batch
 from lstm_jax.engine.compiled.build import NotBuilt, say_once
 from lstm_jax.engine.compiled.cuda import tiles
 from lstm_jax.engine.compiled.cuda.kernel import DTYPES, Job, Kernel
-from lstm_jax.engine.compiled.cuda.launch import device, launch
+from lstm_jax.engine.compiled.cuda.launch import device, image, launch
 from lstm_jax.engine.compiled.unit import NotUnitByUnit, Unit, trace
 from lstm_jax.engine.sequence import Inputs, Settings, Starts, Steps
 
@@ -62,7 +62,7 @@ def steps(
     settings: Settings, params: Any, starts: Starts, inputs: Inputs
 ) -> tuple[Any, Steps]:
     """What `scan.steps` says of the same arguments, compiled; derivatives are its."""
-    if not _pays("forward", settings, params, starts.state[0]):
+    if not _takes("forward", settings, params, starts.state[0], inputs):
         return scan.steps(settings, params, starts, inputs)
     return lax.platform_dependent(
         *(params, starts, inputs),
@@ -90,7 +90,7 @@ def reverse_steps(
     dys: Array,
 ) -> tuple[Starts, tuple[Array, Array | None]]:
     """The reverse of `steps`, again as `scan` has it."""
-    if not _pays("reverse", settings, params, dfinal[0]):
+    if not _takes("reverse", settings, params, dfinal[0], inputs):
         return scan.reverse_steps(settings, params, starts, inputs, steps, dfinal, dys)
     return lax.platform_dependent(
         *(params, starts, inputs, steps, dfinal, dys),
@@ -106,9 +106,20 @@ def _reverse_steps_jvp(settings: Settings, primals: Any, tangents: Any) -> Any:
     return reverse_steps(settings, *primals), tangents
 
 
-def _pays(direction: str, settings: Settings, params: Any, h: Array) -> bool:
-    job = _job(direction, settings, params)
-    return tiles.pays(job, math.prod(h.shape[:-1]), _heads(params.Wh), device())
+def _takes(
+    direction: str, settings: Settings, params: Any, h: Array, inputs: Inputs
+) -> bool:
+    """Whether there is a kernel for this batch, and it is faster than the scan."""
+    job, batch = _job(direction, settings, params, inputs), math.prod(h.shape[:-1])
+    sizes = (batch, _heads(params.Wh), device())
+    if not tiles.pays(job, *sizes):
+        return False
+    try:
+        image(job, tiles.choose(job, *sizes))
+    except NotBuilt as error:  # an expression of the user's own, say
+        say_once(f"{settings.cell.name} runs as a scan, which is slower: {error}")
+        return False
+    return True
 
 
 # --- what a kernel reads and writes ---------------------------------------------------
@@ -193,9 +204,7 @@ def _call(
     (*batch, H), T, dtype = states[0].shape, sequences[0].shape[0], states[0].dtype
     B, (count, blocks) = math.prod(batch), results
     masks = [mask for mask in (inputs.valid, inputs.carried) if mask is not None]
-    job = _job(direction, settings, params)._replace(
-        masked=inputs.valid is not None, resets=inputs.carried is not None
-    )
+    job = _job(direction, settings, params, inputs)
     own = _own(params, trace(settings.cell, dtype))
 
     def run(*arrays: Array) -> list[Array]:
@@ -228,10 +237,16 @@ def _call(
     return [*states, *(a.reshape(T, *batch, a.shape[-1]) for a in found[count:])]
 
 
-def _job(direction: str, settings: Settings, params: Any) -> Job:
-    """A direction's job, without masks."""
-    size, dtype = _head_size(params.Wh), params.Wh.dtype.name
-    return Job(direction, settings.cell, size, dtype, exact=_exact())
+def _job(direction: str, settings: Settings, params: Any, inputs: Inputs) -> Job:
+    return Job(
+        direction,
+        settings.cell,
+        _head_size(params.Wh),
+        params.Wh.dtype.name,
+        masked=inputs.valid is not None,
+        resets=inputs.carried is not None,
+        exact=_exact(),
+    )
 
 
 def _exact() -> bool:

@@ -7,7 +7,11 @@ needs JAX as it comes, optax's Adam for one, carries the mark ``jax_defaults``.
 """
 
 import os
+import resource
+import sys
+import tempfile
 from contextlib import ExitStack
+from importlib.metadata import version
 from importlib.util import find_spec
 
 # Read by JAX when it is imported, and by the programs that tests start. What they
@@ -16,10 +20,19 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Compiled steps are compiled sooner so, and take longer, which does not matter here.
 os.environ.setdefault("CXXFLAGS", "-O1")
 if os.environ["JAX_PLATFORMS"] == "cpu":
-    os.environ.setdefault(
-        "XLA_FLAGS",
-        "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
-    )
+    compiler_flags = [
+        "--xla_backend_optimization_level=0",
+        "--xla_llvm_disable_expensive_passes=true",
+        "--xla_cpu_parallel_codegen_split_count=1",
+    ]
+    if version("jaxlib").startswith("0.10."):  # XLA refuses flags it does not know
+        compiler_flags.append("--xla_cpu_use_fusion_emitters=false")
+    os.environ.setdefault("XLA_FLAGS", " ".join(compiler_flags))
+    # What one module, worker or program of this run has compiled, the others load.
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        compiled = tempfile.TemporaryDirectory(prefix="compiled_for_tests_")
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled.name
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import hypothesis
 import jax
@@ -50,6 +63,9 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("lstm_jax")
+
+
+USAGES = pytest.StashKey[dict]()
 
 
 def pytest_addoption(parser):
@@ -85,3 +101,39 @@ def pytest_runtest_protocol(item):
             settings.enter_context(jax.enable_x64(False))
             settings.enter_context(jax.numpy_dtype_promotion("standard"))
         return (yield)
+
+
+# --- what a run took -----------------------------------------------------------------
+
+
+def usage() -> tuple[float, float]:
+    """Processor seconds, with those of programs that were started; GB at the peak."""
+    mine, theirs = map(
+        resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    seconds = sum(u.ru_utime + u.ru_stime for u in (mine, theirs))
+    unit = 1 if sys.platform == "darwin" else 1024
+    return seconds, mine.ru_maxrss * unit / 1e9
+
+
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):  # a worker of xdist
+        session.config.workeroutput["usage"] = usage()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """Keeps what a worker says it took; one that crashed says nothing."""
+    usages = node.config.stash.setdefault(USAGES, {})
+    usages[node.gateway.id] = getattr(node, "workeroutput", {}).get("usage")
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Processor seconds and memory, of which `make test` is to take little."""
+    workers = config.stash.get(USAGES, {})
+    seconds, peak = usage()  # of a controller too: its workers have ended
+    told = [f"{name} {u[1]:.2f}" for name, u in sorted(workers.items()) if u]
+    terminalreporter.write_line(
+        f"{seconds:.0f} s of processor time; GB at the peak: "
+        + (", ".join(told) or f"{peak:.2f}")
+    )

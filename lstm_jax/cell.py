@@ -207,5 +207,10 @@ def named(value: Array, quantity: str, equation: int) -> Array:
     reads the jaxpr (the gradient checker, the graph drawing, `jax.checkpoint`
     policies) and compiles to nothing. `lstm_jax.numbered` makes these calls from
     comments, ``c = i * g + f * c_prev  # (5)``.
+
+    Example:
+        >>> import jax
+        >>> jax.make_jaxpr(lambda x: named(x * x, "y", 1))(2.0).eqns[-1].params["name"]
+        'y (1)'
     """
     return checkpoint_name(value, str(Name(quantity, equation)))

@@ -40,6 +40,13 @@ def mixed_precision(cell: Cell, dtype: DTypeLike = jnp.bfloat16) -> Cell:
         TypeError: no cell, or another dtype.
         NotImplementedError: when the cell runs, a product inside a loop or a custom
             rule of its own.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, lstm_jax as lj
+        >>> params = lj.LSTM.init(jax.random.key(0), 3, 4)
+        >>> ys, _ = lj.unroll(mixed_precision(lj.LSTM), params, jnp.ones((5, 2, 3)))
+        >>> ys.dtype
+        dtype('float32')
     """
     if not isinstance(cell, Cell):
         raise TypeError(f"cell must be an lstm_jax.Cell; got {cell!r}")

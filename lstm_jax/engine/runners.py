@@ -146,6 +146,12 @@ def runner_of(cell: Cell, params: Any, *, gradient: str = "manual") -> Choice:
     Raises:
         TypeError: as `unroll`.
         ValueError: as `unroll`.
+
+    Example:
+        >>> import jax, lstm_jax as lj
+        >>> cell = lj.CELLS["min_gru"]
+        >>> runner_of(cell, cell.init(jax.random.key(0), 3, 4)).runner
+        'associative scan'
     """
     checks.check_choice("gradient", gradient, GRADIENTS)
     checks.check_cell(cell, gradient)

@@ -33,6 +33,14 @@ def step(
     Raises:
         TypeError: as `unroll`.
         ValueError: as `unroll`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, lstm_jax as lj
+        >>> gru = lj.CELLS["gru"]
+        >>> params = gru.init(jax.random.key(0), 3, 4)
+        >>> state = lj.step(gru, params, None, jnp.ones((2, 3)))  # None: no step before
+        >>> state.h.shape
+        (2, 4)
     """
     checks.check_choice("gradient", gradient, GRADIENTS)
     checks.check_cell(cell, gradient)

@@ -71,6 +71,16 @@ def unroll(
             that is not the cell's.
         ValueError: a shape, a length or a name that is not expected, or manual
             gradients of a cell that has no backward.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, lstm_jax as lj
+        >>> params = lj.LSTM.init(jax.random.key(0), 3, 4)  # D = 3, H = 4
+        >>> xs = jnp.ones((5, 2, 3))  # T = 5, B = 2
+        >>> ys, final = lj.unroll(lj.LSTM, params, xs, lengths=[5, 1])
+        >>> ys.shape, final.c.shape
+        ((5, 2, 4), (2, 4))
+        >>> bool(jnp.all(final.h[1] == ys[0, 1]))  # the state at its length
+        True
     """
     checks.check_choice("gradient", gradient, GRADIENTS)
     checks.check_choice("memory", memory, MEMORIES)

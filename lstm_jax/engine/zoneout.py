@@ -31,6 +31,12 @@ class Zoneout(NamedTuple):
             more fields than h and c, such as the sLSTM's, only the output h can be
             zoned out: the others have a meaning together alone.
         key: a PRNG key, for training; None for the expectation, for evaluation.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, lstm_jax as lj
+        >>> params = lj.LSTM.init(jax.random.key(0), 3, 4)
+        >>> zoneout = Zoneout({"h": 0.05, "c": 0.5}, jax.random.key(1))
+        >>> ys, _ = lj.unroll(lj.LSTM, params, jnp.ones((5, 2, 3)), zoneout=zoneout)
     """
 
     rates: Mapping[str, float]

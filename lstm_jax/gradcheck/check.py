@@ -69,6 +69,12 @@ def check_gradients(
         TypeError: if `cell` is no cell, or one of its functions fails, or returns
             something else than it must.
         ValueError: if it has no backward, or for sizes or names out of range.
+
+    Example:
+        >>> import lstm_jax as lj
+        >>> report = check_gradients(lj.CELLS["rnn_tanh"], steps=0)  # one step alone
+        >>> report.ok
+        True
     """
     checks.check_cell(cell, "manual")
     _check_positive(

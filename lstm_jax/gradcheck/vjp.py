@@ -63,6 +63,15 @@ def check_vjp(
     Raises:
         ValueError: if `fwd` does not return what `fn` does, or `bwd` not one gradient
             an argument, in its tree.
+
+    Example:
+        >>> def cube(x):
+        ...     return x**3
+        >>> forward = lambda x: (cube(x), x)
+        >>> check_vjp(cube, forward, lambda x, dy: (3 * x**2 * dy,), 2.0).ok
+        True
+        >>> check_vjp(cube, forward, lambda x, dy: (2 * x**2 * dy,), 2.0).ok
+        False
     """
     check_differencing(difference_step, max_entries)
     if isinstance(fn, jax.custom_vjp):

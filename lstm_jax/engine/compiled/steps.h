@@ -370,7 +370,7 @@ inline Panels PanelsOf(const ffi::AnyBuffer& all, const Share& share, int64_t gr
 // --- forward --------------------------------------------------------------------------
 
 // panels (heads, count, H / heads, width) if there is a product, vectors (b and the own
-// parameters), initial and entry states (B, H), u without b (T B, kU H), valid and
+// parameters), initial and entry states (B, H), u without b (T B, kU H; Scalars), valid and
 // carried (T, B) -> final states (B, H), states (T, B, H), kept (T B, kFirst H) and the
 // rest of it (T B, kRest H), each if there is any.
 ffi::Error RunForward(ffi::ThreadPool pool, bool reverse, ffi::RemainingArgs arguments,
@@ -383,7 +383,7 @@ ffi::Error RunForward(ffi::ThreadPool pool, bool reverse, ffi::RemainingArgs arg
   const auto initial = in.Several<kStates>();
   const ffi::AnyBuffer like = arguments.get<ffi::AnyBuffer>(kRecurrent + 1).value();
   const auto entry = in.Several<kStates>();
-  const Stored* u = in.Next<Stored>();
+  const Scalar* u = in.Next<Scalar>();
   const ffi::AnyBuffer mask = in.Next();
   const bool* valid = static_cast<const bool*>(mask.untyped_data());
   const bool* carried = in.Next<bool>();
@@ -422,7 +422,7 @@ ffi::Error RunForward(ffi::ThreadPool pool, bool reverse, ffi::RemainingArgs arg
       for (int64_t r = 0; r < rows; ++r) {
         const bool within = valid[first + r];
         const int64_t to = (first + r) * H + head;
-        const Stored* u_row = u + (first + r) * kU * H + head;
+        const Scalar* u_row = u + (first + r) * kU * H + head;
         Stored* kept_row = kept + (first + r) * kFirst * H + head;
         Stored* rest_row = rest + (first + r) * kRest * H + head;
         const Scalar* v_row = v.data() + r * matrix.width();

@@ -40,6 +40,7 @@ CALLS: Mapping[str, str] = {
     "remat2": "jaxpr",
     "closed_call": "call_jaxpr",
     "eval_jaxpr": "call_jaxpr",
+    "compiled_or_scanned": "jaxpr",
 }
 """Primitives that only call a jaxpr, and the parameter that holds it."""
 

@@ -18,6 +18,7 @@ after it and whatever the cell keeps. How it gets them is the memory policy:
     one state a chunk is kept, and the chunk's forward runs again.
 """
 
+import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -155,7 +156,10 @@ def _chunk_length(
         return inputs.steps
     x = jax.tree.map(lambda a: a[0], inputs.x)
     u = jax.eval_shape(settings.cell.project, params, x)
-    step_bytes = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(u))
+    step_bytes = sum(
+        a.dtype.itemsize * math.prod(n for n in a.shape if isinstance(n, int))
+        for a in jax.tree.leaves(u)  # sizes that `jax.export` leaves open count as 1
+    )
     memory = settings.memory
     return chunk_length(inputs.steps, step_bytes, memory, runner.chunk_bytes)
 

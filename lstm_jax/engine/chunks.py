@@ -30,7 +30,8 @@ def chunk_length(
     the alternatives.
 
     Args:
-        steps: T, the length of the sequences, at least 1.
+        steps: T, the length of the sequences, at least 1. Where it is a symbol, there
+            is one chunk of so many steps.
         step_bytes: the size of one step's pre-activations, in bytes.
         memory: the memory policy of `lstm_jax.unroll`. "recompute" keeps one state a
             chunk and one chunk of everything else, least together at chunks of √T.
@@ -41,6 +42,8 @@ def chunk_length(
         A length from 1 to `steps`; one that divides `steps` if one does that is not
         too far off, since a shorter last chunk is compiled by itself.
     """
+    if not isinstance(steps, int):  # a size that `jax.export` leaves open
+        return steps
     if memory == "recompute":
         wanted = math.isqrt(steps)
     elif chunk_bytes is not None:

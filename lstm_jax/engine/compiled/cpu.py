@@ -8,17 +8,17 @@ of JAX. Derivatives of both directions are the scan's.
 import math
 import os
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from lstm_jax.cell import Cell
 from lstm_jax.engine import scan, trees
 from lstm_jax.engine.compiled.batches import Axes, over_batch
 from lstm_jax.engine.compiled.build import NotBuilt, registered
+from lstm_jax.engine.compiled.choice import compiled_on
 from lstm_jax.engine.compiled.source import TYPES, kept_parts, reads, source
 from lstm_jax.engine.compiled.unit import WEIGHTS, NotUnitByUnit, Program, Unit, trace
 from lstm_jax.engine.sequence import Inputs, Settings, Starts, Steps
@@ -120,53 +120,6 @@ def _lanes(a: Array) -> int:
 def _filled(a: Array, multiple: int) -> Array:
     """With zeros at the end of the last axis, up to a multiple."""
     return jnp.pad(a, (*((0, 0),) * (a.ndim - 1), (0, -a.shape[-1] % multiple)))
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
-def steps(
-    settings: Settings, weights: Weights, starts: Starts, inputs: Inputs
-) -> tuple[Any, Steps]:
-    """What `scan.steps` says of the same arguments, compiled; derivatives are its."""
-    return lax.platform_dependent(
-        *(weights, starts, inputs),
-        cpu=partial(_steps, settings),
-        default=lambda weights, *rest: scan.steps(settings, weights.params, *rest),
-    )
-
-
-@steps.defjvp
-def _steps_jvp(settings: Settings, primals: Any, tangents: Any) -> Any:
-    # The values are those of the call, not the scan's: under vmap JAX asks that the
-    # same ones be batched with derivatives as without.
-    run = lambda weights, *rest: scan.steps(settings, weights.params, *rest)  # noqa: E731
-    return steps(settings, *primals), jax.jvp(run, primals, tangents)[1]
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
-def reverse_steps(
-    settings: Settings,
-    weights: Weights,
-    starts: Starts,
-    inputs: Inputs,
-    steps: Steps,
-    dfinal: Any,
-    dys: Array,
-) -> tuple[Starts, tuple[Array, Array | None]]:
-    """The reverse of `steps`, again as `scan` has it."""
-    return lax.platform_dependent(
-        *(weights, starts, inputs, steps, dfinal, dys),
-        cpu=partial(_reverse_steps, settings),
-        default=lambda weights, *rest: scan.reverse_steps(
-            settings, weights.params, *rest
-        ),
-    )
-
-
-@reverse_steps.defjvp
-def _reverse_steps_jvp(settings: Settings, primals: Any, tangents: Any) -> Any:
-    # The values of the call, as in `_steps_jvp`.
-    run = lambda weights, *rest: scan.reverse_steps(settings, weights.params, *rest)  # noqa: E731
-    return reverse_steps(settings, *primals), jax.jvp(run, primals, tangents)[1]
 
 
 # --- calling --------------------------------------------------------------------------
@@ -348,3 +301,21 @@ def _call(
         [state.reshape(*batch, H) for state in found[:count]],
         [steps.reshape(T, *batch, steps.shape[-1]) for steps in found[count:]],
     )
+
+
+# --- the runner's two functions -------------------------------------------------------
+
+
+def _scanned(settings: Settings, weights: Weights, *rest: Any) -> Any:
+    return scan.steps(settings, weights.params, *rest)
+
+
+def _scanned_reverse(settings: Settings, weights: Weights, *rest: Any) -> Any:
+    return scan.reverse_steps(settings, weights.params, *rest)
+
+
+steps = compiled_on("cpu", _steps, _scanned)
+"""What `scan.steps` says of the same arguments, compiled."""
+
+reverse_steps = compiled_on("cpu", _reverse_steps, _scanned_reverse)
+"""Its reverse, as `scan.reverse_steps` has it."""

@@ -10,17 +10,17 @@ are the scan's.
 import math
 import os
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from lstm_jax.cell import Cell
 from lstm_jax.engine import scan, trees
 from lstm_jax.engine.compiled.batches import Axes, over_batch
 from lstm_jax.engine.compiled.build import NotBuilt, say_once
+from lstm_jax.engine.compiled.choice import compiled_on
 from lstm_jax.engine.compiled.cuda import tiles
 from lstm_jax.engine.compiled.cuda.kernel import DTYPES, Job, Kernel
 from lstm_jax.engine.compiled.cuda.launch import device, image, launch
@@ -55,71 +55,6 @@ def why_not(cell: Cell, params: Any) -> str | None:
         say_once(f"steps run as scans, which are slower: {error}")
         return f"kernels cannot be had: {error}"
     return None
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
-def steps(
-    settings: Settings, params: Any, starts: Starts, inputs: Inputs
-) -> tuple[Any, Steps]:
-    """What `scan.steps` says of the same arguments, compiled; derivatives are its."""
-    if not _takes("forward", settings, params, starts.state[0], inputs):
-        return scan.steps(settings, params, starts, inputs)
-    return lax.platform_dependent(
-        *(params, starts, inputs),
-        default=partial(scan.steps, settings),
-        **{PLATFORM: partial(_steps, settings)},
-    )
-
-
-@steps.defjvp
-def _steps_jvp(settings: Settings, primals: Any, tangents: Any) -> Any:
-    # The values are those of the call, not the scan's: under vmap JAX asks that the
-    # same ones be batched with derivatives as without.
-    tangents = jax.jvp(partial(scan.steps, settings), primals, tangents)[1]
-    return steps(settings, *primals), tangents
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
-def reverse_steps(
-    settings: Settings,
-    params: Any,
-    starts: Starts,
-    inputs: Inputs,
-    steps: Steps,
-    dfinal: Any,
-    dys: Array,
-) -> tuple[Starts, tuple[Array, Array | None]]:
-    """The reverse of `steps`, again as `scan` has it."""
-    if not _takes("reverse", settings, params, dfinal[0], inputs):
-        return scan.reverse_steps(settings, params, starts, inputs, steps, dfinal, dys)
-    return lax.platform_dependent(
-        *(params, starts, inputs, steps, dfinal, dys),
-        default=partial(scan.reverse_steps, settings),
-        **{PLATFORM: partial(_reverse_steps, settings)},
-    )
-
-
-@reverse_steps.defjvp
-def _reverse_steps_jvp(settings: Settings, primals: Any, tangents: Any) -> Any:
-    # The values of the call, as in `_steps_jvp`.
-    tangents = jax.jvp(partial(scan.reverse_steps, settings), primals, tangents)[1]
-    return reverse_steps(settings, *primals), tangents
-
-
-def _takes(
-    direction: str, settings: Settings, params: Any, h: Array, inputs: Inputs
-) -> bool:
-    """Whether there is a kernel for this batch, and it is faster than the scan."""
-    job, batch = _job(direction, settings, params, inputs), math.prod(h.shape[:-1])
-    sizes = (batch, _heads(params.Wh), device())
-    if not tiles.pays(job, *sizes):
-        return False
-    try:
-        image(job, tiles.choose(job, *sizes))
-    except NotBuilt as error:  # an expression of the user's own, say
-        say_once(f"{settings.cell.name} runs as a scan, which is slower: {error}")
-        return False
-    return True
 
 
 # --- what a kernel reads and writes ---------------------------------------------------
@@ -281,3 +216,47 @@ def _joined(parts: Sequence[Array], counts: Sequence[int]) -> list[Array]:
     each = iter(parts)
     groups = ([next(each) for _ in range(count)] for count in counts)
     return [g[0] if len(g) == 1 else jnp.concatenate(g, -1) for g in groups]
+
+
+# --- the runner's two functions -------------------------------------------------------
+
+
+def _steps_or_scan(
+    settings: Settings, params: Any, starts: Starts, inputs: Inputs
+) -> tuple[Any, Steps]:
+    taken = _takes("forward", settings, params, starts, inputs)
+    run = _steps if taken else scan.steps
+    return run(settings, params, starts, inputs)
+
+
+def _reverse_steps_or_scan(
+    settings: Settings, params: Any, starts: Starts, inputs: Inputs, *rest: Any
+) -> tuple[Starts, Any]:
+    taken = _takes("reverse", settings, params, starts, inputs)
+    run = _reverse_steps if taken else scan.reverse_steps
+    return run(settings, params, starts, inputs, *rest)
+
+
+def _takes(
+    direction: str, settings: Settings, params: Any, starts: Starts, inputs: Inputs
+) -> bool:
+    """Whether there is a kernel for this batch, and it is faster than the scan."""
+    batch = math.prod(starts.state[0].shape[:-1])
+    if not isinstance(batch, int):  # a size that `jax.export` leaves open
+        return False
+    job, sizes = _job(direction, settings, params, inputs), (batch, _heads(params.Wh))
+    if not tiles.pays(job, *sizes, device()):
+        return False
+    try:
+        image(job, tiles.choose(job, *sizes, device()))
+    except NotBuilt as error:  # an expression of the user's own, say
+        say_once(f"{settings.cell.name} runs as a scan, which is slower: {error}")
+        return False
+    return True
+
+
+steps = compiled_on(PLATFORM, _steps_or_scan, scan.steps)
+"""What `scan.steps` says of the same arguments, compiled."""
+
+reverse_steps = compiled_on(PLATFORM, _reverse_steps_or_scan, scan.reverse_steps)
+"""Its reverse, as `scan.reverse_steps` has it."""

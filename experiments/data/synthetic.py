@@ -5,7 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from experiments.checks import at_least
+from experiments.checks import LARGEST, within
 
 _SYMBOLS = 8
 _BLANK = _SYMBOLS
@@ -34,10 +34,10 @@ def adding_problem(
         Inputs (T, B, 2) float32, value and marker; targets (B,) float32.
 
     Raises:
-        TypeError, ValueError: a size is no integer, or too small.
+        TypeError, ValueError: a size is no integer, or out of range.
     """
-    at_least(2, length=length)
-    at_least(1, batch_size=batch_size)
+    within(2, LARGEST, length=length)
+    within(1, LARGEST, batch_size=batch_size)
     value_key, first_key, second_key = jax.random.split(key, 3)
     values = jax.random.uniform(value_key, (length, batch_size), jnp.float32)
     half = length // 2
@@ -76,9 +76,9 @@ def copy_memory(
         Tokens (delay + 20, B) int32 in 0..9, and targets (delay + 20, B) int32 in 0..8.
 
     Raises:
-        TypeError, ValueError: a size is no integer, or too small.
+        TypeError, ValueError: a size is no integer, or out of range.
     """
-    at_least(1, delay=delay, batch_size=batch_size)
+    within(1, LARGEST - 2 * _COPIED, delay=delay, batch_size=batch_size)
     symbols = jax.random.randint(key, (_COPIED, batch_size), 0, _SYMBOLS, jnp.int32)
     pause = jnp.full((delay + _COPIED, batch_size), _BLANK, jnp.int32)
     tokens = jnp.concatenate([symbols, pause.at[delay - 1].set(_RECALL)])

@@ -12,7 +12,7 @@ from jax import Array
 from rich.console import Console
 
 from experiments import plots
-from experiments.checks import LARGEST, check_seed, within
+from experiments.checks import LARGEST, at_least, check_seed, within
 from experiments.data import BatchSchedule
 from experiments.sentiment.config import Config
 from experiments.sentiment.model import SequenceClassifier
@@ -60,6 +60,7 @@ def train(
     if result := kept_result(folder, config, options, console):
         console.print(told(result, folder), highlight=False)
         return result
+    check(config)
     console.print("reading the reviews ...", highlight=False)
     data = load(config)
     plan = make_plan(config, data)
@@ -112,6 +113,22 @@ def _fit(
     return outcome, run.finish(result)
 
 
+def check(config: Config) -> None:
+    """Checks the numbers that need no data.
+
+    Raises:
+        ValueError: one is out of range.
+    """
+    check_seed(config.seed)
+    at_least(1, batch_size=config.batch_size)
+    within(1, LARGEST, epochs=config.epochs)
+    for name, most in MOST.items():
+        within(1, most, **{name: getattr(config, name)})
+    for name in ("average_decay", "label_smoothing", "warmup"):
+        if not 0 <= (number := getattr(config, name)) < 1:
+            raise ValueError(f"{name} must be from 0 to 1, 1 excluded; got {number}")
+
+
 class Plan(NamedTuple):
     """What a config says of the training to come."""
 
@@ -123,24 +140,17 @@ class Plan(NamedTuple):
 
 
 def make_plan(config: Config, data: Data) -> Plan:
-    """The plan, checked: what is wrong with a config is found here.
+    """The plan, checked: what else is wrong with a config is found here.
 
     Raises:
-        ValueError: an unknown name, or a number out of range.
+        ValueError: an unknown name, or a number out of range for these data.
     """
-    check_seed(config.seed)
     reviews = sum(len(bucket.labels) for bucket in data.train)
     if config.batch_size > reviews:
         raise ValueError(
             f"batch_size must be at most {reviews}, the number of training reviews; "
             f"got {config.batch_size}"
         )
-    within(1, LARGEST, epochs=config.epochs, batch_size=config.batch_size)
-    for name, most in MOST.items():
-        within(1, most, **{name: getattr(config, name)})
-    for name in ("average_decay", "label_smoothing", "warmup"):
-        if not 0 <= (number := getattr(config, name)) < 1:
-            raise ValueError(f"{name} must be from 0 to 1, 1 excluded; got {number}")
     model = make_model(config, data.encoded.tokenizer.vocabulary_size)
     schedule = BatchSchedule(
         sizes=tuple(len(bucket.labels) for bucket in data.train),

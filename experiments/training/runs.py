@@ -359,10 +359,18 @@ def _find(
         return "replaced"
     result = records.read_result()
     finished = result is not None and result["interrupted"] is None
-    check_same_config(folder, records.read("config") or {}, config, finished)
+    there = records.read("config") or {}
+    if not finished and there != config and not _has_lines(folder):
+        return "nothing"  # it ended before its first step
+    check_same_config(folder, there, config, finished)
     if result is None or not finished:
         return "unfinished"
     return "finished" if data.items() <= result.items() else "replaced"
+
+
+def _has_lines(folder: Path) -> bool:
+    metrics = folder / "metrics.jsonl"
+    return metrics.exists() and metrics.stat().st_size > 0
 
 
 def _as_json(config: Any) -> dict[str, Any]:

@@ -489,6 +489,16 @@ def test_the_result_of_a_finished_run_is_kept_and_told(run, begun, tmp_path, cap
         kept(begun, Config(seed=1))
 
 
+def test_a_run_that_ended_before_its_first_step_is_in_nobodys_way(run, tmp_path):
+    def fail(params, key, batch):
+        raise ValueError("too large")
+
+    with pytest.raises(ValueError, match="too large"):
+        run("stillborn", loss=fail)
+    run("stillborn", Config(seed=1))
+    assert [path.name for path in tmp_path.iterdir()] == ["stillborn"]
+
+
 @pytest.mark.parametrize("record", ["config", "result"])
 @pytest.mark.parametrize("content", [b"", b'{"seed"', b"[]", b"\xff", b"{}"])
 def test_broken_records_are_named_and_can_be_replaced(run, tmp_path, record, content):

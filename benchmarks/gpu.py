@@ -130,7 +130,7 @@ def beside_cudnn(rounds: int) -> list[Measured]:
         _check(f"{name} {_words(row)}", own.wait(own.start()), outputs)
         times = interleaved([own, Program(start, wait)], rounds)
         found.append(Measured(name, _words(row), *times, params.Wx.shape[1] // row.H))
-        print(name, _words(row), "measured", flush=True)
+        _tell(found[-1])
     return found
 
 
@@ -149,7 +149,7 @@ def beside_scans(rounds: int) -> list[Measured]:
     for n, (name, row, blocks) in enumerate(kinds):
         times = interleaved(programs[2 * n : 2 * n + 2], rounds)
         found.append(Measured(name, _words(row), *times, blocks))
-        print(name, _words(row), "measured", flush=True)
+        _tell(found[-1])
     return found
 
 
@@ -178,6 +178,10 @@ def render_scans(found: Sequence[Measured]) -> list[str]:
         lines[-1] += [_ratio(m.other.row, m.own.row), f"{share:.2f}"]
     header = ["cell", "row", "scan, ms", "ours, ms", "scan / ours", "a block / LSTM's"]
     return table(header, lines) if lines else []
+
+
+def _tell(m: Measured) -> None:
+    print(f"{m.cell} {m.row}: {_ms(m.own.call)} and {_ms(m.other.call)} ms", flush=True)
 
 
 def scanned(cell: lj.Cell) -> lj.Cell:

@@ -112,10 +112,14 @@ def test_values_and_gradients(
     assert_same(LSTM, arguments, tolerance, **options)
 
 
-@pytest.mark.parametrize("name", ["slstm", "gru"])
 @pytest.mark.parametrize(
-    ("steps", "batch", "hidden_size", "memory"),
-    [(1, 1, 1, "store"), (9, 17, 16, "recompute"), (4, 0, 3, "store")],
+    ("name", "steps", "batch", "hidden_size", "memory"),
+    [
+        ("slstm", 1, 1, 1, "store"),
+        ("gru", 9, 17, 16, "recompute"),
+        ("gru", 4, 0, 3, "store"),
+        ("indrnn", 5, 1, 70, "states"),  # threads divide the units of one row
+    ],
 )
 def test_sizes(name, steps, batch, hidden_size, memory):
     arguments = drawn_inputs(lj.CELLS[name], steps, (batch,), hidden_size=hidden_size)

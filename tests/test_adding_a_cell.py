@@ -12,6 +12,7 @@ import pytest
 from sources import execute
 
 import lstm_jax as lj
+from lstm_jax.engine import runner_of
 from lstm_jax.gradcheck import check_gradients
 
 ROOT = Path(__file__).parents[1]
@@ -48,6 +49,15 @@ def cell(request):
 def test_gradients_are_right(cell):
     report = check_gradients(cell, steps=3, variants=("lengths",))
     assert report.ok, report.table()
+
+
+def test_its_steps_are_compiled(cell):
+    """Unchanged, where those of the library's own cells are."""
+    kinds = {
+        runner_of(each, each.init(jax.random.key(0), 2, 3)).runner
+        for each in (cell, lj.LSTM)
+    }
+    assert len(kinds) == 1
 
 
 def test_runs_with_automatic_gradients_before_it_has_a_backward():

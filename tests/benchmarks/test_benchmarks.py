@@ -43,7 +43,7 @@ from experiments.plots.costs import dot_places
 from lstm_jax.engine import bptt
 from lstm_jax.engine.chunks import scan_chunks
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 ROW = Row(T=5, B=3, D=2, H=4)
 
 

@@ -38,7 +38,7 @@ CHAIN = (
     "layers",
 )
 # These look at the chain; nothing in the chain looks at them.
-ONLOOKERS = ("gradcheck", "graph", "interop")
+ONLOOKERS = ("gradcheck", "graph", "interop", "rtrl")
 
 # What a module of the library may import beside the standard library, jax and numpy.
 MAY_IMPORT = {

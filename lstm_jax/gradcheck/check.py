@@ -29,12 +29,15 @@ def check_gradients(
     max_entries: int = 128,
     tolerances: Tolerances = TOLERANCES,
 ) -> Report:
-    """Compares a cell's hand-derived gradients with three others, in float64.
+    """Compares a cell's hand-derived gradients with others, in float64.
 
     The gradient of a random J is computed four ways: by the cell's own reverse; by
     JAX; by the computation graph (`lstm_jax.graph`); by central differences::
 
         dq ≈ (J(q + h) - J(q - h)) / 2h
+
+    Of sequences, the parameters' and the first state's is computed a fifth way, carried
+    forward with the steps (`lstm_jax.rtrl`), if they are few.
 
     First what the cell says of itself: its sizes, its initial state, that examples are
     apart, that it is linear. Then one step, where every quantity that the equations

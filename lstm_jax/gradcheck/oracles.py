@@ -1,4 +1,4 @@
-"""The gradient of J by three ways that know nothing of the manual one.
+"""The gradient of J by ways that know nothing of the manual one.
 
 A *target* is a value of the forward program that gets a nudge: an argument, a named
 quantity, or a quantity at some of its uses alone. J as a function of all nudges is
@@ -92,6 +92,8 @@ class Oracles(NamedTuple):
         numerical: by central differences.
         remainders: see there.
         missing: why there is no graph; empty if there is.
+        forward: by real-time recurrent learning, for what a whole sequence shares;
+            None where that is not asked.
     """
 
     automatic: dict[str, np.ndarray]
@@ -100,6 +102,7 @@ class Oracles(NamedTuple):
     numerical: dict[str, Numerical]
     remainders: Remainders
     missing: str = ""
+    forward: dict[str, np.ndarray] | None = None
 
 
 def differentiate(

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-ORACLES = ("automatic", "graph", "numerical")
+ORACLES = ("automatic", "graph", "forward", "numerical")
 
 
 def fill(table: Any, report: Any) -> Any:
@@ -13,7 +13,9 @@ def fill(table: Any, report: Any) -> Any:
     table.title_justify = "left"
     for left in ("check", "gradient", "through"):
         table.add_column(left, no_wrap=True)
-    for right in (*ORACLES, "worst at"):
+    asked = {oracle for row in report.rows for oracle in row.errors}
+    oracles = [o for o in ORACLES if o != "forward" or o in asked]
+    for right in (*oracles, "worst at"):
         table.add_column(right, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     last = None
@@ -22,7 +24,7 @@ def fill(table: Any, report: Any) -> Any:
             table.add_section()
         errors = [
             f"{row.errors[oracle]:.1e}" if oracle in row.errors else "–"
-            for oracle in ORACLES
+            for oracle in oracles
         ]
         table.add_row(
             row.where if row.where != last else "",

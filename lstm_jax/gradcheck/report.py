@@ -16,7 +16,7 @@ class Tolerances(NamedTuple):
     """How far a manual gradient may be from each oracle, in float64.
 
     Attributes:
-        exact: relative error against automatic and graph gradients.
+        exact: relative error against automatic, graph and forward gradients.
         numerical: relative error against central differences.
         order: of the remainder's order, from 2.
     """
@@ -205,7 +205,7 @@ class Report:
         from rich.console import Console
 
         text = io.StringIO()
-        console = Console(file=text, width=88, color_system=None, legacy_windows=False)
+        console = Console(file=text, width=100, color_system=None, legacy_windows=False)
         console.print(self.table())
         for where in self._wrong_orders():
             console.print(
@@ -264,8 +264,8 @@ def compare(
         return Row(where, quantity, through, {"automatic": float("inf")}, **rest)
     scale = scales(expected, oracles.added_up.get(target))
     errors = {}
-    for oracle in ("automatic", "graph"):
-        gradient = getattr(oracles, oracle).get(target)
+    for oracle in ("automatic", "graph", "forward"):
+        gradient = (getattr(oracles, oracle) or {}).get(target)
         if gradient is not None:
             errors[oracle] = float(np.max(relative_errors(manual, gradient, scale)))
     if target in oracles.numerical:

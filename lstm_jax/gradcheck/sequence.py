@@ -17,7 +17,7 @@ import numpy as np
 from jax import Array, tree
 from jax.ad_checkpoint import checkpoint_name
 
-from lstm_jax import graph
+from lstm_jax import graph, rtrl
 from lstm_jax.cell import Cell, Name
 from lstm_jax.engine import trees, unrolling
 from lstm_jax.gradcheck.oracles import (
@@ -32,6 +32,9 @@ from lstm_jax.gradcheck.report import Row, compare, relative_errors, scales
 from lstm_jax.gradcheck.step import argument_names, field_names
 
 VARIANTS = ("plain", "reverse", "lengths", "resets")
+
+MOST_COLUMNS = 512
+"""Numbers to differentiate by, up to which real-time recurrent learning is quick."""
 
 
 class Known(NamedTuple):
@@ -236,6 +239,8 @@ def _known(cell: Cell, sizes: Sizes, variant: str) -> Known:
         Differencing(sizes.difference_step, sizes.max_entries, sizes.seed),
         tuple(names),
     )
+    found = _forward_gradients(cell, options, point)
+    oracles = oracles._replace(forward=found)
     watched = partial(_run, observed(cell), options, "automatic", "store")
 
     def watch(args: Any, cotangent: Any) -> Any:
@@ -260,6 +265,50 @@ def _known(cell: Cell, sizes: Sizes, variant: str) -> Known:
     return Known(
         oracles, list(map(np.asarray, tree.leaves(results))), dnew, added_up, new
     )
+
+
+def _forward_gradients(
+    cell: Cell, options: Options, point: Point
+) -> dict[str, np.ndarray] | None:
+    """By real-time recurrent learning: of parameters and first state, as oracles are.
+
+    Masks are equations of the transition here; None if there are too many columns.
+    """
+    theta = point.params, point.state
+    if sum(leaf.size for leaf in tree.leaves(theta)) > MOST_COLUMNS:
+        return None
+
+    def transition(theta: Any, state: Any, inputs: Any) -> Any:
+        (params, first), (x, valid, carried) = theta, inputs
+        old = trees.select(carried, state, first)
+        new, _ = cell.step(params, old, cell.project(params, x))
+        return trees.select(valid, new, state)
+
+    @once
+    def ask(theta: Any, inputs: Any, dys: Array, dfinal: Any) -> Any:
+        dstates = tree.map(
+            lambda d: jnp.zeros((len(dys), *d.shape)).at[-1].set(d), dfinal
+        )
+        dstates = trees.add_output(dstates, trees.masked(inputs[1], dys))
+        begun = rtrl.begin(theta, lambda theta: theta[1])
+        return rtrl.learn(transition, theta, begun, inputs, dstates)[0]
+
+    valid = carried = None
+    if options.lengths is not None:
+        valid = jnp.arange(len(point.xs))[:, None] < options.lengths
+    if options.resets is not None:
+        carried = ~options.resets
+    inputs = point.xs, valid, carried
+    dys = point.dys
+    if options.reverse:
+        inputs, dys = tree.map(lambda a: a[::-1], (inputs, dys))
+    found = ask(theta, inputs, dys, point.dstate)
+    names = [
+        *field_names(point.params),
+        *(f"{n}_prev" for n in field_names(point.state)),
+    ]
+    flat = zip(names, tree.leaves(found), strict=True)
+    return {name: np.asarray(leaf)[None] for name, leaf in flat}
 
 
 def _tagged(state: Any, prefix: str) -> Any:

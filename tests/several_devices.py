@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from oracles import EACH_GRADIENT, EACH_KIND, EACH_MEMORY, assert_close, drawn_inputs
+from oracles import (
+    EACH_GRADIENT,
+    EACH_KIND,
+    EACH_MEMORY,
+    assert_close,
+    drawn_inputs,
+    drawn_like,
+)
 
 import lstm_jax as lj
 from lstm_jax.engine import runner_of
@@ -142,6 +149,68 @@ def test_results_on_explicit_axes_lie_like_the_inputs(gradient):
     assert jax.typeof(ys).sharding.spec == PartitionSpec(None, "data", None)
     for state in (final, new):
         assert jax.typeof(state.h).sharding.spec == PartitionSpec("data", None)
+
+
+def along(run, at, masks):
+    """The derivative in a direction of parameters and xs."""
+    tangents = drawn_like(at, 7)
+    return jax.jvp(lambda *at: run(*at, *masks), at, tangents)
+
+
+def hessian_product(run, at, masks):
+    """Forward over reverse."""
+    gradients = jax.grad(lambda *at: run(*at, *masks), (0, 1))
+    return jax.jvp(gradients, at, drawn_like(at, 7))[1]
+
+
+def bias_jacobian(run, at, masks):
+    """Forward, a column for each number."""
+    params, xs = at
+    return jax.jacfwd(lambda b: run(params._replace(b=b), xs, *masks))(params.b)
+
+
+EACH_FORWARD = pytest.mark.parametrize(
+    "evaluate", [along, hessian_product, bias_jacobian]
+)
+
+
+@EACH_FORWARD
+@pytest.mark.parametrize("name", ["lstm", "min_gru"])
+def test_forward_mode_of_a_shard_map(name, evaluate):
+    """With its check of replication."""
+    cell = lj.CELLS[name]
+    params, xs, *masks = drawn(cell)
+
+    def total(*arguments):
+        return lax.psum(loss(cell, *arguments), "data")
+
+    run = jax.shard_map(
+        total, mesh=mesh_of(AxisType.Auto), in_specs=SPECS, out_specs=SHARED
+    )
+    plain = partial(loss, cell, gradient="automatic")
+    found, expected = (
+        jax.jit(lambda at, masks, run=run: evaluate(run, at, masks))(
+            (params, xs), masks
+        )
+        for run in (run, plain)
+    )
+    assert_close(found, expected)
+
+
+@EACH_FORWARD
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
+def test_forward_mode_of_jit_over_a_mesh(kind, evaluate):
+    arguments = drawn(lj.LSTM)
+    plain = partial(loss, lj.LSTM, gradient="automatic")
+    expected = jax.jit(lambda *a: evaluate(plain, a[:2], a[2:]))(*arguments)
+    mesh = mesh_of(kind)
+    with jax.set_mesh(mesh):
+        placed = [
+            jax.device_put(a, NamedSharding(mesh, spec))
+            for a, spec in zip(arguments, SPECS, strict=True)
+        ]
+        run = jax.jit(lambda *a: evaluate(partial(loss, lj.LSTM), a[:2], a[2:]))
+        assert_close(run(*placed), expected)
 
 
 @pytest.mark.parametrize("key", [None, jax.random.key(0)], ids=["expected", "drawn"])

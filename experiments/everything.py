@@ -55,6 +55,11 @@ JOBS = (
         "digits/permuted",
     ),
     Job("Japanese vowels", ("vowels",), "vowels/default"),
+    Job(
+        "The gradient carried forward",
+        ("forward_gradients",),
+        "forward_gradients/default",
+    ),
 )
 """The longest first, so that no core is left with one at the end."""
 

@@ -1,6 +1,6 @@
 """Gradients under the lens: four ways to the same one, and how they vanish."""
 
-from experiments.gradients import comparison, flow
+from experiments.gradients import comparison, flow, forward
 from experiments.gradients.comparison import ComparisonConfig, compare
 from experiments.gradients.flow import FlowConfig, flow_of
 
@@ -11,4 +11,5 @@ __all__ = [
     "comparison",
     "flow",
     "flow_of",
+    "forward",
 ]

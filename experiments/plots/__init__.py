@@ -2,6 +2,7 @@
 
 from experiments.plots.costs import TWELVE, Panel, cost_curves, cost_dots
 from experiments.plots.gradients import (
+    forward_gradients,
     gradient_comparison,
     gradient_flow,
     gradient_overview,
@@ -16,6 +17,7 @@ __all__ = [
     "ScoredText",
     "cost_curves",
     "cost_dots",
+    "forward_gradients",
     "gradient_comparison",
     "gradient_flow",
     "gradient_overview",

@@ -145,6 +145,60 @@ def gradient_flow(
     save(figure, path)
 
 
+@drawn
+def forward_gradients(path: Path, result: dict[str, Any]) -> None:
+    """Draws what a truncated gradient lacks, and what a whole one costs either way.
+
+    Args:
+        path: the PNG to write.
+        result: what `experiments.forward_gradients` measured.
+    """
+    figure = make_figure(13.0, 3.9)
+    errors, *costs = figure.subplots(1, 4)
+    windows = list(map(int, result["windows"]))
+    lacks = np.maximum(list(result["windows"].values()), 1e-17)
+    errors.loglog(windows, lacks, "o-", color=BLUE, label="going back so far")
+    carried = max(result["carried"], 1e-17)
+    errors.axhline(carried, color=ORANGE, label="carried forward")
+    errors.set_xticks(windows, list(map(str, windows)))
+    errors.minorticks_off()
+    errors.set_xlabel("steps back")
+    errors.set_title("Relative error of each step's gradient", loc="left", fontsize=10)
+    errors.legend(frameon=False)
+    for axes, (over, axis, cost, title, power) in zip(
+        costs,
+        (
+            ("lengths", "steps", "bytes", "Memory, KiB", {"back": 1, "forward": 0}),
+            ("sizes", "hidden_size", "bytes", "Memory, KiB", {"back": 1, "forward": 3}),
+            (
+                *("sizes", "hidden_size", "seconds"),
+                *("Processor time of a step, µs", {"back": 2, "forward": 4}),
+            ),
+        ),
+        strict=True,
+    ):
+        points = result[over]
+        x = np.asarray([point[axis] for point in points], float)
+        for way, colour in (("back", BLUE), ("forward", ORANGE)):
+            y = np.asarray([point[cost][way] for point in points], float)
+            y *= 1 / 2**10 if cost == "bytes" else 1e6
+            if cost == "seconds":
+                y /= [point["steps"] for point in points]
+            y = np.maximum(y, 1e-3)
+            axes.loglog(x, y, "o-", color=colour, label=way)
+            paper = y[-1] * (x / x[-1]) ** power[way]
+            axes.loglog(x, paper, ":", color=colour, linewidth=1)
+        axes.set_xticks(x, [f"{v:g}" for v in x])
+        axes.minorticks_off()
+        letter = {"steps": "T", "hidden_size": "H"}[axis]
+        axes.set_xlabel(f"{letter} (dotted: on paper)")
+        axes.set_title(title, loc="left", fontsize=10)
+        axes.legend(frameon=False)
+    for axes in figure.axes:
+        plain(axes)
+    save(figure, path)
+
+
 def _difference_curves(axes: Axes, differences: dict[str, Sequence[float]]) -> None:
     h = np.asarray(differences["step"])
     for kind, colour, power in (("one-sided", ORANGE, 1), ("central", BLUE, 2)):

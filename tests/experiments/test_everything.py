@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from experiments import cell_variants, command, everything
+from experiments import cell_variants, command, everything, forward_gradients
 from experiments.tasks import EXPERIMENTS
 from experiments.tasks.variants import TASKS
 
 PROGRAMS = {name: command.program(own) for name, own in EXPERIMENTS.items()}
 PROGRAMS["cell_variants"] = cell_variants.PROGRAM
+PROGRAMS["forward_gradients"] = forward_gradients.PROGRAM
 
 
 @pytest.mark.parametrize(

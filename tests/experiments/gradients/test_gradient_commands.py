@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from experiments import compare_gradients, gradient_flow
+from experiments import compare_gradients, forward_gradients, gradient_flow
+from experiments.command import execute
 
 pytestmark = pytest.mark.jax_defaults
 
@@ -64,3 +65,19 @@ def test_the_comparison_is_written_drawn_and_its_place_told(tmp_path, capsys):
     said = "".join(capsys.readouterr().err.splitlines())
     assert f"see {tmp_path / 'rnn_tanh'}" in said
     assert f"see {tmp_path / 'overview.png'}" in said
+
+
+def test_the_gradient_carried_forward_is_whole_and_kept(tmp_path, capsys):
+    given = ["--preset", "quick", "--seeds", "1", "--runs", str(tmp_path)]
+    assert execute(forward_gradients.PROGRAM, given) == 0
+    folder = tmp_path / "forward_gradients" / "quick"
+    found = json.loads((folder / "result.json").read_text())
+    one, four = found["windows"].values()
+    assert found["carried"] < 1e-12 < four < one
+    assert (folder / "forward_gradients.png").read_bytes().startswith(b"\x89PNG")
+    assert "carried forward" in capsys.readouterr().out
+    before = (folder / "result.json").stat().st_mtime_ns
+    assert execute(forward_gradients.PROGRAM, given) == 0
+    assert (folder / "result.json").stat().st_mtime_ns == before
+    assert execute(forward_gradients.PROGRAM, [*given, "--cell", "lstn"]) == 1
+    assert "cell must be one of" in capsys.readouterr().err

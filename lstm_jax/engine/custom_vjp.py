@@ -85,7 +85,11 @@ def _results_and_tangents(
     def transposed(*operands: Any) -> list[Any]:
         _, residuals = tree.unflatten(of_points, operands[: len(points)])
         dresults = tree.unflatten(tree.structure(results), operands[len(points) :])
-        found = of_arguments.flatten_up_to(backward(settings, residuals, dresults))
+        darguments = backward(settings, residuals, dresults)
+        # None may stand for a whole tree.
+        like = tree.unflatten(of_arguments, x)
+        every = tree.broadcast(darguments, like, is_leaf=lambda d: d is None)
+        found = of_arguments.flatten_up_to(every)
         return [found[n] for n in moving]
 
     dresults = product_p.bind(

@@ -21,9 +21,16 @@ bin := $(VENV)/bin
 # wheel depends on the machine (on Linux the default one brings CUDA, gigabytes).
 interop_packages := keras==3.15.1 torch==2.13.0
 
+# For whoever changes a line: every cell's step, with its gradients four ways, numbered
+# lines, chunks, what arguments are refused, what imports what.
+quick_tests := $(addprefix tests/,cells test_cell.py test_cells.py test_chunks.py \
+	test_doors.py test_identities.py test_jaxprs.py test_numbered.py test_odd_arguments.py \
+	test_repository.py test_step.py) \
+	tests/test_gradcheck.py::test_one_step_of_every_cell_is_right_four_ways
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv train experiments bench test test-all test-gpu test-interop lint format types check wheel lock clean
+.PHONY: help venv train experiments bench test test-quick test-all test-gpu test-interop lint format types check wheel lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +51,9 @@ bench: $(installed) ## Measure against other libraries
 
 test: $(installed) ## Run the tests, the slow ones left out
 	$(bin)/python -m pytest -n logical --maxprocesses 8 $(ARGS)
+
+test-quick: $(installed) ## Run tests for about a minute: steps, gradients, arguments
+	$(bin)/python -m pytest -n logical --maxprocesses 8 $(quick_tests) $(ARGS)
 
 test-all: $(installed) ## Run every test
 	$(bin)/python -m pytest -n logical --maxprocesses 8 --slow $(ARGS)

@@ -6,6 +6,8 @@ and beartype check the library's annotations at every call. A test of something 
 needs JAX as it comes, optax's Adam for one, carries the mark ``jax_defaults``.
 """
 
+import ctypes
+import gc
 import os
 import resource
 import sys
@@ -13,6 +15,7 @@ import tempfile
 from contextlib import ExitStack
 from importlib.metadata import version
 from importlib.util import find_spec
+from pathlib import Path
 
 # Read by JAX when it is imported, and by the programs that tests start. What they
 # compile runs once or twice on small arrays, so the compiler is told to try less.
@@ -90,7 +93,23 @@ def pytest_collection_modifyitems(config, items):
 def _compiled_programs_end_with_their_module():
     """What was compiled is dropped after each module, or a worker takes gigabytes."""
     yield
+    drop_compiled_programs()
+
+
+def drop_compiled_programs():
+    """Gives back their memory, which the C library would keep (glibc; others don't)."""
     jax.clear_caches()
+    gc.collect()
+    if malloc_trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        malloc_trim(0)
+
+
+def resident() -> float:
+    """GB of memory that this process holds now; 0 where there is no /proc to tell."""
+    statm = Path("/proc/self/statm")
+    if not statm.exists():
+        return 0.0
+    return int(statm.read_text("ascii").split()[1]) * resource.getpagesize() / 1e9
 
 
 @pytest.hookimpl(wrapper=True)
@@ -100,7 +119,10 @@ def pytest_runtest_protocol(item):
         if item.get_closest_marker("jax_defaults"):
             settings.enter_context(jax.enable_x64(False))
             settings.enter_context(jax.numpy_dtype_promotion("standard"))
-        return (yield)
+        outcome = yield
+    if resident() > 1:  # in the middle of a large module
+        drop_compiled_programs()
+    return outcome
 
 
 # --- what a run took -----------------------------------------------------------------

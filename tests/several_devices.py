@@ -1,9 +1,9 @@
-"""`unroll` on four devices; test_transformations.py runs this in a program of its own.
+"""`unroll` on four devices; test_transformations.py runs this in programs of their own.
 
 JAX settles the number of devices once for a program, and other tests want one.
 """
 
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -54,8 +54,9 @@ def value_and_gradients(cell, **options):
     return jax.value_and_grad(partial(loss, cell, **options), (0, 1))
 
 
-def expected_of(cell, arguments):
-    return jax.jit(value_and_gradients(cell, gradient="automatic"))(*arguments)
+@cache
+def expected_of(cell):
+    return jax.jit(value_and_gradients(cell, gradient="automatic"))(*drawn(cell))
 
 
 def test_there_are_four_devices():
@@ -78,7 +79,7 @@ def test_shard_map_with_its_check_of_replication(cell, gradient):
         in_specs=SPECS,
         out_specs=(SHARED, (SHARED, BY_TIME_AND_SEQUENCE)),
     )
-    assert_close(jax.jit(run)(*arguments), expected_of(cell, arguments))
+    assert_close(jax.jit(run)(*arguments), expected_of(cell))
 
 
 @EACH_GRADIENT
@@ -99,7 +100,7 @@ def test_gradients_of_a_shard_map(gradient, memory, check):
         check_vma=check,
     )
     found = jax.jit(jax.value_and_grad(run, (0, 1)))(*arguments)
-    assert_close(found, expected_of(lj.LSTM, arguments))
+    assert_close(found, expected_of(lj.LSTM))
 
 
 @EACH_GRADIENT
@@ -127,7 +128,7 @@ def test_a_step_under_shard_map(gradient):
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
 def test_jit_over_a_mesh(cell, gradient, kind):
     arguments = drawn(cell)
-    expected = expected_of(cell, arguments)
+    expected = expected_of(cell)
     mesh = mesh_of(kind)
     shardings = [NamedSharding(mesh, spec) for spec in SPECS]
     with jax.set_mesh(mesh):

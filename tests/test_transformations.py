@@ -205,23 +205,24 @@ def test_calls_alike_are_traced_once():
 # --- several devices -----------------------------------------------------------------
 
 
-@pytest.mark.timeout(900)
-def test_on_several_devices(pytestconfig):
-    """The tests of several_devices.py, in a program that has four."""
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("which", ["shard_map", "not shard_map"])
+def test_on_several_devices(pytestconfig, which):
+    """The tests of several_devices.py, in two programs that have four."""
     slow = ["--slow"] if pytestconfig.getoption("--slow") else []
     folder = Path(__file__).parent
     flags = os.environ.get("XLA_FLAGS", "")
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
-            *("-p", "no:xdist", folder / "several_devices.py", *slow),
+            *("-p", "no:xdist", folder / "several_devices.py", "-k", which, *slow),
         ],
         cwd=folder.parent,
         env=os.environ
         | {"XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count=4"},
         capture_output=True,
         text=True,
-        timeout=880,
+        timeout=580,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]

@@ -16,6 +16,8 @@ from unittest import mock
 import jax
 import numpy as np
 
+from lstm_jax.engine import scan
+from lstm_jax.engine.compiled.choice import compiled_on
 from lstm_jax.engine.compiled.cuda import kernel as kernels
 from lstm_jax.engine.compiled.cuda import runner, tiles
 
@@ -32,20 +34,29 @@ DEVICE = tiles.Device("sm_90", 132, 227 * 1024)
 
 
 @contextmanager
-def emulated(forward, reverse):
-    """Within, the runner's functions run emulated kernels with these two tiles."""
+def emulated(forward, reverse, *, image=None):
+    """Within, the runner's functions run emulated kernels with these two tiles.
+
+    They have to: at the end that is asserted, unless a test has its own `image`.
+    """
 
     def choose(job, *_):
         return forward if job.direction == "forward" else reverse
 
+    launch = mock.Mock(side_effect=run)
+    here = {
+        "steps": compiled_on("cpu", runner._steps_or_scan, scan.steps),
+        "reverse_steps": compiled_on(
+            "cpu", runner._reverse_steps_or_scan, scan.reverse_steps
+        ),
+    }
     with (
-        mock.patch.object(runner, "PLATFORM", "cpu"),
-        mock.patch.object(runner, "device", return_value=DEVICE),
-        mock.patch.object(runner, "launch", run),
-        mock.patch.object(runner, "image"),
+        mock.patch.multiple(runner, launch=launch, device=lambda: DEVICE, **here),
+        mock.patch.object(runner, "image", image or mock.Mock()),
         mock.patch.object(tiles, "choose", choose),
     ):
         yield
+    assert launch.called == (image is None)
 
 
 def run(kernel, arguments, results):

@@ -1,6 +1,6 @@
-// What the CUDA kernels need of the machine, given by a CPU: a std::thread a thread, all blocks
-// that wait for each other at once. The same names as in `gpu.h`, and the same meaning, but that
-// products have all digits of a float.
+// What the CUDA kernels need of the machine, given by a CPU: a std::thread a thread, all
+// blocks that wait for each other at once. The same names as in `gpu.h`, and the same
+// meaning, but that products have all digits of a float.
 #include <algorithm>
 #include <atomic>
 #include <barrier>
@@ -46,9 +46,13 @@ inline value written(real x) { return x; }
 inline float quotient(float a, float b) { return a / b; }
 inline float power_of_two(float a) { return std::exp2(a); }
 
-struct alignas(16) Four { real x, y, z, w; };
+struct alignas(16) Four {
+  real x, y, z, w;
+};
 
-struct Slot { real number; };
+struct Slot {
+  real number;
+};
 template <typename T>
 void copy_ahead(Slot* slot, const T* array, size_t at) {
   std::memcpy(slot, array + at, sizeof(T));
@@ -63,7 +67,9 @@ T copied(const Slot& slot, size_t) {
   return x;
 }
 
-struct Index { int x; };
+struct Index {
+  int x;
+};
 struct Team_;
 
 struct Block {
@@ -74,12 +80,17 @@ struct Block {
   std::vector<std::unique_ptr<std::barrier<>>> warps;
   std::vector<double> lanes;  // what a warp's threads show each other
   Block(Team_* team, int rank, int count)
-      : team(team), rank(rank), shared(SHARED_BYTES + 128), threads(count), lanes(6 * count) {
+      : team(team),
+        rank(rank),
+        shared(SHARED_BYTES + 128),
+        threads(count),
+        lanes(6 * count) {
     for (int first = 0; first < count; first += 32)
       warps.push_back(std::make_unique<std::barrier<>>(std::min(32, count - first)));
   }
   char* base() {
-    return reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(shared.data()) + 127) & ~uintptr_t(127));
+    return reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(shared.data()) + 127) &
+                                   ~uintptr_t(127));
   }
 };
 
@@ -126,7 +137,10 @@ inline void multiply_add(float* sums, const float* a, float b0, float b1) {
 }
 
 // A phase is over when one thread has said what to expect and all of it has come.
-struct Mailbox { std::atomic<int64_t> missing; std::atomic<unsigned> phase; };
+struct Mailbox {
+  std::atomic<int64_t> missing;
+  std::atomic<unsigned> phase;
+};
 constexpr int64_t kUnsaid = int64_t{1} << 40;
 
 inline void change(Mailbox* box, int64_t by) {
@@ -136,14 +150,18 @@ inline void change(Mailbox* box, int64_t by) {
   }
 }
 inline void open_mailbox(Mailbox* box) { box->missing = kUnsaid, box->phase = 0; }
-inline void expect(Mailbox* box, unsigned bytes) { change(box, int64_t{bytes} - kUnsaid); }
+inline void expect(Mailbox* box, unsigned bytes) {
+  change(box, int64_t{bytes} - kUnsaid);
+}
 inline void wait_for(Mailbox* box, unsigned parity) {
-  while (box->phase.load(std::memory_order_acquire) % 2 == parity) std::this_thread::yield();
+  while (box->phase.load(std::memory_order_acquire) % 2 == parity)
+    std::this_thread::yield();
 }
 template <typename T>
 T* address_of(T* local, int rank) {
   char* const there = this_block->team->blocks[rank]->base();
-  return reinterpret_cast<T*>(there + (reinterpret_cast<char*>(local) - this_block->base()));
+  return reinterpret_cast<T*>(there +
+                              (reinterpret_cast<char*>(local) - this_block->base()));
 }
 inline void send(real* local, int rank, real x, Mailbox* box) {
   *address_of(local, rank) = x;
@@ -159,7 +177,8 @@ template <typename Kernel, typename Arguments>
 void launch(Kernel kernel, const Arguments& arguments, int blocks) {
   for (int first = 0; first < blocks; first += BLOCKS) {
     Team_ team(BLOCKS * THREADS);
-    for (int rank = 0; rank < BLOCKS; ++rank) team.blocks.push_back(std::make_unique<Block>(&team, rank, THREADS));
+    for (int rank = 0; rank < BLOCKS; ++rank)
+      team.blocks.push_back(std::make_unique<Block>(&team, rank, THREADS));
     std::vector<std::thread> all;
     for (int rank = 0; rank < BLOCKS; ++rank) {
       for (int thread = 0; thread < THREADS; ++thread) {

@@ -18,12 +18,15 @@ from jax import tree
 from oracles import assert_close, drawn_inputs, drawn_like
 
 import lstm_jax as lj
+from lstm_jax.cells import lstm
 from lstm_jax.engine import scan
 from lstm_jax.engine.compiled.build import NotBuilt
 from lstm_jax.engine.compiled.cuda import kernel as kernels
 from lstm_jax.engine.compiled.cuda import launch, nvrtc, runner, tiles
 from lstm_jax.engine.compiled.cuda.kernel import Job, Tile
 from lstm_jax.engine.sequence import Inputs, Settings, Starts
+from lstm_jax.gated import GatedBackward
+from lstm_jax.identities import concatenate
 
 CELLS = (
     *("rnn_tanh", "rnn_relu", "gru", "lstm"),
@@ -117,6 +120,30 @@ def test_they_are_the_scan(cell, tile, dtype, tolerance, options):
     check(cell, *tile, dtype, tolerance, **options)
 
 
+def test_an_edited_reverse_is_what_runs():
+    """The forget gate's gradient a hundredfold: the kernel's too, as the scan's."""
+
+    def edited(*arguments):
+        dold, dz = lstm.backward(*arguments)
+        dz_i, dz_f, dz_o, dz_g = jnp.split(dz, 4, axis=-1)
+        return dold, concatenate(dz_i, 100 * dz_f, dz_o, dz_g)
+
+    cell = lj.LSTM._replace(backward=GatedBackward(edited))
+    given, settings = (
+        arguments(cell, "float64"),
+        Settings(cell, "manual", False, "store"),
+    )
+    dfinal = drawn_like(given[1].state, 4)
+    dys = drawn_like(jax.ShapeDtypeStruct((4, 3, 10), jnp.float64), 3)
+    with emulated(*CLUSTERED):
+        *_, found = both_ways(runner, settings, given, dfinal, dys)
+    *_, expected = both_ways(scan, settings, given, dfinal, dys)
+    assert_close(found, expected, 1e-13)
+    unedited = settings._replace(cell=lj.LSTM)
+    *_, before = both_ways(scan, unedited, given, dfinal, dys)
+    assert not np.allclose(found[1][0], before[1][0])
+
+
 def test_gradients_of_unroll_under_vmap():
     """The same weights for two sequences, and the other way round."""
     cell = lj.CELLS["gru"]
@@ -133,8 +160,8 @@ def test_gradients_of_unroll_under_vmap():
 
         weights = tree.map(lambda a: jnp.stack([a, 2 * a]), params)
         return (
-            jax.vmap(value, (None, 0))(params, jnp.stack([xs, -xs])),
-            jax.vmap(value, (0, None))(weights, xs),
+            jax.jit(jax.vmap(value, (None, 0)))(params, jnp.stack([xs, -xs])),
+            jax.jit(jax.vmap(value, (0, None)))(weights, xs),
         )
 
     forward = Tile("CLUSTER", 2, 2, 32, False, 3, 8)
@@ -275,9 +302,9 @@ def test_what_nvrtc_refuses_is_scanned(caplog):
         arguments(cell, "float64"),
         Settings(cell, "manual", False, "store"),
     )
-    with emulated(*PLAIN), mock.patch.object(runner, "image") as image:
-        image.side_effect = NotBuilt("error: identifier ErfInv is undefined")
-        found = runner.steps(settings, *given)
+    error = NotBuilt("error: identifier ErfInv is undefined")
+    with emulated(*PLAIN, image=mock.Mock(side_effect=error)):
+        found = jax.jit(partial(runner.steps, settings))(*given)
     assert_close(found, scan.steps(settings, *given))
     [line] = caplog.messages
     assert "refused runs as a scan" in line

@@ -1,29 +1,35 @@
 // The steps of a gated cell over all time.
 //
-// u (..., T, B, U H) and the recurrent weights, the cell's own parameters (..., H), the states
-// that the steps start from (..., B, H), masks (..., T, B) -> the states after all steps and what
-// the cell keeps of them, (..., T, B, H) each.
+// u (..., T, B, U H) and the recurrent weights, the cell's own parameters (..., H), the
+// states that the steps start from (..., B, H), masks (..., T, B) -> the states after all
+// steps and what the cell keeps of them, (..., T, B, H) each.
 
-enum { IN_U, IN_WEIGHTS, IN_OWN, IN_ENTRY = IN_OWN + P, IN_RESET = IN_ENTRY + S,
-       IN_VALID = IN_RESET + RESETS * S, IN_CARRIED = IN_VALID + MASKED,
-       IN_COUNTER = IN_CARRIED + RESETS, OUT_STATES = IN_COUNTER + (FORM == GRID),
-       OUT_KEPT = OUT_STATES + S, OUT_SCRATCH = OUT_KEPT + K,
-       OUT_COUNTER = OUT_SCRATCH + (FORM == GRID), ARRAYS = OUT_COUNTER + (FORM == GRID) };
-
-struct Arguments {
-  void* arrays[ARRAYS];
-  Sizes sizes;
-
-  __device__ __forceinline__ const value* in(int i) const { return static_cast<const value*>(arrays[i]); }
-  __device__ __forceinline__ value* out(int i) const { return static_cast<value*>(arrays[i]); }
-  __device__ __forceinline__ const unsigned char* truth(int i) const {
-    return static_cast<const unsigned char*>(arrays[i]);
-  }
+enum {
+  IN_U,
+  IN_WEIGHTS,
+  IN_OWN,
+  IN_ENTRY = IN_OWN + P,
+  IN_RESET = IN_ENTRY + S,
+  IN_VALID = IN_RESET + RESETS * S,
+  IN_CARRIED = IN_VALID + MASKED,
+  IN_COUNTER = IN_CARRIED + RESETS,
+  OUT_STATES = IN_COUNTER + (FORM == GRID),
+  OUT_KEPT = OUT_STATES + S,
+  OUT_SCRATCH = OUT_KEPT + K,
+  OUT_COUNTER = OUT_SCRATCH + (FORM == GRID),
+  ARRAYS = OUT_COUNTER + (FORM == GRID)
 };
+
+using Arguments = Arrays<ARRAYS>;
 
 using Recurrent = Product<H, V * UNITS>;
 
-enum { AHEAD_U, AHEAD_VALID = U, AHEAD_CARRIED = AHEAD_VALID + MASKED, FIELDS = AHEAD_CARRIED + RESETS };
+enum {
+  AHEAD_U,
+  AHEAD_VALID = U,
+  AHEAD_CARRIED = AHEAD_VALID + MASKED,
+  FIELDS = AHEAD_CARRIED + RESETS
+};
 
 struct Shared {
   __align__(16) real rows[2][ROWS * Recurrent::kStride];  // what the product is of
@@ -49,12 +55,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) run(const Arguments a) 
   Team team(shared.boxes, place.rows * H * sizeof(real));
 #elif FORM == GRID
   Team team(static_cast<unsigned*>(a.arrays[OUT_COUNTER]) + place.team);
-  real* const given = static_cast<real*>(a.arrays[OUT_SCRATCH]) + (size_t)place.team * 2 * ROWS * H;
+  real* const given =
+      static_cast<real*>(a.arrays[OUT_SCRATCH]) + (size_t)place.team * 2 * ROWS * H;
 #else
   Team team;
 #endif
 
-  for (int i = thread; i < 2 * ROWS * Recurrent::kStride; i += THREADS) (&shared.rows[0][0])[i] = real(0);
+  for (int i = thread; i < 2 * ROWS * Recurrent::kStride; i += THREADS)
+    (&shared.rows[0][0])[i] = real(0);
   __syncthreads();
   const int first = place.step(0, reverse);
   for (int i = thread; i < place.rows * H; i += THREADS) {
@@ -81,13 +89,16 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) run(const Arguments a) 
       const int t = place.step(n, reverse);
 #pragma unroll
       for (int i = 0; i < U; ++i)
-        copy_ahead(&shared.ahead.slot(n, AHEAD_U + i, element), a.in(IN_U), place.sequence(t, element.row, U, i, element.unit));
+        copy_ahead(&shared.ahead.slot(n, AHEAD_U + i, element), a.in(IN_U),
+                   place.sequence(t, element.row, U, i, element.unit));
 #if MASKED
-      copy_ahead(&shared.ahead.slot(n, AHEAD_VALID, element), a.truth(IN_VALID), place.mask(t, element.row));
+      copy_ahead(&shared.ahead.slot(n, AHEAD_VALID, element), a.truth(IN_VALID),
+                 place.mask(t, element.row));
 #endif
 #if RESETS  // whether the next step's state comes from this one's
       if (n + 1 < steps)
-        copy_ahead(&shared.ahead.slot(n, AHEAD_CARRIED, element), a.truth(IN_CARRIED), place.mask(place.step(n + 1, reverse), element.row));
+        copy_ahead(&shared.ahead.slot(n, AHEAD_CARRIED, element), a.truth(IN_CARRIED),
+                   place.mask(place.step(n + 1, reverse), element.row));
 #endif
     }
     end_copies();
@@ -102,7 +113,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) run(const Arguments a) 
 #pragma unroll
     for (int i = 0; i < S; ++i) state[each][i] = read(a.in(IN_ENTRY + i)[at]);
 #pragma unroll
-    for (int i = 0; i < P; ++i) own[each][i] = read(a.in(IN_OWN + i)[place.own(element.unit)]);
+    for (int i = 0; i < P; ++i)
+      own[each][i] = read(a.in(IN_OWN + i)[place.own(element.unit)]);
 #if RESETS
 #pragma unroll
     for (int i = 0; i < S; ++i) initial[each][i] = read(a.in(IN_RESET + i)[at]);
@@ -114,7 +126,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) run(const Arguments a) 
   for (int n = 0; n < steps; ++n) {
     const int t = place.step(n, reverse);
     const bool more = n + 1 < steps;
-    product(shared.rows[n % 2], [&](int slot, int row, int column, real sum) { shared.v[slot][row][column] = sum; });
+    product(shared.rows[n % 2], [&](int slot, int row, int column, real sum) {
+      shared.v[slot][row][column] = sum;
+    });
     __syncthreads();
     wait_for_copies<AHEAD - 1>();
     real kept[EACH][K + 1];
@@ -125,7 +139,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) run(const Arguments a) 
       real u[U], v[V], old[S], made[S];
 #pragma unroll
       for (int i = 0; i < U; ++i)
-        u[i] = read(copied<value>(shared.ahead.slot(n, AHEAD_U + i, element), place.sequence(t, element.row, U, i, element.unit)));
+        u[i] = read(copied<value>(shared.ahead.slot(n, AHEAD_U + i, element),
+                                  place.sequence(t, element.row, U, i, element.unit)));
 #pragma unroll
       for (int i = 0; i < V; ++i) {
         v[i] = shared.v[0][element.row][i * UNITS + element.local];
@@ -143,7 +158,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) run(const Arguments a) 
       step(own[each], old, u, v, made, kept[each]);
       bool valid = true;
 #if MASKED
-      valid = copied<unsigned char>(shared.ahead.slot(n, AHEAD_VALID, element), place.mask(t, element.row));
+      valid = copied<unsigned char>(shared.ahead.slot(n, AHEAD_VALID, element),
+                                    place.mask(t, element.row));
 #endif
 #pragma unroll
       for (int i = 0; i < S; ++i)
@@ -151,14 +167,17 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) run(const Arguments a) 
       if (!more) continue;
       real h = state[each][0];
 #if RESETS
-      carried[each] = copied<unsigned char>(shared.ahead.slot(n, AHEAD_CARRIED, element), place.mask(place.step(n + 1, reverse), element.row));
+      carried[each] =
+          copied<unsigned char>(shared.ahead.slot(n, AHEAD_CARRIED, element),
+                                place.mask(place.step(n + 1, reverse), element.row));
       if (!carried[each]) h = initial[each][0];
 #endif
       h = Recurrent::operand(h);
 #if FORM == GRID
       team.give(given + (n % 2 * ROWS + element.row) * H + element.unit, 0, h, n);
 #else
-      real* const there = &shared.rows[(n + 1) % 2][element.row * Recurrent::kStride + Recurrent::place(element.unit)];
+      real* const there = &shared.rows[(n + 1) % 2][element.row * Recurrent::kStride +
+                                                    Recurrent::place(element.unit)];
 #pragma unroll
       for (int rank = 0; rank < BLOCKS; ++rank) team.give(there, rank, h, n);
 #endif
@@ -178,7 +197,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) run(const Arguments a) 
     team.receive(n);
 #if FORM == GRID
     for (int i = thread; i < place.rows * H; i += THREADS)
-      shared.rows[(n + 1) % 2][i / H * Recurrent::kStride + Recurrent::place(i % H)] = fetch(given + n % 2 * ROWS * H + i);
+      shared.rows[(n + 1) % 2][i / H * Recurrent::kStride + Recurrent::place(i % H)] =
+          fetch(given + n % 2 * ROWS * H + i);
     __syncthreads();
 #endif
   }

@@ -1,8 +1,8 @@
 // Launches a kernel from inside an XLA program: one handler for all kernels.
 //
-// The driver is found when it is first needed, so this builds with a C++ compiler alone. A
-// kernel has one parameter, a struct: the addresses of all arguments, those of all results,
-// and the fields of `Sizes` in steps.h.
+// The driver is found when it is first needed, so this builds with a C++ compiler alone.
+// A kernel has one parameter, a struct: the addresses of all arguments, those of all
+// results, and the fields of `Sizes` in steps.h.
 
 #include <dlfcn.h>
 
@@ -28,10 +28,10 @@ namespace {
 
 // --- the driver, as its header declares it --------------------------------------------
 
-constexpr int kMultiprocessors = 16, kSharedBytes = 97;       // CU_DEVICE_ATTRIBUTE_...
+constexpr int kMultiprocessors = 16, kSharedBytes = 97;  // CU_DEVICE_ATTRIBUTE_...
 constexpr int kMajor = 75, kMinor = 76;
 constexpr int kMaxDynamicShared = 8, kNonPortableCluster = 14;  // CU_FUNC_ATTRIBUTE_...
-constexpr int kCooperative = 2, kClusterDimension = 4;       // CU_LAUNCH_ATTRIBUTE_...
+constexpr int kCooperative = 2, kClusterDimension = 4;          // CU_LAUNCH_ATTRIBUTE_...
 
 struct LaunchAttribute {
   int id;
@@ -73,8 +73,8 @@ struct Driver {
             get(ModuleGetFunction, "cuModuleGetFunction") &&
             get(FuncSetAttribute, "cuFuncSetAttribute") &&
             get(LaunchKernelEx, "cuLaunchKernelEx") &&
-            get(CtxGetCurrent, "cuCtxGetCurrent") && get(CtxGetDevice, "cuCtxGetDevice") &&
-            get(DeviceGet, "cuDeviceGet") &&
+            get(CtxGetCurrent, "cuCtxGetCurrent") &&
+            get(CtxGetDevice, "cuCtxGetDevice") && get(DeviceGet, "cuDeviceGet") &&
             get(DeviceGetAttribute, "cuDeviceGetAttribute") &&
             get(BlocksAtOnce, "cuOccupancyMaxActiveBlocksPerMultiprocessor");
   }
@@ -86,8 +86,9 @@ const Driver& TheDriver() {
 }
 
 ffi::Error Failed(const char* what, int code) {
-  return ffi::Error(ffi::ErrorCode::kInternal,
-                    std::string("lstm_jax: ") + what + ": CUDA error " + std::to_string(code));
+  return ffi::Error(
+      ffi::ErrorCode::kInternal,
+      std::string("lstm_jax: ") + what + ": CUDA error " + std::to_string(code));
 }
 
 // --- images ---------------------------------------------------------------------------
@@ -119,12 +120,14 @@ ffi::Error Find(const Driver& driver, std::string_view image, int64_t shared_byt
                       "made by another wants");
   }
   void* module = nullptr;
-  if (int code = driver.ModuleLoadData(&module, bytes->second.data())) return Failed("load", code);
+  if (int code = driver.ModuleLoadData(&module, bytes->second.data()))
+    return Failed("load", code);
   if (int code = driver.ModuleGetFunction(function, module, "run"))
     return Failed("find", code);
   if (int code = driver.FuncSetAttribute(*function, kMaxDynamicShared, shared_bytes))
     return Failed("shared memory", code);
-  driver.FuncSetAttribute(*function, kNonPortableCluster, 1);  // clusters of 16, if granted
+  driver.FuncSetAttribute(*function, kNonPortableCluster,
+                          1);  // clusters of 16, if granted
   functions->emplace(key, *function);
   return ffi::Error::Success();
 }
@@ -135,11 +138,13 @@ struct Sizes {
   int32_t steps, batch, heads, reverse, first_team;
 };
 
-ffi::Error Launch(CUstream stream, ffi::RemainingArgs arguments, ffi::RemainingRets results,
-                  std::string_view image, std::string_view form, int64_t blocks, int64_t rows, int64_t threads, int64_t shared_bytes,
-                  int64_t heads, bool reverse) {
+ffi::Error Launch(CUstream stream, ffi::RemainingArgs arguments,
+                  ffi::RemainingRets results, std::string_view image,
+                  std::string_view form, int64_t blocks, int64_t rows, int64_t threads,
+                  int64_t shared_bytes, int64_t heads, bool reverse) {
   const Driver& driver = TheDriver();
-  if (!driver.found) return ffi::Error(ffi::ErrorCode::kUnavailable, "lstm_jax: no libcuda.so.1");
+  if (!driver.found)
+    return ffi::Error(ffi::ErrorCode::kUnavailable, "lstm_jax: no libcuda.so.1");
   void* function = nullptr;
   if (ffi::Error error = Find(driver, image, shared_bytes, &function); error.failure())
     return error;
@@ -185,7 +190,8 @@ ffi::Error Launch(CUstream stream, ffi::RemainingArgs arguments, ffi::RemainingR
       return Failed("occupancy", code);
     at_once = int64_t{each} * processors / blocks;
     if (at_once == 0) {
-      return ffi::Error(ffi::ErrorCode::kInternal, "lstm_jax: the grid is larger than the device");
+      return ffi::Error(ffi::ErrorCode::kInternal,
+                        "lstm_jax: the grid is larger than the device");
     }
   }
   for (int64_t first = 0; first < teams; first += at_once) {

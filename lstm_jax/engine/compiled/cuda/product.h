@@ -1,25 +1,28 @@
 // The product of a step: rows of a few numbers each, times a matrix that stays on chip.
 //
-// `Product<kDepth, kColumns>` multiplies ROWS rows of kDepth numbers in shared memory by a (kDepth, kColumns) matrix that
-// its block's threads hold, in registers but for the last STASHED pieces of each, which are in
-// shared memory. Two ways with one interface:
+// `Product<kDepth, kColumns>` multiplies ROWS rows of kDepth numbers in shared memory by
+// a (kDepth, kColumns) matrix that its block's threads hold, in registers but for the
+// last STASHED pieces of each, which are in shared memory. Two ways with one interface:
 //
 //   TENSOR == 0: plain multiply-adds. A thread has COLUMNS columns of a SPLIT-th of the
 //     rows of the matrix; SPLIT neighbouring lanes share out their sums by shuffles.
-//   TENSOR == 1: tensor cores. A warp has COLUMNS tiles of 16 columns, of a SPLIT-th of the
+//   TENSOR == 1: tensor cores. A warp has COLUMNS tiles of 16 columns, of a SPLIT-th of
+//   the
 //     rows; the SPLIT partial sums are left to whoever reads them.
 //
-// kSlots says how many partial sums there are, place(k) where a row keeps its k-th number,
-// kStride how far rows are apart.
+// kSlots says how many partial sums there are, place(k) where a row keeps its k-th
+// number, kStride how far rows are apart.
 
 #if TENSOR
 
 template <int kDepth, int kColumns>
 struct Product {
   static constexpr int kSlots = SPLIT, kWarps = THREADS / 32;
-  static constexpr int kPieces = ((kDepth + 15) / 16 + SPLIT - 1) / SPLIT;  // of 16 rows, a warp
+  static constexpr int kPieces =
+      ((kDepth + 15) / 16 + SPLIT - 1) / SPLIT;  // of 16 rows, a warp
   static constexpr int kWidth = kPieces * SPLIT * 16;
-  static constexpr int kStride = kWidth % 32 == 16 ? kWidth : kWidth + 16;  // no conflicts
+  static constexpr int kStride =
+      kWidth % 32 == 16 ? kWidth : kWidth + 16;  // no conflicts
   static constexpr int kInRegisters = kPieces - STASHED;
   static constexpr int kStash = STASHED * COLUMNS * 2 * THREADS;  // of four numbers
   static constexpr int kRowTiles = ROWS / 8;
@@ -36,7 +39,9 @@ struct Product {
   // Reads the matrix, (k, n) from `entry`; 0 beyond its edges.
   template <typename Entry>
   __device__ __forceinline__ Product(int thread, Four* stash, const Entry& entry)
-      : stash(stash + thread), lane(thread % 32), part(thread / 32 / (kWarps / SPLIT)),
+      : stash(stash + thread),
+        lane(thread % 32),
+        part(thread / 32 / (kWarps / SPLIT)),
         column(thread / 32 % (kWarps / SPLIT) * COLUMNS * 16 + lane / 4) {
     auto at = [&](int k, int n) {
       return k < kDepth && n < kColumns ? tensor_float(entry(k, n)) : 0.f;
@@ -52,10 +57,11 @@ struct Product {
           const float a[4] = {at(k, n), at(k, n + 8), at(k + 1, n), at(k + 1, n + 8)};
           if (piece < kInRegisters) {
 #pragma unroll
-            for (int i = 0; i < 4; ++i) matrix[c][piece < kInRegisters ? piece : 0][half][i] = a[i];
+            for (int i = 0; i < 4; ++i)
+              matrix[c][piece < kInRegisters ? piece : 0][half][i] = a[i];
           } else {
-            this->stash[(((piece - kInRegisters) * COLUMNS + c) * 2 + half) * THREADS] =
-                {a[0], a[1], a[2], a[3]};
+            this->stash[(((piece - kInRegisters) * COLUMNS + c) * 2 + half) * THREADS] = {
+                a[0], a[1], a[2], a[3]};
           }
         }
       }
@@ -64,8 +70,10 @@ struct Product {
 
   // Calls result(slot, row, n, sum) for its share of all sums.
   template <typename Result>
-  __device__ __forceinline__ void operator()(const float* rows, const Result& result) const {
-    float sums[2][COLUMNS][kRowTiles][4];  // two each, so that none waits for the one before
+  __device__ __forceinline__ void operator()(const float* rows,
+                                             const Result& result) const {
+    float sums[2][COLUMNS][kRowTiles]
+              [4];  // two each, so that none waits for the one before
 #pragma unroll
     for (int i = 0; i < 2 * COLUMNS * kRowTiles * 4; ++i) (&sums[0][0][0][0])[i] = 0.f;
     const float* mine = rows + lane / 4 * kStride + part * kPieces * 16 + lane % 4 * 4;
@@ -82,9 +90,11 @@ struct Product {
           float a[4];
           if (piece < kInRegisters) {
 #pragma unroll
-            for (int i = 0; i < 4; ++i) a[i] = matrix[c][piece < kInRegisters ? piece : 0][half][i];
+            for (int i = 0; i < 4; ++i)
+              a[i] = matrix[c][piece < kInRegisters ? piece : 0][half][i];
           } else {
-            const Four four = stash[(((piece - kInRegisters) * COLUMNS + c) * 2 + half) * THREADS];
+            const Four four =
+                stash[(((piece - kInRegisters) * COLUMNS + c) * 2 + half) * THREADS];
             a[0] = four.x, a[1] = four.y, a[2] = four.z, a[3] = four.w;
           }
 #pragma unroll
@@ -112,15 +122,15 @@ struct Product {
 
 #else
 
-// How many of `count` sums a lane has left when `lanes` have shared them out: halves while
-// that goes.
+// How many of `count` sums a lane has left when `lanes` have shared them out: halves
+// while that goes.
 __device__ constexpr int left(int count, int lanes) {
   return lanes > 1 && count % 2 == 0 ? left(count / 2, lanes / 2) : count;
 }
 
-// Sums over `kLanes` neighbouring lanes, each of kCount numbers, spread over them; returns the
-// index of this lane's first. Where there are fewer sums than lanes, several have the same,
-// and `only` stays true for one of them.
+// Sums over `kLanes` neighbouring lanes, each of kCount numbers, spread over them;
+// returns the index of this lane's first. Where there are fewer sums than lanes, several
+// have the same, and `only` stays true for one of them.
 template <int kCount, int kLanes>
 __device__ __forceinline__ int spread_sum(real* sums, int lane, bool& only) {
   if constexpr (kLanes == 1) {
@@ -130,7 +140,8 @@ __device__ __forceinline__ int spread_sum(real* sums, int lane, bool& only) {
     const bool upper = lane & (kLanes / 2);
 #pragma unroll
     for (int i = 0; i < half; ++i) {
-      const real sent = upper ? sums[i] : sums[i + half], own = upper ? sums[i + half] : sums[i];
+      const real sent = upper ? sums[i] : sums[i + half],
+                 own = upper ? sums[i + half] : sums[i];
       sums[i] = own + from_lane_xor(sent, kLanes / 2);
     }
     return (upper ? half : 0) + spread_sum<half, kLanes / 2>(sums, lane, only);
@@ -145,12 +156,14 @@ __device__ __forceinline__ int spread_sum(real* sums, int lane, bool& only) {
 template <int kDepth, int kColumns>
 struct Product {
   static constexpr int kSlots = 1;
-  static constexpr int kPieces = ((kDepth + SPLIT - 1) / SPLIT + 3) / 4;  // of 4 rows, a thread
-  static constexpr int kGap = 16 / sizeof(real);                     // against bank conflicts
+  static constexpr int kPieces =
+      ((kDepth + SPLIT - 1) / SPLIT + 3) / 4;     // of 4 rows, a thread
+  static constexpr int kGap = 16 / sizeof(real);  // against bank conflicts
   static constexpr int kStride = SPLIT * (kPieces * 4 + kGap);
   static constexpr int kInRegisters = kPieces - STASHED;
   static constexpr int kStash = STASHED * COLUMNS * THREADS;  // of four numbers
-  static_assert(SPLIT <= 32 && THREADS / SPLIT * COLUMNS >= kColumns && kInRegisters >= 0, "tile");
+  static_assert(SPLIT <= 32 && THREADS / SPLIT * COLUMNS >= kColumns && kInRegisters >= 0,
+                "tile");
 
   real matrix[kInRegisters > 0 ? kInRegisters : 1][4][COLUMNS];
   Four* stash;
@@ -176,13 +189,15 @@ struct Product {
           if (piece < kInRegisters) matrix[piece < kInRegisters ? piece : 0][i][c] = a[i];
         }
         if (piece >= kInRegisters)
-          this->stash[((piece - kInRegisters) * COLUMNS + c) * THREADS] = {a[0], a[1], a[2], a[3]};
+          this->stash[((piece - kInRegisters) * COLUMNS + c) * THREADS] = {a[0], a[1],
+                                                                           a[2], a[3]};
       }
     }
   }
 
   template <typename Result>
-  __device__ __forceinline__ void operator()(const real* rows, const Result& result) const {
+  __device__ __forceinline__ void operator()(const real* rows,
+                                             const Result& result) const {
     real sums[ROWS * COLUMNS];
 #pragma unroll
     for (int i = 0; i < ROWS * COLUMNS; ++i) sums[i] = real(0);
@@ -194,7 +209,8 @@ struct Product {
       for (int c = 0; c < COLUMNS; ++c) {
         if (piece < kInRegisters) {
 #pragma unroll
-          for (int i = 0; i < 4; ++i) a[i][c] = matrix[piece < kInRegisters ? piece : 0][i][c];
+          for (int i = 0; i < 4; ++i)
+            a[i][c] = matrix[piece < kInRegisters ? piece : 0][i][c];
         } else {
           const Four four = stash[((piece - kInRegisters) * COLUMNS + c) * THREADS];
           a[0][c] = four.x, a[1][c] = four.y, a[2][c] = four.z, a[3][c] = four.w;

@@ -1,36 +1,48 @@
 // The reverse of a gated cell's steps over all time.
 //
-// The gradients of the outputs, the states after all steps and what the cell keeps of them
-// (..., T, B, H), the recurrent weights, the cell's own parameters, the states that the first step
-// and resets start from and the gradients of the last state (..., B, H), masks (..., T, B)
-// -> the gradients of the first state, and of the one that resets return to (..., B, H), and
-// those of the two products, (..., T, B, U H) and (..., T, B, V H), the second only where it is
-// not the first.
+// The gradients of the outputs, the states after all steps and what the cell keeps of
+// them
+// (..., T, B, H), the recurrent weights, the cell's own parameters, the states that the
+// first step and resets start from and the gradients of the last state (..., B, H), masks
+// (..., T, B)
+// -> the gradients of the first state, and of the one that resets return to (..., B, H),
+// and those of the two products, (..., T, B, U H) and (..., T, B, V H), the second only
+// where it is not the first.
 
-enum { IN_DY, IN_STATES, IN_KEPT = IN_STATES + S, IN_WEIGHTS = IN_KEPT + K, IN_OWN,
-       IN_FIRST = IN_OWN + P, IN_RESET = IN_FIRST + S, IN_DLAST = IN_RESET + RESETS * S,
-       IN_VALID = IN_DLAST + S, IN_CARRIED = IN_VALID + MASKED, IN_COUNTER = IN_CARRIED + RESETS,
-       OUT_DFIRST = IN_COUNTER + (FORM == GRID), OUT_DRESET = OUT_DFIRST + S,
-       OUT_DU = OUT_DRESET + RESETS * S, OUT_DV = OUT_DU + 1,
-       OUT_SCRATCH = OUT_DV + !SAME, OUT_COUNTER = OUT_SCRATCH + (FORM == GRID),
-       ARRAYS = OUT_COUNTER + (FORM == GRID) };
-
-struct Arguments {
-  void* arrays[ARRAYS];
-  Sizes sizes;
-
-  __device__ __forceinline__ const value* in(int i) const { return static_cast<const value*>(arrays[i]); }
-  __device__ __forceinline__ value* out(int i) const { return static_cast<value*>(arrays[i]); }
-  __device__ __forceinline__ const unsigned char* truth(int i) const {
-    return static_cast<const unsigned char*>(arrays[i]);
-  }
+enum {
+  IN_DY,
+  IN_STATES,
+  IN_KEPT = IN_STATES + S,
+  IN_WEIGHTS = IN_KEPT + K,
+  IN_OWN,
+  IN_FIRST = IN_OWN + P,
+  IN_RESET = IN_FIRST + S,
+  IN_DLAST = IN_RESET + RESETS * S,
+  IN_VALID = IN_DLAST + S,
+  IN_CARRIED = IN_VALID + MASKED,
+  IN_COUNTER = IN_CARRIED + RESETS,
+  OUT_DFIRST = IN_COUNTER + (FORM == GRID),
+  OUT_DRESET = OUT_DFIRST + S,
+  OUT_DU = OUT_DRESET + RESETS * S,
+  OUT_DV = OUT_DU + 1,
+  OUT_SCRATCH = OUT_DV + !SAME,
+  OUT_COUNTER = OUT_SCRATCH + (FORM == GRID),
+  ARRAYS = OUT_COUNTER + (FORM == GRID)
 };
+
+using Arguments = Arrays<ARRAYS>;
 
 using Recurrent = Product<V * UNITS, H>;
 constexpr int PARTS = BLOCKS * Recurrent::kSlots;  // of the gradient of a unit's h
 
-enum { AHEAD_BEFORE, AHEAD_KEPT = S, AHEAD_DY = AHEAD_KEPT + K, AHEAD_VALID,
-       AHEAD_CARRIED = AHEAD_VALID + MASKED, FIELDS = AHEAD_CARRIED + RESETS };
+enum {
+  AHEAD_BEFORE,
+  AHEAD_KEPT = S,
+  AHEAD_DY = AHEAD_KEPT + K,
+  AHEAD_VALID,
+  AHEAD_CARRIED = AHEAD_VALID + MASKED,
+  FIELDS = AHEAD_CARRIED + RESETS
+};
 
 struct Shared {
   __align__(16) real rows[2][ROWS * Recurrent::kStride];  // dv, what the product is of
@@ -53,7 +65,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) run(const Arguments a) 
     return unit < H ? read(a.in(IN_WEIGHTS)[place.weight(k, n / UNITS, unit)]) : real(0);
   });
 #if FORM == CLUSTER
-  Team team(shared.boxes, place.rows * max(0, min(UNITS, H - place.rank * UNITS)) * PARTS * sizeof(real));
+  Team team(shared.boxes, place.rows * max(0, min(UNITS, H - place.rank * UNITS)) *
+                              PARTS * sizeof(real));
 #elif FORM == GRID
   Team team(static_cast<unsigned*>(a.arrays[OUT_COUNTER]) + place.team);
   // By parity and owner: (2, BLOCKS, PARTS, ROWS, UNITS).
@@ -63,11 +76,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) run(const Arguments a) 
   Team team;
 #endif
 
-  for (int i = thread; i < 2 * ROWS * Recurrent::kStride; i += THREADS) (&shared.rows[0][0])[i] = real(0);
+  for (int i = thread; i < 2 * ROWS * Recurrent::kStride; i += THREADS)
+    (&shared.rows[0][0])[i] = real(0);
 
-  // Of each of the thread's elements the gradient of the state, and what the next step's reverse
-  // needs: `before` is the state before the step, if it is carried.
-  real dstate[EACH][S], before[EACH][S], old[EACH][S], made[EACH][S], kept[EACH][K + 1], dy[EACH];
+  // Of each of the thread's elements the gradient of the state, and what the next step's
+  // reverse needs: `before` is the state before the step, if it is carried.
+  real dstate[EACH][S], before[EACH][S], old[EACH][S], made[EACH][S], kept[EACH][K + 1],
+      dy[EACH];
   real own[EACH][P + 1], ready[EACH][READY + 1];
   bool valid[EACH];
 #if RESETS
@@ -88,17 +103,22 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) run(const Arguments a) 
 #pragma unroll
       for (int i = 0; i < S; ++i) {
         const bool last = n + 1 == steps;
-        copy_ahead(&shared.ahead.slot(n, AHEAD_BEFORE + i, element), a.in(last ? IN_FIRST + i : IN_STATES + i), place_before(n, element));
+        copy_ahead(&shared.ahead.slot(n, AHEAD_BEFORE + i, element),
+                   a.in(last ? IN_FIRST + i : IN_STATES + i), place_before(n, element));
       }
 #pragma unroll
       for (int i = 0; i < K; ++i)
-        copy_ahead(&shared.ahead.slot(n, AHEAD_KEPT + i, element), a.in(IN_KEPT + i), place.sequence(t, element.row, 1, 0, element.unit));
-      copy_ahead(&shared.ahead.slot(n, AHEAD_DY, element), a.in(IN_DY), place.sequence(t, element.row, 1, 0, element.unit));
+        copy_ahead(&shared.ahead.slot(n, AHEAD_KEPT + i, element), a.in(IN_KEPT + i),
+                   place.sequence(t, element.row, 1, 0, element.unit));
+      copy_ahead(&shared.ahead.slot(n, AHEAD_DY, element), a.in(IN_DY),
+                 place.sequence(t, element.row, 1, 0, element.unit));
 #if MASKED
-      copy_ahead(&shared.ahead.slot(n, AHEAD_VALID, element), a.truth(IN_VALID), place.mask(t, element.row));
+      copy_ahead(&shared.ahead.slot(n, AHEAD_VALID, element), a.truth(IN_VALID),
+                 place.mask(t, element.row));
 #endif
 #if RESETS
-      copy_ahead(&shared.ahead.slot(n, AHEAD_CARRIED, element), a.truth(IN_CARRIED), place.mask(t, element.row));
+      copy_ahead(&shared.ahead.slot(n, AHEAD_CARRIED, element), a.truth(IN_CARRIED),
+                 place.mask(t, element.row));
 #endif
     }
     end_copies();
@@ -113,24 +133,29 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) run(const Arguments a) 
       if (!element.exists) continue;
       const size_t at = place.sequence(t, element.row, 1, 0, element.unit);
 #if MASKED
-      valid[each] = copied<unsigned char>(shared.ahead.slot(n, AHEAD_VALID, element), place.mask(t, element.row));
+      valid[each] = copied<unsigned char>(shared.ahead.slot(n, AHEAD_VALID, element),
+                                          place.mask(t, element.row));
 #else
       valid[each] = true;
 #endif
 #if RESETS
-      carried[each] = copied<unsigned char>(shared.ahead.slot(n, AHEAD_CARRIED, element), place.mask(t, element.row));
+      carried[each] = copied<unsigned char>(shared.ahead.slot(n, AHEAD_CARRIED, element),
+                                            place.mask(t, element.row));
 #endif
 #pragma unroll
       for (int i = 0; i < S; ++i) {
         made[each][i] = before[each][i];
-        before[each][i] = read(copied<value>(shared.ahead.slot(n, AHEAD_BEFORE + i, element), place_before(n, element)));
+        before[each][i] = read(copied<value>(
+            shared.ahead.slot(n, AHEAD_BEFORE + i, element), place_before(n, element)));
         old[each][i] = before[each][i];
 #if RESETS
         if (!carried[each]) old[each][i] = initial[each][i];
 #endif
       }
 #pragma unroll
-      for (int i = 0; i < K; ++i) kept[each][i] = read(copied<value>(shared.ahead.slot(n, AHEAD_KEPT + i, element), at));
+      for (int i = 0; i < K; ++i)
+        kept[each][i] =
+            read(copied<value>(shared.ahead.slot(n, AHEAD_KEPT + i, element), at));
       dy[each] = read(copied<value>(shared.ahead.slot(n, AHEAD_DY, element), at));
       prepare(own[each], old[each], made[each], kept[each], ready[each]);
     }
@@ -145,7 +170,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) run(const Arguments a) 
 #pragma unroll
     for (int i = 0; i < S; ++i) dstate[each][i] = read(a.in(IN_DLAST + i)[at]);
 #pragma unroll
-    for (int i = 0; i < P; ++i) own[each][i] = read(a.in(IN_OWN + i)[place.own(element.unit)]);
+    for (int i = 0; i < P; ++i)
+      own[each][i] = read(a.in(IN_OWN + i)[place.own(element.unit)]);
 #if RESETS
 #pragma unroll
     for (int i = 0; i < S; ++i) {
@@ -153,7 +179,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) run(const Arguments a) 
       dinitial[each][i] = real(0);
     }
 #endif
-    const size_t last = place.sequence(place.step(0, reverse), element.row, 1, 0, element.unit);
+    const size_t last =
+        place.sequence(place.step(0, reverse), element.row, 1, 0, element.unit);
 #pragma unroll
     for (int i = 0; i < S; ++i) before[each][i] = read(a.in(IN_STATES + i)[last]);
   }
@@ -164,7 +191,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) run(const Arguments a) 
     const int t = place.step(n, reverse);
     real du[EACH][U];
 #if SAME
-    real (&dv)[EACH][V] = du;
+    real(&dv)[EACH][V] = du;
 #else
     real dv[EACH][V];
 #endif
@@ -188,7 +215,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) run(const Arguments a) 
       if (valid[each]) {
         real dold[S];
         dstate[each][0] += dy[each];
-        reverse_step(own[each], old[each], made[each], kept[each], dstate[each], ready[each], dold, du[each], dv[each]);
+        reverse_step(own[each], old[each], made[each], kept[each], dstate[each],
+                     ready[each], dold, du[each], dv[each]);
 #pragma unroll
         for (int i = 0; i < S; ++i) dstate[each][i] = dold[i];
 #if RESETS
@@ -204,14 +232,18 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) run(const Arguments a) 
       }
 #pragma unroll
       for (int i = 0; i < V; ++i)
-        rows[element.row * Recurrent::kStride + Recurrent::place(i * UNITS + element.local)] = Recurrent::operand(dv[each][i]);
+        rows[element.row * Recurrent::kStride +
+             Recurrent::place(i * UNITS + element.local)] =
+            Recurrent::operand(dv[each][i]);
     }
     __syncthreads();
     product(rows, [&](int slot, int row, int k, real sum) {
       if (row >= place.rows) return;
       const int owner = k / UNITS, part = place.rank * Recurrent::kSlots + slot;
 #if FORM == GRID
-      real* const there = given + ((((n % 2) * BLOCKS + owner) * PARTS + part) * ROWS + row) * UNITS + k % UNITS;
+      real* const there =
+          given + ((((n % 2) * BLOCKS + owner) * PARTS + part) * ROWS + row) * UNITS +
+          k % UNITS;
 #else
       real* const there = &shared.parts[n % 2][part][row][k % UNITS];
 #endif
@@ -222,10 +254,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) run(const Arguments a) 
       const Element element(place, each);
       if (!element.exists) continue;
 #pragma unroll
-      for (int i = 0; i < U; ++i) a.out(OUT_DU)[place.sequence(t, element.row, U, i, element.unit)] = written(du[each][i]);
+      for (int i = 0; i < U; ++i)
+        a.out(OUT_DU)[place.sequence(t, element.row, U, i, element.unit)] =
+            written(du[each][i]);
 #if !SAME
 #pragma unroll
-      for (int i = 0; i < V; ++i) a.out(OUT_DV)[place.sequence(t, element.row, V, i, element.unit)] = written(dv[each][i]);
+      for (int i = 0; i < V; ++i)
+        a.out(OUT_DV)[place.sequence(t, element.row, V, i, element.unit)] =
+            written(dv[each][i]);
 #endif
     }
     start_copies(n + AHEAD);
@@ -238,15 +274,21 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) run(const Arguments a) 
       real dh = real(0);
       for (int part = 0; part < PARTS; ++part) {
 #if FORM == GRID
-        dh += fetch(given + ((((n % 2) * BLOCKS + place.rank) * PARTS + part) * ROWS + element.row) * UNITS + element.local);
+        dh += fetch(
+            given +
+            ((((n % 2) * BLOCKS + place.rank) * PARTS + part) * ROWS + element.row) *
+                UNITS +
+            element.local);
 #else
         dh += shared.parts[n % 2][part][element.row][element.local];
 #endif
       }
 #if RESETS
-      if (from_initial[each]) dinitial[each][0] += dh; else
+      if (from_initial[each])
+        dinitial[each][0] += dh;
+      else
 #endif
-      dstate[each][0] += dh;
+        dstate[each][0] += dh;
     }
   }
 #pragma unroll

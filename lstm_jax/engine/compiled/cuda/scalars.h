@@ -42,8 +42,8 @@ FUNCTION Real Expm1(Real a) { return expm1(a); }
 FUNCTION Real Log(Real a) { return log(a); }
 FUNCTION Real Log1p(Real a) { return log1p(a); }
 
-// These two are what every step waits for: short chains, without a branch, exact to two units in
-// the last place.
+// These two are what every step waits for: short chains, without a branch, exact to two
+// units in the last place.
 FUNCTION float Sigmoid(float a) {
   constexpr float high = -1.44269502e+0f, low = -1.92596303e-8f;  // -log2(e)
   const float power = min(a * high, 126.0f);
@@ -56,8 +56,10 @@ FUNCTION float Tanh(float a) {
   const float large = 1.0f - quotient(2.0f, 1.0f + e);
   // The polynomial of least relative error where tanh is less than a half.
   const float s = a * a;
-  const float small = fmaf(
-      s * fmaf(s, fmaf(s, fmaf(s, 0.0164375305f, -0.0526717827f), 0.133207247f), -0.333329469f), a, a);
+  const float small =
+      fmaf(s * fmaf(s, fmaf(s, fmaf(s, 0.0164375305f, -0.0526717827f), 0.133207247f),
+                    -0.333329469f),
+           a, a);
   return fabsf(a) < 0.55f ? small : copysignf(large, a);
 }
 FUNCTION double Sigmoid(double a) { return 1.0 / (1.0 + exp(-a)); }

@@ -1,15 +1,33 @@
 // What both directions share: who computes what, and how blocks give each other numbers.
 //
-// Rows of the batch do not depend on each other. A team of BLOCKS blocks takes ROWS rows of one
-// problem through all steps; each block has UNITS of the H hidden units, with all that
-// belongs to them: their columns of the recurrent weights stay on chip. A problem is one head of
-// one of the problems that a vmap makes.
+// Rows of the batch do not depend on each other. A team of BLOCKS blocks takes ROWS rows
+// of one problem through all steps; each block has UNITS of the H hidden units, with all
+// that belongs to them: their columns of the recurrent weights stay on chip. A problem is
+// one head of one of the problems that a vmap makes.
 
 constexpr int UNITS = (H + BLOCKS - 1) / BLOCKS;
-constexpr int EACH = (ROWS * UNITS + THREADS - 1) / THREADS;  // of a block's units, a thread
+constexpr int EACH =
+    (ROWS * UNITS + THREADS - 1) / THREADS;  // of a block's units, a thread
 
 struct Sizes {
   int steps, batch, heads, reverse, first_team;
+};
+
+// A kernel's arguments and results, as `launch.cc` passes them.
+template <int kArrays>
+struct Arrays {
+  void* arrays[kArrays];
+  Sizes sizes;
+
+  __device__ __forceinline__ const value* in(int i) const {
+    return static_cast<const value*>(arrays[i]);
+  }
+  __device__ __forceinline__ value* out(int i) const {
+    return static_cast<value*>(arrays[i]);
+  }
+  __device__ __forceinline__ const unsigned char* truth(int i) const {
+    return static_cast<const unsigned char*>(arrays[i]);
+  }
 };
 
 // The rows and units of this block, and where their numbers are.
@@ -30,10 +48,12 @@ struct Place {
 
   // Of an array (..., B, N H): the number of a row and unit.
   __device__ __forceinline__ size_t state(int row, int unit) const {
-    return ((size_t)problem * sizes.batch + first_row + row) * sizes.heads * H + head * H + unit;
+    return ((size_t)problem * sizes.batch + first_row + row) * sizes.heads * H +
+           head * H + unit;
   }
   // Of an array (..., T, B, blocks H), that of a step, row, column block and unit.
-  __device__ __forceinline__ size_t sequence(int t, int row, int blocks, int block, int unit) const {
+  __device__ __forceinline__ size_t sequence(int t, int row, int blocks, int block,
+                                             int unit) const {
     return ((mask(t, row)) * blocks + block) * sizes.heads * H + head * H + unit;
   }
   // Of a mask (..., T, B).
@@ -44,8 +64,8 @@ struct Place {
   __device__ __forceinline__ size_t own(int unit) const {
     return ((size_t)problem * sizes.heads + head) * H + unit;
   }
-  // Of the recurrent weights, from unit k to a column block of unit j: (..., H, V H), or, by
-  // head, (..., V, heads, H, H).
+  // Of the recurrent weights, from unit k to a column block of unit j: (..., H, V H), or,
+  // by head, (..., V, heads, H, H).
   __device__ __forceinline__ size_t weight(int k, int block, int j) const {
     const size_t first = (size_t)problem * V * sizes.heads * H * H;
     if (sizes.heads == 1) return first + ((size_t)k * V + block) * H + j;
@@ -71,8 +91,8 @@ struct Element {
   }
 };
 
-// What steps need of memory, copied AHEAD steps before: the way from there can take longer than
-// a step. A thread reads what it copied itself.
+// What steps need of memory, copied AHEAD steps before: the way from there can take
+// longer than a step. A thread reads what it copied itself.
 template <int kFields>
 struct Ahead {
   Slot slots[AHEAD][kFields][ROWS * UNITS];
@@ -84,15 +104,16 @@ struct Ahead {
 
 // Gives numbers to the team's blocks, its own included, once a step.
 //
-// In a cluster they go straight into the other block's shared memory, and count there as they
-// arrive; in a grid they go through memory, and all blocks wait for each other.
+// In a cluster they go straight into the other block's shared memory, and count there as
+// they arrive; in a grid they go through memory, and all blocks wait for each other.
 struct Team {
 #if FORM == CLUSTER
   Mailbox* boxes;
   unsigned bytes;
 
   // `bytes` is what arrives in a step. Two steps may be under way.
-  __device__ __forceinline__ Team(Mailbox* boxes, unsigned bytes) : boxes(boxes), bytes(bytes) {
+  __device__ __forceinline__ Team(Mailbox* boxes, unsigned bytes)
+      : boxes(boxes), bytes(bytes) {
     if (threadIdx.x == 0) {
       for (int i = 0; i < 2; ++i) {
         open_mailbox(boxes + i);

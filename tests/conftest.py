@@ -48,8 +48,10 @@ install_import_hook(
     [
         "lstm_jax",
         "experiments.data",
+        "experiments.gradients",
         "experiments.plots",
         "experiments.sentiment",
+        "experiments.tasks",
         "experiments.training",
     ],
     "beartype.beartype",

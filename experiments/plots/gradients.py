@@ -255,8 +255,9 @@ def _cost_bars(axes: Axes, costs: dict[str, dict[str, float]]) -> None:
             value = costs[kind][unit]
             share = value / whole if whole else 0.0
             label = kind if place == 0 else None
-            axes.bar(place + shift, share, width=0.36, color=colour, label=label)
-            axes.text(place + shift, share + 0.02, f"{value:.3g}", ha="center")
+            height = min(share, 1.4)  # beyond, the number tells
+            axes.bar(place + shift, height, width=0.36, color=colour, label=label)
+            axes.text(place + shift, height + 0.02, f"{value:.3g}", ha="center")
     axes.set_xticks(range(len(units)), units.values())
     axes.set_ylabel("share of automatic")
     axes.set_ylim(0, 1.5)

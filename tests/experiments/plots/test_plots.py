@@ -76,9 +76,26 @@ def draw_costs(path):
     plots.cost_dots(path, "$T$", ["r$o$w", "2"], [panel] * 2, ["$$", "a%"])
 
 
+def draw_comparison(path):
+    """What a busy machine may measure: one takes thirty times as long as the other."""
+    steps = (10.0 ** np.arange(-12, 0.0)).tolist()
+    costs = {"milliseconds": 1.0, "temporary_mib": 0.0}
+    result = {
+        "differences": {"step": steps, "one-sided": steps, "central": steps},
+        "lengths": {
+            "steps": [1, 2],
+            "errors": 2 * [{"automatic": 0.0, "graph": 1e-16}],
+        },
+        "cost": {"automatic": costs, "manual": {**costs, "milliseconds": 30.0}},
+        "worst": {"automatic": 0.0, "graph": 1e-16, "numerical": 1e-9},
+    }
+    plots.gradient_comparison(path, "$$", result)
+    plots.gradient_overview(path, dict.fromkeys(NASTY, result))
+
+
 PICTURES = (
     *(draw_reviews, draw_runs, draw_seeds, draw_training, draw_intervals, draw_flow),
-    draw_costs,
+    *(draw_costs, draw_comparison),
 )
 
 

@@ -130,7 +130,7 @@ def trace(
     fn: Callable[..., Any], *args: Any, calls: Mapping[str, str] = jaxprs.CALLS
 ) -> Program:
     """`fn` at arguments like `args` as a program, with its calls opened."""
-    closed, shapes = jax.make_jaxpr(fn, return_shape=True)(*args)
+    closed, shapes = jaxprs.jaxpr_of(fn, *args)
     nodes: list[Node] = []
     constants: dict[int, Any] = {}
     avals: dict[int, Any] = {}

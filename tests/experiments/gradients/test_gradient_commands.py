@@ -7,6 +7,8 @@ import pytest
 
 from experiments import compare_gradients, forward_gradients, gradient_flow
 from experiments.command import execute
+from experiments.gradients import comparison
+from lstm_jax.cells import CELLS
 
 pytestmark = pytest.mark.jax_defaults
 
@@ -51,6 +53,13 @@ def test_the_flow_is_written_drawn_and_its_place_told(tmp_path, capsys):
     assert found["cells"]["rnn_tanh"]["h"][0] == pytest.approx(1)
     assert (tmp_path / "gradient_flow.png").read_bytes().startswith(b"\x89PNG")
     assert f"see {tmp_path}" in "".join(capsys.readouterr().err.splitlines())
+
+
+def test_a_gradient_that_is_rounding_alone_is_no_error():
+    """The sLSTM's stabilizer has no gradient: what is left of its terms is 1e-17."""
+    config = comparison.ComparisonConfig(lengths=(1, 5))
+    errors = comparison.errors_at_lengths(CELLS["slstm"], config)
+    assert all(error < 1e-12 for at_length in errors for error in at_length.values())
 
 
 def test_the_comparison_is_written_drawn_and_its_place_told(tmp_path, capsys):

@@ -14,6 +14,7 @@ from jax import Array
 from lstm_jax.cell import Cell, Init, InitialState, Sizes
 from lstm_jax.identities import (
     accumulator_dtype,
+    across,
     bias_gradient,
     weight_gradient,
     weighted_input,
@@ -125,7 +126,7 @@ class GatedStep:
     def __call__(self, params: Any, state: Any, u: Array) -> tuple[Any, Any]:
         """As `lstm_jax.cell.Step`."""
         v = _recurrent_input(state[0], params.Wh) if _recurrent(params) else None
-        return self.equations(params, state, u, v)
+        return self.equations(by_unit(params, u), state, u, v)
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,8 @@ class GatedBackward:
         self, params: Any, state: Any, new_state: Any, kept: Any, dnew: Any
     ) -> tuple[Any, tuple[Array, Array | None]]:
         """As `lstm_jax.cell.Backward`."""
-        dstate, du, *rest = self.backward(params, state, new_state, kept, dnew)
+        given = by_unit(params, dnew[0]), state, new_state, kept, dnew
+        dstate, du, *rest = self.backward(*given)
         dv = rest[0] if rest else None
         if _recurrent(params):
             dh = _recurrent_input_backward(du if dv is None else dv, params.Wh)
@@ -164,9 +166,23 @@ class GatedGradients:
         dweights, dx = input_gradients(params, x, du)
         if _recurrent(params):
             dweights["Wh"] = _recurrent_gradient(dv, state[0], params.Wh)
-        own = self.elementwise(params, state, new_state, kept, du, dv)
+        given = by_unit(params, du), state, new_state, kept, du, dv
+        own = self.elementwise(*given)
         summed = {field: bias_gradient(d) for field, d in own.items()}
         return type(params)(**dweights, **summed), dx
+
+
+def by_unit(params: Any, like: Array) -> Any:
+    """The parameters, those of single units as rows to combine with each row of `like`.
+
+    So nothing is broadcast from fewer axes to more, which JAX can be told to refuse.
+    """
+    rows = {
+        field: across(value, like)
+        for field, value in zip(params._fields, params, strict=True)
+        if field not in ("Wx", "Wh", "b") and value.ndim < like.ndim
+    }
+    return params._replace(**rows) if rows else params
 
 
 def input_product(params: Any, x: Array) -> Array:

@@ -217,6 +217,20 @@ def bias_gradient(dz: Array) -> Array:
     )
 
 
+def across(w: Array, x: Array) -> Array:
+    """W, one number a feature, as a row to be combined with each row of X.
+
+    Args:
+        w: (N,).
+        x: (..., N).
+
+    Returns:
+        W with leading axes of 1, as many as `x` has axes: what JAX broadcasts without
+        adding axes, which it can be told to refuse.
+    """
+    return jnp.expand_dims(w, tuple(range(x.ndim - w.ndim)))
+
+
 def concatenate(*parts: Array) -> Array:
     """C = [A, B, ...] along the features, the last axis."""
     return jnp.concatenate(parts, axis=-1)

@@ -26,6 +26,7 @@ from lstm_jax.cell import Cell
 from lstm_jax.cells.lstm import LSTM, LSTMGates, LSTMState
 from lstm_jax.gated import weight_sizes
 from lstm_jax.identities import (
+    across,
     bias_gradient,
     concatenate,
     normalize,
@@ -92,7 +93,7 @@ def project(params: LayerNormParams, x: Array) -> Array:
     """The input's share of (2) and (3), (..., 4H)."""
     p = weighted_input(x, params.Wx)  # (2)
     r, _ = normalize(p)  # (2)
-    return r * params.gain_x + params.b
+    return r * across(params.gain_x, r) + across(params.b, r)
 
 
 @numbered
@@ -103,14 +104,14 @@ def step(
     h_prev, c_prev = state
     v = weighted_input(h_prev, params.Wh)  # (1)
     s, _rate = normalize(v)  # (1)
-    z = jnp.split(u + s * params.gain_h, 4, axis=-1)
+    z = jnp.split(u + s * across(params.gain_h, s), 4, axis=-1)
     z_i, z_f, z_o = z[:3]  # (2)
     z_g = z[3]  # (3)
     i, f, o = sigmoid(z_i), sigmoid(z_f), sigmoid(z_o)  # (4)
     g = tanh(z_g)  # (5)
     c = i * g + f * c_prev  # (6)
     n, _ = normalize(c)  # (7)
-    z_c = n * params.gain_c + params.bias_c  # (8)
+    z_c = n * across(params.gain_c, n) + across(params.bias_c, n)  # (8)
     a = tanh(z_c)  # (8)
     h = o * a  # (9)
     return LSTMState(h=h, c=c), LayerNormKept(LSTMGates(i, f, o, g), s, _rate)
@@ -129,12 +130,12 @@ def backward(
     c_prev, c = state.c, new_state.c
     dh, dc_next = dnew
     n, n_rate = normalize(c)  # (7) again
-    a = tanh(n * params.gain_c + params.bias_c)  # (8) again
+    a = tanh(n * across(params.gain_c, n) + across(params.bias_c, n))  # (8) again
 
     da = dh * o  # (9)
     do = dh * a  # (9)
     dz_c = da * (1 - a**2)  # (8)
-    dn = dz_c * params.gain_c  # (8)
+    dn = dz_c * across(params.gain_c, dz_c)  # (8)
     dc = dc_next + normalize_backward(dn, n, n_rate)  # (7)
     di = dc * g  # (6)
     dg = dc * i  # (6)
@@ -145,7 +146,7 @@ def backward(
     dz_f = df * f * (1 - f)  # (4)
     dz_o = do * o * (1 - o)  # (4)
     dz = concatenate(dz_i, dz_f, dz_o, dz_g)
-    ds = dz * params.gain_h  # (2)
+    ds = dz * across(params.gain_h, dz)  # (2)
     dv = normalize_backward(ds, s, s_rate)  # (1)
     dh_prev = dv @ params.Wh.T  # (1)
     return LSTMState(h=dh_prev, c=dc_prev), (dz, dv, dz_c)
@@ -164,7 +165,7 @@ def gradients(
     dz, dv, dz_c = d
     r, r_rate = normalize(weighted_input(x, params.Wx))  # cheaper than keeping them
     n, _ = normalize(new_state.c)
-    dr = dz * params.gain_x  # (2)
+    dr = dz * across(params.gain_x, dz)  # (2)
     dp = normalize_backward(dr, r, r_rate)  # (2)
     dparams = LayerNormParams(
         Wx=weight_gradient(dp, x),

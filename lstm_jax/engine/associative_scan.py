@@ -74,7 +74,7 @@ def _steps(
     ones = jax.tree.map(jnp.ones_like, zeros)
     b, a = jax.jvp(lambda old: every(old, u)[0], (zeros,), (ones,))
     if inputs.carried is not None:
-        fresh = jax.tree.map(lambda a, b, h: a * h + b, a, b, starts.reset)
+        fresh = jax.tree.map(lambda a, b, h: a * h[None] + b, a, b, starts.reset)
         a = trees.masked(inputs.carried, a)
         b = trees.select(inputs.carried, b, fresh)
     a, b = trees.select(inputs.valid, a, ones), trees.masked(inputs.valid, b)

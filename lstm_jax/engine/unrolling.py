@@ -123,4 +123,4 @@ def _within(lengths: Array, steps: int) -> Array:
     """The mask of valid steps, (T, *batch)."""
     times = jnp.arange(steps)  # an 8-bit type of lengths may not hold T
     times = times.reshape(steps, *(1,) * lengths.ndim)
-    return times < lengths.astype(times.dtype)
+    return times < lengths.astype(times.dtype)[None]

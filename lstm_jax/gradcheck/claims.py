@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array, tree
 
 from lstm_jax.cell import Cell
-from lstm_jax.gated import GatedStep
+from lstm_jax.gated import GatedStep, by_unit
 from lstm_jax.gradcheck.points import Point, Sizes, advance, choose
 from lstm_jax.gradcheck.report import Row, relative_errors, scales
 from lstm_jax.gradcheck.step import field_names
@@ -106,7 +106,7 @@ def _unit_by_unit(cell: Cell, points: Point) -> list[Row]:
     if not all(fits) or any(s.ndim != x.ndim for s in state):
         return []
     v = jnp.cos(u) if "Wh" in params._fields else None
-    equations = partial(cell.step.equations, params)
+    equations = partial(cell.step.equations, by_unit(params, u))
 
     def elsewhere(unit: Array) -> Any:
         def moved(a: Array) -> Array:

@@ -15,7 +15,7 @@ from jax import tree
 
 from lstm_jax.cell import Cell
 from lstm_jax.engine import checks
-from lstm_jax.gated import GatedBackward, GatedStep
+from lstm_jax.gated import GatedBackward, GatedStep, by_unit
 
 
 def check_form(cell: Cell, input_size: int, hidden_size: int, batch: int) -> None:
@@ -100,7 +100,8 @@ class Form:
         if isinstance(cell.step, GatedStep):
             v = u if "Wh" in params._fields else None
             equations = cell.step.equations
-            found = self.called("equations", equations, params, state, u, v)
+            rows = jax.eval_shape(by_unit, params, u)
+            found = self.called("equations", equations, rows, state, u, v)
             self.parts("equations", wanted, found)
         found = self.called("step", cell.step, params, state, u)
         self.parts("step", wanted, found)
@@ -112,7 +113,8 @@ class Form:
         """Looks at `backward` and `gradients`."""
         given = params, state, new, kept, state
         if isinstance(cell.backward, GatedBackward):
-            found = self.called("backward", cell.backward.backward, *given)
+            rows = jax.eval_shape(by_unit, params, state[0])
+            found = self.called("backward", cell.backward.backward, rows, *given[1:])
             self.gated_backward(params, state, u, found)
         found = self.called("backward", cell.backward, *given)
         self.parts("backward", {"dstate": state, "dz": None}, found)

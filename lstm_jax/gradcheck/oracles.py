@@ -22,15 +22,18 @@ DIRECTIONS = 4
 """Random directions of a directional derivative, and of the remainder test."""
 
 DISTANCES = 2.0 ** -np.arange(10, 17)
-"""How far the remainder test goes: short enough for the second order to dominate, and
-to meet few kinks."""
+"""How far from a point the remainder test looks.
+
+Near enough for the second-order term to be the largest one, and for few kinks of J to
+lie between.
+"""
 
 DIFFERENCE_STEP = 1e-5
 """h of the central differences: near eps^(1/3), where h² meets eps/h."""
 
 
 once = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-"""`jax.jit` for what runs a single time: most of that is its compilation."""
+"""`jax.jit` for a function that is called once: it compiles faster and runs slower."""
 
 Loss = Callable[[dict[str, Array], Any], Array]
 """J as a function of the targets, and of what else a point consists of."""

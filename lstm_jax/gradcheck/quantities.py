@@ -224,7 +224,8 @@ def judge(
         found = evaluate(backward, args)
         return {value: found[value] for value in wanted}
 
-    # Not compiled: its operations are those of the last run, save for a changed line.
+    # Operation by operation, since JAX keeps each compiled one: a reverse with a line
+    # changed, which is checked next, needs no compilation but of that line.
     values = tree.map(np.asarray, jax.vmap(run)(args))
     rows = []
     for value, quantity, through, target, note in tracked:

@@ -46,7 +46,7 @@ class Row(NamedTuple):
         worst: the index of the largest deviation.
         point: the number of the point that it is at.
         needs: the quantities that it was computed from directly.
-        line: where it is computed, "lstm.py:170 (backward)".
+        line: where it is computed, "my_lstm.py:20 (backward)".
         note: what is wrong beside numbers, such as the shape or the name.
         steps: the relative error at each step of a sequence, on the way back.
         passed: whether there is no note and all errors are within the tolerances.
@@ -108,7 +108,7 @@ class Finding(NamedTuple):
 
     @property
     def line(self) -> str | None:
-        """Where it is computed, "lstm.py:170 (backward)"."""
+        """Where it is computed, "my_lstm.py:20 (backward)"."""
         return self.row.line
 
     def __str__(self) -> str:

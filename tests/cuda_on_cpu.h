@@ -147,6 +147,7 @@ inline void change(Mailbox* box, int64_t by) {
   if (box->missing.fetch_add(by, std::memory_order_acq_rel) + by == 0) {
     box->missing.store(kUnsaid, std::memory_order_relaxed);
     box->phase.fetch_add(1, std::memory_order_release);
+    box->phase.notify_all();
   }
 }
 inline void open_mailbox(Mailbox* box) { box->missing = kUnsaid, box->phase = 0; }
@@ -154,8 +155,9 @@ inline void expect(Mailbox* box, unsigned bytes) {
   change(box, int64_t{bytes} - kUnsaid);
 }
 inline void wait_for(Mailbox* box, unsigned parity) {
-  while (box->phase.load(std::memory_order_acquire) % 2 == parity)
-    std::this_thread::yield();
+  unsigned now;
+  while ((now = box->phase.load(std::memory_order_acquire)) % 2 == parity)
+    box->phase.wait(now, std::memory_order_acquire);
 }
 template <typename T>
 T* address_of(T* local, int rank) {

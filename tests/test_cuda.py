@@ -268,10 +268,10 @@ def test_a_damaged_image_is_made_anew(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("device", [DEVICE, OLDER], ids=["sm_90", "sm_80"])
-@pytest.mark.parametrize("name", ["rnn_tanh", "gru", "slstm"])
+@pytest.mark.parametrize("name", ["rnn_tanh", "slstm"])
 def test_a_tile_for_every_size(name, device):
     for direction in ("forward", "reverse"):
-        for units, batch in ((1, 1), (7, 200), (100, 1), (512, 20)):
+        for units, batch in ((1, 1), (100, 200), (512, 20)):
             for exact in (False, True):
                 job = Job(direction, lj.CELLS[name], units, "float32", exact=exact)
                 tile = tiles.choose(job, batch, 1, device)

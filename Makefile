@@ -28,6 +28,9 @@ quick_tests := $(addprefix tests/,cells test_cell.py test_cells.py test_chunks.p
 	test_repository.py test_step.py) \
 	tests/test_gradcheck.py::test_one_step_of_every_cell_is_right_four_ways
 
+# A worker runs whole files: what one compiles, or a fixture of it prepares, it uses.
+workers := -n logical --maxprocesses 8 --dist loadfile
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help venv train experiments bench test test-quick test-all test-gpu test-interop lint format types check wheel lock clean
@@ -50,20 +53,20 @@ bench: $(installed) ## Measure against other libraries
 	$(bin)/python -m benchmarks $(ARGS)
 
 test: $(installed) ## Run the tests, the slow ones left out
-	$(bin)/python -m pytest -n logical --maxprocesses 8 $(ARGS)
+	$(bin)/python -m pytest $(workers) $(ARGS)
 
 test-quick: $(installed) ## Run tests for about a minute: steps, gradients, arguments
-	$(bin)/python -m pytest -n logical --maxprocesses 8 $(quick_tests) $(ARGS)
+	$(bin)/python -m pytest $(workers) $(quick_tests) $(ARGS)
 
 test-all: $(installed) ## Run every test
-	$(bin)/python -m pytest -n logical --maxprocesses 8 --slow $(ARGS)
+	$(bin)/python -m pytest $(workers) --slow $(ARGS)
 
 test-gpu: $(installed) ## Run what needs a GPU (jax[cuda] in the environment)
 	JAX_PLATFORMS=cuda,cpu XLA_PYTHON_CLIENT_PREALLOCATE=false \
 		$(bin)/python -m pytest -m gpu $(ARGS)
 
 test-interop: $(compared) ## Compare with torch and Keras, added to the environment
-	$(bin)/python -m pytest -n logical --maxprocesses 8 -m interop $(ARGS)
+	$(bin)/python -m pytest $(workers) -m interop $(ARGS)
 
 lint: $(installed) ## Check style and format
 	$(bin)/ruff check .

@@ -59,6 +59,16 @@ def hessian_product(f, arguments, direction=DIRECTION):
     return jax.grad(lambda a: dot(jax.grad(f)(a), direction))(arguments)
 
 
+def in_a_scan(f, arguments):
+    """A sum over steps that change the arguments, as descent does."""
+
+    def step(a, _):
+        value = f(a)
+        return tree.map(lambda p: p * jnp.cos(value), a), value
+
+    return jnp.sum(jax.lax.scan(step, arguments, length=2)[1])
+
+
 # Each is compiled whole, save the first two.
 REVERSE = {
     "grad, not compiled": lambda f, a: jax.grad(f)(a),
@@ -79,6 +89,9 @@ REVERSE = {
         a,
         length=2,
     )[0],
+    "jvp of grad of a scan": lambda f, a: jax.jvp(
+        jax.grad(lambda a: in_a_scan(f, a)), (a,), (DIRECTION,)
+    ),
 }
 
 FORWARD = {

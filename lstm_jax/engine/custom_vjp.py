@@ -80,7 +80,7 @@ def _results_and_tangents(
         def run(*x: Any) -> list[Any]:
             return tree.leaves(function(settings, *tree.unflatten(of_arguments, x)))
 
-        return _jvp_along(run, x, moving, operands[len(points) :])
+        return jvp_along(run, x, moving, operands[len(points) :])
 
     def transposed(*operands: Any) -> list[Any]:
         _, residuals = tree.unflatten(of_points, operands[: len(points)])
@@ -103,7 +103,7 @@ def _results_and_tangents(
     return results, tree.unflatten(tree.structure(results), dresults)
 
 
-def _jvp_along(
+def jvp_along(
     function: Callable[..., list[Any]],
     x: Sequence[Any],
     moving: Sequence[int],
@@ -174,7 +174,7 @@ def _derivative(
         terms.append(bind(*primals[:points], *ddx))
     if at := [n for n in moving if n < points]:
         along = [tangents[n] for n in at]
-        terms.append(_jvp_along(params["linear"], primals, at, along))
+        terms.append(jvp_along(params["linear"], primals, at, along))
     return bind(*primals), [sum(of[1:], of[0]) for of in zip(*terms, strict=True)]
 
 

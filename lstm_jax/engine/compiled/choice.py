@@ -14,7 +14,9 @@ import jax
 import jax.numpy as jnp
 from jax import tree
 from jax.extend.core import Primitive, jaxpr_as_fun
-from jax.interpreters import batching, mlir
+from jax.interpreters import ad, batching, mlir
+
+from lstm_jax.engine.custom_vjp import jvp_along
 
 
 def compiled_on(
@@ -28,7 +30,6 @@ def compiled_on(
         scanned: says the same. Derivatives are its, and so are the results' types.
     """
 
-    @partial(jax.custom_jvp, nondiff_argnums=(0,))
     def run(settings: Any, *arguments: Any) -> Any:
         trace = jax.make_jaxpr(partial(scanned, settings), return_shape=True)
         jaxpr, results = trace(*arguments)
@@ -39,13 +40,6 @@ def compiled_on(
             platform=platform,
         )
         return tree.unflatten(tree.structure(results), flat)
-
-    @run.defjvp
-    def _(settings: Any, primals: Any, tangents: Any) -> Any:
-        # The values are those of the call, not the scan's: under vmap JAX asks that the
-        # same ones be batched with derivatives as without.
-        tangents = jax.jvp(partial(scanned, settings), primals, tangents)[1]
-        return run(settings, *primals), tangents
 
     return run
 
@@ -80,6 +74,23 @@ def _lower(
 mlir.register_lowering(choice_p, _lower)
 
 
+def _derivative(
+    primals: Sequence[Any], tangents: Sequence[Any], *, jaxpr: Any, **params: Any
+) -> tuple[list[Any], list[Any]]:
+    """The scan's; the values stay those of the choice.
+
+    A rule of the operation's own, since in a scan that is differentiated JAX takes away
+    what `jax.custom_jvp` puts around one.
+    """
+    moving = [n for n, t in enumerate(tangents) if type(t) is not ad.Zero]
+    along = [tangents[n] for n in moving]
+    dresults = jvp_along(jaxpr_as_fun(jaxpr), primals, moving, along)
+    return choice_p.bind(*primals, jaxpr=jaxpr, **params), dresults
+
+
+ad.primitive_jvps[choice_p] = _derivative
+
+
 def _batched(
     axis: Any,
     operands: Sequence[Any],
@@ -88,7 +99,11 @@ def _batched(
     jaxpr: Any,
     compiled: Any,
     platform: str,
-) -> tuple[list[Any], list[int]]:
+) -> tuple[list[Any], list[int | None]]:
+    if all(dim is None for dim in dims):  # JAX asks even then
+        params = {"jaxpr": jaxpr, "compiled": compiled, "platform": platform}
+        results = choice_p.bind(*operands, **params)
+        return results, [None] * len(results)
     placed = [
         a if dim is None else jnp.moveaxis(a, dim, 0)
         for a, dim in zip(operands, dims, strict=True)

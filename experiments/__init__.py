@@ -5,7 +5,7 @@ data       reviews, length buckets, series, text, synthetic tasks
 training   many steps in one compiled scan, records, checkpoints, clean ends
 tasks      small tasks, trained with several seeds and any cell
 sentiment  the classifier of reviews: its model, its training, what it says
-gradients  every gradient four ways, and how gradients vanish
+gradients  every gradient five ways, and how gradients vanish
 plots      pictures
 ========== ====================================================================
 

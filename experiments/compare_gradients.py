@@ -1,4 +1,4 @@
-"""Every gradient four ways: manual, automatic, by the computation graph, numerical."""
+"""Every gradient five ways: manual, automatic, by the graph, numerical, forward."""
 
 import json
 import sys
@@ -41,11 +41,11 @@ def run(config: ComparisonConfig, console: Console) -> dict[str, Any]:
 
 def _table(result: dict[str, Any]) -> Table:
     table = Table(title=f"{result['cell']}: by length, and what it costs")
-    for column in ("", "manual = automatic", "manual = graph"):
+    for column in ("", "manual = automatic", "manual = graph", "manual = forward"):
         table.add_column(column, justify="right")
     lengths = result["lengths"]
     for steps, errors in zip(lengths["steps"], lengths["errors"], strict=True):
-        shown = (f"{errors[name]:.1e}" for name in ("automatic", "graph"))
+        shown = (f"{errors[name]:.1e}" for name in ("automatic", "graph", "forward"))
         table.add_row(f"{steps} steps", *shown)
     table.add_section()
     best = min(result["differences"]["central"])

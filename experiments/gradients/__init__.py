@@ -1,4 +1,4 @@
-"""Gradients under the lens: four ways to the same one, and how they vanish."""
+"""Gradients under the lens: five ways to the same one, and how they vanish."""
 
 from experiments.gradients import comparison, flow, forward
 from experiments.gradients.comparison import ComparisonConfig, compare

@@ -1,4 +1,4 @@
-"""Every gradient four ways: manual, automatic, by the computation graph, numerical.
+"""Every gradient five ways: manual, automatic, by the graph, numerical, forward.
 
 For each cell: the table of all named quantities, the error against the length of the
 sequence, the error of finite differences against their step, and what the manual
@@ -19,7 +19,7 @@ from jax import Array
 from experiments.checks import at_least, check_seed
 from experiments.timing import interleaved, temporary_bytes
 from experiments.training import environment
-from lstm_jax import graph
+from lstm_jax import graph, rtrl
 from lstm_jax.cell import Cell
 from lstm_jax.engine import unroll
 from lstm_jax.gradcheck import Report
@@ -101,10 +101,11 @@ def problem(
 
 
 def errors_at_lengths(cell: Cell, config: ComparisonConfig) -> list[dict[str, float]]:
-    """The largest relative error of manual against automatic and graph gradients.
+    """The largest relative error of the manual gradient against three others.
 
     Relative to the largest number that was added up to the gradient: what is left of it
-    may be 0 but for rounding, as the gradient of the sLSTM's stabilizer is.
+    may be 0 but for rounding, as the gradient of the sLSTM's stabilizer is. The one
+    that is carried forward is that of the parameters.
     """
     steps = max(config.lengths)
     weights, args = problem(cell, (steps, 2, 3, 4), jnp.float64, config.seed)
@@ -120,6 +121,7 @@ def errors_at_lengths(cell: Cell, config: ComparisonConfig) -> list[dict[str, fl
                 jax.grad(automatic, every)(*args, lengths),
                 graph.grad(automatic, every)(*args, lengths),
                 graph.added_up(lambda args: automatic(*args, lengths))(args),
+                _carried_forward(cell, weights, steps, *args),
             )
 
         return jax.vmap(at)(lengths)
@@ -127,14 +129,28 @@ def errors_at_lengths(cell: Cell, config: ComparisonConfig) -> list[dict[str, fl
     found = ask(args, jnp.asarray(config.lengths))
     errors = []
     for index in range(len(config.lengths)):
-        by_hand, by_jax, by_graph, terms = jax.tree.map(lambda a, k=index: a[k], found)
+        by_hand, by_jax, by_graph, terms, forward = jax.tree.map(
+            lambda a, k=index: a[k], found
+        )
         errors.append(
             {
                 "automatic": _largest_error(by_hand, by_jax, terms),
                 "graph": _largest_error(by_hand, by_graph, terms),
+                "forward": _largest_error(by_hand[0], forward, terms[0]),
             }
         )
     return errors
+
+
+def _carried_forward(
+    cell: Cell, weights: Array, steps: Array, params: Any, xs: Array, state: Any
+) -> Any:
+    """The gradient of the parameters by real-time recurrent learning."""
+    within = (jnp.arange(len(weights)) < steps)[:, None, None]
+    nothing = jax.tree.map(lambda s: jnp.zeros((len(weights), *s.shape)), state)
+    dstates = type(state)(jnp.where(within, weights, 0), *nothing[1:])
+    begun = rtrl.begin(params, lambda _: state)
+    return rtrl.learn(rtrl.transition_of(cell), params, begun, xs, dstates)[0]
 
 
 def differences_at_steps(cell: Cell, seed: int) -> dict[str, list[float]]:

@@ -32,7 +32,7 @@ def gradient_comparison(path: Path, name: str, result: dict[str, Any]) -> None:
     """
     figure = make_figure(12.0, 3.9)
     steps, lengths, costs = figure.subplots(1, 3, width_ratios=(1.25, 1.0, 0.9))
-    figure.suptitle(f"{literal(name)}: four ways to the same gradient", fontsize=12)
+    figure.suptitle(f"{literal(name)}: five ways to the same gradient", fontsize=12)
     _difference_curves(steps, result["differences"])
     _length_curves(lengths, result["lengths"])
     _cost_bars(costs, result["cost"])
@@ -232,7 +232,11 @@ def _difference_curves(axes: Axes, differences: dict[str, Sequence[float]]) -> N
 
 def _length_curves(axes: Axes, lengths: dict[str, Any]) -> None:
     x = np.asarray(lengths["steps"])
-    for oracle, marker, colour in (("automatic", "o", BLUE), ("graph", "s", ORANGE)):
+    for oracle, marker, colour in (
+        ("automatic", "o", BLUE),
+        ("graph", "s", ORANGE),
+        ("forward", "^", GREY),
+    ):
         errors = [max(e[oracle], 1e-17) for e in lengths["errors"]]
         axes.loglog(x, errors, marker=marker, color=colour, label=f"against {oracle}")
     axes.axhline(1e-12, color=GREY, linestyle=":", linewidth=1)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax, tree
-from oracles import EACH_KIND, assert_close, drawn_inputs, drawn_like
+from oracles import EACH_KIND, EACH_MEMORY, assert_close, drawn_inputs, drawn_like
 
 import lstm_jax as lj
 from lstm_jax.engine.custom_vjp import CustomVJP
@@ -174,6 +174,22 @@ def test_cells_in_forward_mode(cell, evaluate):
         for g in ("manual", "automatic")
     )
     assert_close(found, expected, 1e-12)
+
+
+@EACH_MEMORY
+@pytest.mark.parametrize("reverse", [False, True], ids=["forth", "back"])
+def test_values_are_not_batched_with_their_tangents(memory, reverse):
+    """`jacfwd` asks that of what it is given, whatever is kept and runs."""
+    params, xs, _ = drawn_inputs(lj.LSTM, STEPS, (BATCH,))
+
+    def outputs(b, gradient):
+        options = {"memory": memory, "reverse": reverse, "gradient": gradient}
+        return lj.unroll(lj.LSTM, params._replace(b=b), xs, **options, **MASKS)
+
+    found, expected = (
+        jax.jacfwd(outputs)(params.b, g) for g in ("manual", "automatic")
+    )
+    assert_close(found, expected)
 
 
 @EACH_KIND

@@ -6,6 +6,7 @@ a fraction of a second.
 
 import multiprocessing
 import os
+import signal
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -128,6 +129,8 @@ def live(folder, options, config, device_count, cache):
     """The life of a program: trains as `python -m experiments.NAME` does, and exits."""
     said = os.open(f"{folder}.said", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(said, 1), os.dup2(said, 2)
+    # As in a terminal: the server that forks may have been started where it is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_num_cpu_devices", device_count)

@@ -5,6 +5,7 @@ No test looks at a time.
 
 import io
 import json
+import os
 import pickle
 import re
 import runpy
@@ -45,6 +46,12 @@ from lstm_jax.engine.chunks import scan_chunks
 
 ROOT = Path(__file__).parents[2]
 ROW = Row(T=5, B=3, D=2, H=4)
+
+
+@pytest.fixture(autouse=True)
+def _the_environment_stays_as_it_was(monkeypatch):
+    """A peer of ours says in its own process whether compiled steps may run."""
+    monkeypatch.setenv("LSTM_JAX_NATIVE", os.environ.get("LSTM_JAX_NATIVE", "1"))
 
 
 def outcome(**changes) -> Outcome:

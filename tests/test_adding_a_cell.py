@@ -22,7 +22,7 @@ TABLE_DRIVEN = (
     "test_cells.py",
     "test_unroll.py",
     "test_gradcheck.py",
-    "test_mutations.py",
+    "benchmarks/test_mutations.py",
 )
 
 
@@ -80,7 +80,7 @@ def test_a_wrong_line_is_named():
 
 def test_nothing_outside_the_folder_of_cells_changes(tmp_path):
     """In a copy where the guide's cell is in the table, all its tests are there too."""
-    for folder in ("lstm_jax", "tests"):
+    for folder in ("benchmarks", "experiments", "lstm_jax", "tests"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     equations = re.sub("(?m)^", "    ", _guide_blocks("text")[0])

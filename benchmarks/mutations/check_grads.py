@@ -28,6 +28,7 @@ def one_step(cell: Cell) -> Callable[..., Any]:
         return new, (params, x, state, new, kept)
 
     def reverse(residuals: Any, dnew: Any) -> Any:
+        residuals, dnew = jax.tree.map(jnp.array, (residuals, dnew))
         params, x, state, new, kept = residuals
         dstate, dz = cell.backward(params, state, new, kept, dnew)
         dparams, dx = cell.gradients(params, x, state, new, kept, dz)

@@ -8,7 +8,15 @@ from jax import Array
 
 from lstm_jax.numbered import NAMED
 
-SHAPES = {"split", "reshape", "zeros_like", "shape", "broadcast_to"}
+SHAPES = {
+    "across",
+    "by_unit",
+    "split",
+    "reshape",
+    "zeros_like",
+    "shape",
+    "broadcast_to",
+}
 """Calls that are about shapes, not about derivatives."""
 
 

@@ -12,7 +12,13 @@ import jax.numpy as jnp
 from jax import Array
 from jax.custom_batching import custom_vmap
 from jax.experimental.custom_partitioning import custom_partitioning
-from jax.sharding import NamedSharding, PartitionSpec, get_abstract_mesh
+from jax.sharding import (
+    AbstractMesh,
+    NamedSharding,
+    PartitionSpec,
+    get_abstract_mesh,
+    use_abstract_mesh,
+)
 
 from lstm_jax.engine.meshes import share_varying_axes
 
@@ -107,10 +113,15 @@ def _split(
             for axes in of
         ]
 
+    def part(*arguments: Array) -> list[Array]:
+        # A device's part knows nothing of a mesh, whatever its caller has set.
+        with use_abstract_mesh(AbstractMesh((), ())):
+            return list(function(*arguments))
+
     def partition(mesh: Any, arguments: Any, _: Any) -> tuple[Any, ...]:
         return (
             mesh,
-            lambda *parts: list(function(*parts)),
+            part,
             shardings(results, mesh, arguments),
             tuple(shardings(operands, mesh, arguments)),
         )

@@ -84,7 +84,7 @@ def draw_comparison(path):
         "differences": {"step": steps, "one-sided": steps, "central": steps},
         "lengths": {
             "steps": [1, 2],
-            "errors": 2 * [{"automatic": 0.0, "graph": 1e-16}],
+            "errors": 2 * [{"automatic": 0.0, "graph": 1e-16, "forward": 1e-16}],
         },
         "cost": {"automatic": costs, "manual": {**costs, "milliseconds": 30.0}},
         "worst": {"automatic": 0.0, "graph": 1e-16, "numerical": 1e-9},

@@ -50,6 +50,12 @@ class Starts(NamedTuple):
     state: Any
     reset: Any
 
+    def first(self, carried: Array | None, *, reverse: bool) -> Any:
+        """What the first step that is run starts from, with `Inputs.carried`."""
+        if carried is not None:
+            carried = carried[-1 if reverse else 0]
+        return trees.select(carried, self.state, self.reset)
+
 
 class Inputs(NamedTuple):
     """What the steps get from outside.

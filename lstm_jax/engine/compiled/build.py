@@ -40,6 +40,11 @@ class NotBuilt(Exception):
     """A library that cannot be had here; the message says why."""
 
 
+def switched_off() -> bool:
+    """Whether LSTM_JAX_NATIVE, in the environment, does without compiled steps."""
+    return os.environ.get("LSTM_JAX_NATIVE", "1").lower() in ("0", "false", "off", "no")
+
+
 def registered(source: str) -> str:
     """Compiles a library if need be, and registers its functions with JAX.
 

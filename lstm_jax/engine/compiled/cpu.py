@@ -6,7 +6,6 @@ of JAX. Derivatives of both directions are the scan's.
 """
 
 import math
-import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -15,9 +14,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from lstm_jax.cell import Cell
-from lstm_jax.engine import scan, trees
+from lstm_jax.engine import scan
 from lstm_jax.engine.compiled.batches import Axes, over_batch
-from lstm_jax.engine.compiled.build import NotBuilt, registered
+from lstm_jax.engine.compiled.build import NotBuilt, registered, switched_off
 from lstm_jax.engine.compiled.choice import compiled_on
 from lstm_jax.engine.compiled.source import TYPES, kept_parts, reads, source
 from lstm_jax.engine.compiled.unit import WEIGHTS, NotUnitByUnit, Program, Unit, trace
@@ -48,7 +47,7 @@ def why_not(cell: Cell, params: Any) -> str | None:
     """
     if jax.default_backend() != "cpu":
         return f"there are no compiled steps for {jax.default_backend()}"
-    if os.environ.get("LSTM_JAX_NATIVE", "1").lower() in ("0", "false", "off", "no"):
+    if switched_off():
         return "LSTM_JAX_NATIVE says so"
     dtype = params.Wx.dtype if hasattr(params, "Wx") else None
     if dtype not in TYPES:
@@ -200,11 +199,8 @@ def _reverse_steps(
     dys: Array,
 ) -> tuple[Starts, tuple[Array, Array | None]]:
     name, unit, backward = _built(settings.cell, weights.params.Wx.dtype)
-    # What the first step started from; what the others did stands in `new` and `reset`.
-    carried = inputs.carried
-    if carried is not None:
-        carried = carried[-1 if settings.reverse else 0]
-    first = trees.select(carried, starts.state, starts.reset)
+    # What the other steps started from stands in `new` and `reset`.
+    first = starts.first(inputs.carried, reverse=settings.reverse)
     reset = first if starts.reset is None else starts.reset
     read = reads(backward)
     parts = _parts(unit, jax.tree.leaves(steps.kept))

@@ -8,7 +8,6 @@ are the scan's.
 """
 
 import math
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +18,7 @@ from jax import Array
 from lstm_jax.cell import Cell
 from lstm_jax.engine import scan, trees
 from lstm_jax.engine.compiled.batches import Axes, over_batch
-from lstm_jax.engine.compiled.build import NotBuilt, say_once
+from lstm_jax.engine.compiled.build import NotBuilt, say_once, switched_off
 from lstm_jax.engine.compiled.choice import compiled_on
 from lstm_jax.engine.compiled.cuda import tiles
 from lstm_jax.engine.compiled.cuda.kernel import DTYPES, Job, Kernel
@@ -37,7 +36,7 @@ def why_not(cell: Cell, params: Any) -> str | None:
     """
     if jax.default_backend() != "gpu":
         return f"there are no CUDA kernels for {jax.default_backend()}"
-    if os.environ.get("LSTM_JAX_NATIVE", "1").lower() in ("0", "false", "off", "no"):
+    if switched_off():
         return "LSTM_JAX_NATIVE says so"
     if "Wh" not in getattr(params, "_fields", ()):
         return f"{cell.name} has no recurrent product"
@@ -90,11 +89,8 @@ def _reverse_steps(
     dys: Array,
 ) -> tuple[Starts, tuple[Array, Array | None]]:
     unit = trace(settings.cell, dys.dtype)
-    # What the first step started from; what the others did stands in `new` and `reset`.
-    carried = inputs.carried
-    if carried is not None:
-        carried = carried[-1 if settings.reverse else 0]
-    first = trees.select(carried, starts.state, starts.reset)
+    # What the other steps started from stands in `new` and `reset`.
+    first = starts.first(inputs.carried, reverse=settings.reverse)
     groups = "u" if unit.one_gradient else "uv"
     fields = len(dfinal)
     count = fields if starts.reset is None else 2 * fields

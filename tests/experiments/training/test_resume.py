@@ -28,6 +28,10 @@ def changes(file, program):
         time.sleep(0.002)
 
 
+def steps_of(folder):
+    return [row for row in read_metrics(folder) if row["kind"] == "step"]
+
+
 def test_killed_ten_times_it_comes_to_the_same_bits(programs):
     whole = programs.run("whole")
     rng = random.Random(0)
@@ -55,7 +59,8 @@ def test_a_signal_leaves_a_complete_record(programs, kind):
     assert programs.end(program, 30) == 128 + kind
     result = json.loads((folder / "result.json").read_text())
     assert result["interrupted"] == kind.name
-    assert result["steps"] == len(read_metrics(folder)) > 0
+    # The signal may come while an epoch is evaluated, which is recorded too.
+    assert result["steps"] == len(steps_of(folder)) > 0
     assert (folder / "states" / str(result["steps"])).is_dir()
     assert "the same command goes on from here" in programs.said("signalled")
     assert_same_run(programs.run("signalled"), whole)

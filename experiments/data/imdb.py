@@ -15,13 +15,13 @@ import numpy as np
 from experiments.checks import LARGEST, at_least, within
 from experiments.data.cache import cache_key, load_arrays, save_arrays
 from experiments.data.encoding import Encoded, ReviewTokenizer
-from experiments.data.reviews import ReviewSplits, divide
+from experiments.data.reviews import Division, ReviewSplits, divide
 from experiments.data.sources import Source, find_source
 from experiments.optional import require
 from lstm_jax.files import default_cache_dir
 
 # Raise it whenever the same recipe would give other arrays.
-_FORMAT = 2
+_FORMAT = 3
 
 
 class EncodedReviews(NamedTuple):
@@ -46,6 +46,7 @@ def load_imdb(
     *,
     validation_fraction: float = 0.1,
     seed: int = 0,
+    division: Division = "films",
 ) -> ReviewSplits:
     """IMDB reviews as texts and labels, divided into splits.
 
@@ -59,13 +60,14 @@ def load_imdb(
       `train/pos/*.txt`, `train/neg`, `test/pos`, `test/neg`.
 
     The official test split, where there is one, is left as it is; the validation
-    split is carved from the official training reviews (see `reviews.divide`), so
-    that nothing is ever tuned on the test split.
+    split is carved from the official training reviews, film by film (see
+    `reviews.divide`), so that nothing is ever tuned on the test split.
 
     Args:
         source: one of the two names, or a folder.
         validation_fraction: the share of the training reviews, between 0 and 1.
         seed: 0 or more, decides which reviews are held out; each seed another set.
+        division: "films" holds out whole films, "reviews" single reviews.
 
     Returns:
         The splits and counts of duplicates.
@@ -79,7 +81,7 @@ def load_imdb(
         ConnectionError: "tfds" must download and cannot; says so within seconds.
     """
     at_least(0, seed=seed)
-    return _divide(find_source(source), validation_fraction, seed)
+    return _divide(find_source(source), validation_fraction, seed, division)
 
 
 def encoded_imdb(
@@ -88,6 +90,7 @@ def encoded_imdb(
     vocabulary_size: int = 20_000,
     validation_fraction: float = 0.1,
     seed: int = 0,
+    division: Division = "films",
     cache_dir: str | PathLike[str] | None = None,
 ) -> EncodedReviews:
     """IMDB reviews as integer arrays, whole reviews, through a cache.
@@ -102,6 +105,7 @@ def encoded_imdb(
         vocabulary_size: ids at most, padding and unknown word included.
         validation_fraction: see `load_imdb`.
         seed: see `load_imdb`.
+        division: see `load_imdb`.
         cache_dir: the folder of the cache; `default_cache_dir()` if None.
 
     Returns:
@@ -121,6 +125,7 @@ def encoded_imdb(
         "source_hash": origin.fingerprint(),
         "validation_fraction": float(validation_fraction),
         "seed": int(seed),
+        "division": division,
         "vocabulary_size": int(vocabulary_size),
         "tokenizers": require("tokenizers", extra="imdb").__version__,
         "unicode": unicodedata.unidata_version,
@@ -129,14 +134,21 @@ def encoded_imdb(
     path = folder / f"imdb-{cache_key(recipe)}.arrays"
     arrays = load_arrays(path)
     if arrays is None:
-        texts = _divide(origin, validation_fraction, seed)
+        texts = _divide(origin, validation_fraction, seed, division)
         arrays = _encode(texts, vocabulary_size)
         save_arrays(path, arrays)
     return _unpack(arrays, recipe)
 
 
-def _divide(origin: Source, validation_fraction: float, seed: int) -> ReviewSplits:
-    return divide(origin.read(), validation_fraction=validation_fraction, seed=seed)
+def _divide(
+    origin: Source, validation_fraction: float, seed: int, division: Division
+) -> ReviewSplits:
+    return divide(
+        origin.read(),
+        validation_fraction=validation_fraction,
+        seed=seed,
+        division=division,
+    )
 
 
 def _encode(reviews: ReviewSplits, vocabulary_size: int) -> dict[str, np.ndarray]:

@@ -1,14 +1,16 @@
 """Labelled reviews, and their division into training and validation."""
 
 import hashlib
-import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
-from experiments.data.encoding import clean
+from experiments.data.films import film_groups, words_of
+
+Division = Literal["films", "reviews"]
+"""What is kept on one side of the division: reviews of one film, or copies alone."""
 
 NEGATIVE, POSITIVE = 0, 1
 
@@ -31,9 +33,11 @@ class ReviewSplits(NamedTuple):
     Attributes:
         splits: "train" and "validation", and "test" where the source has one.
         counts: `duplicates`, training reviews whose words repeat an earlier one's
-            (kept, all on the same side of the division), and where there is a test
-            split `test_duplicates`, test reviews whose words also stand in the
-            training or validation split (kept: the official split is left as it is).
+            (kept, all on the same side of the division); `groups` and
+            `validation_groups`, what was divided, in all and for validation; and where
+            there is a test split `test_duplicates`, test reviews whose words also
+            stand in the training or validation split (kept: the official split is left
+            as it is).
     """
 
     splits: dict[str, Reviews]
@@ -41,72 +45,91 @@ class ReviewSplits(NamedTuple):
 
 
 def divide(
-    official: dict[str, Reviews], *, validation_fraction: float, seed: int
+    official: dict[str, Reviews],
+    *,
+    validation_fraction: float,
+    seed: int,
+    division: Division = "films",
 ) -> ReviewSplits:
     """Carves a validation split from the official training reviews.
 
-    The official archive repeats about a hundred reviews, some but for a comma; were a
-    copy in training and another in validation, memory would pass for understanding.
-    So reviews with the same words are one group, groups are ordered by the SHA-256 of
-    (seed, words), and within each label the first `validation_fraction` of the
-    reviews, in whole groups, are the validation split. Rows keep that order, which is
-    as good as random. It depends on nothing but the seed and the words: every source
-    of the same reviews gives the same splits, in the same order, on every machine.
+    Reviews of one film are a group, and so are reviews with the same words: the archive
+    repeats about a hundred, some but for a comma. Were one of a group in training and
+    another in validation, memory would pass for understanding. Groups are ordered by
+    the SHA-256 of (seed, group), and the first of them, as many as have
+    `validation_fraction` of the reviews of each label, are the validation split. Rows
+    are ordered by the SHA-256 of (seed, words), which is as good as random. All of it
+    depends on nothing but the seed and the words: every source of the same reviews
+    gives the same splits, in the same order, on every machine.
 
     Args:
         official: "train", and "test" if there is one; the latter is left as it is.
         validation_fraction: between 0 and 1, both excluded.
         seed: any integer.
+        division: "films"; or "reviews", which groups copies alone, so that validation
+            reviews share films with training reviews and score higher than the
+            official test split does. A review whose film is not known (`film_groups`)
+            is grouped with its copies alone.
 
     Raises:
         ValueError: the fraction is out of range, or leaves one of the splits without
-            reviews.
+            reviews; or an unknown division.
     """
     if not 0.0 < validation_fraction < 1.0:
         raise ValueError(
             "validation_fraction: expected a number between 0 and 1, "
             f"got {validation_fraction}"
         )
+    if division not in get_args(Division):
+        raise ValueError(f"division: expected 'films' or 'reviews', got {division!r}")
     rows = official["train"]
-    keys = [_words(text) for text in rows.texts]
+    words = [words_of(text) for text in rows.texts]
+    groups = film_groups(words) if division == "films" else words
+    chosen = _validation_groups(groups, rows.labels, validation_fraction, seed)
     order = sorted(
-        range(len(keys)), key=lambda i: (_digest(seed, keys[i]), rows.texts[i])
+        range(len(words)), key=lambda i: (_digest(seed, words[i]), rows.texts[i])
     )
-    chosen = _validation_keys(keys, rows.labels, order, validation_fraction)
     splits = {
-        "train": _select(rows, [i for i in order if keys[i] not in chosen]),
-        "validation": _select(rows, [i for i in order if keys[i] in chosen]),
+        "train": _select(rows, [i for i in order if groups[i] not in chosen]),
+        "validation": _select(rows, [i for i in order if groups[i] in chosen]),
     }
     for name, split in splits.items():
         if not split.texts:
             raise ValueError(
-                f"validation_fraction: {validation_fraction} of {len(keys)} training "
+                f"validation_fraction: {validation_fraction} of {len(words)} training "
                 f"reviews leaves the {name} split empty"
             )
-    counts = {"duplicates": len(keys) - len(set(keys))}
+    counts = {
+        "duplicates": len(words) - len(set(words)),
+        "groups": len(set(groups)),
+        "validation_groups": len(chosen),
+    }
     if "test" in official:
         splits["test"] = official["test"]
-        known = set(keys)
+        known = set(words)
         counts["test_duplicates"] = sum(
-            _words(text) in known for text in official["test"].texts
+            words_of(text) in known for text in official["test"].texts
         )
     return ReviewSplits(splits, counts)
 
 
-def _validation_keys(
-    keys: Sequence[str], labels: np.ndarray, order: Sequence[int], fraction: float
+def _validation_groups(
+    groups: Sequence[str], labels: np.ndarray, fraction: float, seed: int
 ) -> set[str]:
-    group_size = Counter(keys)
-    wanted = {
+    """The first groups, in a random order, that don't exceed any label's share."""
+    members: dict[str, Counter[int]] = defaultdict(Counter)
+    for group, label in zip(groups, labels.tolist(), strict=True):
+        members[group][label] += 1
+    left = {
         label: round(fraction * count)
         for label, count in Counter(labels.tolist()).items()
     }
-    chosen: set[str] = set()
-    for i in order:
-        label = int(labels[i])
-        if keys[i] not in chosen and wanted[label] >= group_size[keys[i]]:
-            chosen.add(keys[i])
-            wanted[label] -= group_size[keys[i]]
+    chosen = set()
+    for group in sorted(members, key=lambda group: _digest(seed, group)):
+        if all(left[label] >= count for label, count in members[group].items()):
+            chosen.add(group)
+            for label, count in members[group].items():
+                left[label] -= count
     return chosen
 
 
@@ -116,9 +139,5 @@ def _select(reviews: Reviews, rows: Sequence[int]) -> Reviews:
     )
 
 
-def _words(text: str) -> str:
-    return " ".join(re.findall(r"\w+", clean(text)[0].lower()))
-
-
-def _digest(seed: int, words: str) -> bytes:
-    return hashlib.sha256(f"{seed}:{words}".encode()).digest()
+def _digest(seed: int, text: str) -> bytes:
+    return hashlib.sha256(f"{seed}:{text}".encode()).digest()

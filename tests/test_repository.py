@@ -141,7 +141,7 @@ def committed_texts() -> list[Path]:
     if listing.returncode:
         pytest.skip("not a git checkout")
     files = [ROOT / name for name in listing.stdout.decode().split("\0") if name]
-    binary = {".png", ".npz", ".csv"}
+    binary = {".png", ".npy", ".npz", ".csv"}
     return [file for file in files if file.suffix not in binary and file.is_file()]
 
 

@@ -68,11 +68,9 @@ class SLSTMState(NamedTuple):
 
 
 class SLSTMGates(NamedTuple):
-    """What the reverse needs beside the states: (1), (3) and (5) to (7), (..., H)."""
+    """What the reverse needs beside the states: (1) and (5) to (7), each (..., H)."""
 
-    z_i: Array
     z_f: Array
-    l: Array
     i: Array
     f: Array
     o: Array
@@ -112,7 +110,7 @@ def equations(
     n = i + f * n_prev  # (9)
     a = c / _nonzero(n)  # (10)
     h = o * a  # (11)
-    return SLSTMState(h=h, c=c, n=n, m=m), SLSTMGates(z_i, z_f, l, i, f, o, g)
+    return SLSTMState(h=h, c=c, n=n, m=m), SLSTMGates(z_f, i, f, o, g)
 
 
 @numbered
@@ -124,7 +122,7 @@ def backward(
     dnew: SLSTMState,
 ) -> tuple[SLSTMState, Array]:
     """The reverse of `equations`, from (11) to (1)."""
-    z_i, z_f, l, i, f, o, g = gates
+    z_f, i, f, o, g = gates
     c_prev, n_prev = state.c, state.n
     dh, dc_next, dn_next, dm_next = dnew
     n = _nonzero(new_state.n)
@@ -142,10 +140,11 @@ def backward(
     df = dc * c_prev + dn * n_prev  # (9)
     dz_g = dg * (1 - g**2)  # (7)
     dz_o = do * o * (1 - o)  # (6)
-    # m goes to both exponents of (5) and to the next step; (4) passes it to the larger.
+    # m goes to both exponents of (5) and to the next step; (4) passes it to the larger,
+    # which is l where f is larger than i.
     dm = dm_next - di * i - df * f  # (5)
-    dl = df * f + jnp.where(l > z_i, dm, 0)  # (4)
-    dz_i = di * i + jnp.where(l > z_i, 0, dm)  # (4)
+    dl = df * f + jnp.where(f > i, dm, 0)  # (4)
+    dz_i = di * i + jnp.where(f > i, 0, dm)  # (4)
     # dl is dm_prev as well; the derivative of log σ is 1 - σ.
     dz_f = dl * sigmoid(-z_f)  # (3)
 

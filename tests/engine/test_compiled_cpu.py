@@ -447,6 +447,52 @@ def test_shard_map_on_one_device():
     assert_close(jax.jit(run)(params, xs), expected, 1e-12)
 
 
+def asks_for_large_pages(gradients, *arguments):
+    return "LargePages" in jax.jit(gradients).lower(*arguments).as_text()
+
+
+def test_large_arrays_lie_on_large_pages():
+    """Of twelve megabytes, so that the system is asked; and not for little."""
+    gradients = {
+        cell.name: jax.grad(partial(objective, cell), (0, 1))
+        for cell in (LSTM, SCANNED._replace(name="scanned"))
+    }
+    params, xs, _ = drawn_inputs(LSTM, 128, (32,), hidden_size=128, dtype=jnp.float32)
+    params = params._replace(Wh=params.Wh / 128**0.5)  # or it is chaos
+    few, many = (params, xs[:, :1]), (params, xs)
+    assert not asks_for_large_pages(gradients["lstm"], *few)
+    assert asks_for_large_pages(gradients["lstm"], *many)
+    found, expected = (jax.jit(each)(*many) for each in gradients.values())
+    assert_close(found, expected, 1e-5)
+
+
+@pytest.mark.parametrize("way", ["vmap", "shard_map"])
+def test_large_pages_under_transformations(way, monkeypatch):
+    """Other weights in each call do without, the part of a device does not."""
+    monkeypatch.setattr(cpu, "LARGE", 0)
+    params, xs, _ = drawn_inputs(LSTM, 6, (3,), hidden_size=7)  # traced nowhere else
+
+    def each(cell, params, xs):
+        return jax.grad(partial(objective, cell), (0, 1))(params, xs)
+
+    def run(cell):
+        if way == "vmap":
+            return jax.vmap(partial(each, cell))
+        shared, split = jax.P(), jax.P(None, "data")
+        kind = jax.sharding.AxisType.Auto
+        return jax.shard_map(
+            partial(each, cell),
+            mesh=jax.make_mesh((1,), ("data",), axis_types=(kind,)),
+            in_specs=(shared, split),
+            out_specs=(shared, split),
+        )
+
+    if way == "vmap":
+        params, xs = tree.map(lambda a: jnp.stack([a, 2 * a]), (params, xs))
+    assert asks_for_large_pages(run(LSTM), params, xs) == (way == "shard_map")
+    assert_close(jax.jit(run(LSTM))(params, xs), run(SCANNED)(params, xs), 1e-12)
+
+
 @pytest.mark.parametrize(("batch", "hidden_size"), [(24, 5), (2, 301)])
 def test_calls_at_the_same_time_do_not_wait_for_each_other(batch, hidden_size):
     """More callers than threads, so that every thread of the pool is in a call."""

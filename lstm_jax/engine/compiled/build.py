@@ -31,7 +31,7 @@ OPTIONS = (
     *("-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"),
 )
 COMPILERS = ("c++", "g++", "clang++")
-FUNCTIONS = ("Forward", "Backward")
+FUNCTIONS = ("LargePages", "Forward", "Backward")
 
 _lock = threading.Lock()
 

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.custom_batching import custom_vmap
+from jax.sharding import get_abstract_mesh
 
 from lstm_jax.cell import Cell
 from lstm_jax.engine import scan
@@ -20,8 +22,13 @@ from lstm_jax.engine.compiled.build import NotBuilt, registered, switched_off
 from lstm_jax.engine.compiled.choice import compiled_on
 from lstm_jax.engine.compiled.source import TYPES, kept_parts, reads, source
 from lstm_jax.engine.compiled.unit import WEIGHTS, NotUnitByUnit, Program, Unit, trace
+from lstm_jax.engine.meshes import share_varying_axes
 from lstm_jax.engine.sequence import Inputs, Settings, Starts, Steps
 from lstm_jax.identities import accumulator_dtype, concatenate
+
+
+LARGE = 2**23
+"""Bytes of a sequence's arrays from which on it pays to ask for large pages."""
 
 
 class Weights(NamedTuple):
@@ -144,20 +151,25 @@ def _steps(
     settings: Settings, weights: Weights, starts: Starts, inputs: Inputs
 ) -> tuple[Any, Steps]:
     params, entry = weights.params, starts.state
-    name, unit, _ = _built(settings.cell, params.Wx.dtype)
+    name, unit, backward = _built(settings.cell, params.Wx.dtype)
     initial = entry if starts.reset is None else starts.reset
     fields, u = len(entry), len(unit.forward.inputs["u"])
     kept = [sum(sizes) for sizes in _parts(unit, jax.tree.leaves(unit.kept))]
+    blocks = (*(1,) * fields, *kept)
     # Not rounded to 16 bits, which would only take time.
-    input_product = jnp.matmul(
-        inputs.x,
-        params.Wx,
-        preferred_element_type=accumulator_dtype(params.Wx.dtype),
-    )
+    dtype = accumulator_dtype(params.Wx.dtype)
     over = {}
-    if input_product.dtype == entry[0].dtype:
+    if dtype == entry[0].dtype:
         # What is kept first goes where u was, if it is as much, or the output does.
         over = {0: fields} if kept[0] == u else {0: 0} if u == 1 else {}
+    # Beside u and what goes there: these, and in the reverse v's gradient and, for the
+    # weights', the old outputs again, unless a field that it does not read makes room.
+    beside = sum(n for k, n in enumerate(blocks) if k not in over.values())
+    beside += len(backward.outputs["dv"]) + (len(reads(backward)) == fields)
+    unit_bytes = u * dtype.itemsize + beside * entry[0].dtype.itemsize
+    units = math.prod(inputs.x.shape[:-1]) * entry[0].shape[-1]
+    Wx = _on_large_pages(name, params.Wx, units * unit_bytes)
+    input_product = jnp.matmul(inputs.x, Wx, preferred_element_type=dtype)
     final, sequences = _call(
         f"{name}_Forward",
         settings.reverse,
@@ -165,12 +177,42 @@ def _steps(
         states=(*initial, *entry),
         sequences=(input_product,),
         inputs=inputs,
-        results=(fields, (*(1,) * fields, *kept)),
+        results=(fields, blocks),
         over=over,
     )
     state = type(entry)
     new, parts = state(*sequences[:fields]), sequences[fields:]
     return state(*final), Steps(new, _as_kept(unit, entry[0].shape[-1], parts))
+
+
+def _on_large_pages(name: str, Wx: Array, size: int) -> Array:
+    """Wx, once the system was asked for large pages for what comes after it.
+
+    XLA lays the arrays of a program into one block, those of other times in the same
+    places. So this takes so many bytes for a moment, before the first of the arrays
+    that are as large together, which is a product with Wx.
+    """
+    if size < LARGE or (jax.device_count() > 1 and not get_abstract_mesh().manual_axes):
+        return Wx
+
+    @custom_vmap
+    def asked(Wx: Array) -> Array:
+        # Wx is copied, so that what reads it has to wait.
+        Wx, _ = jax.ffi.ffi_call(
+            f"{name}_LargePages",
+            (
+                jax.ShapeDtypeStruct(Wx.shape, Wx.dtype),
+                jax.ShapeDtypeStruct((size,), jnp.uint8),
+            ),
+            input_output_aliases={0: 0},
+        )(Wx)
+        return Wx
+
+    @asked.def_vmap
+    def _(_: int, batched: Sequence[bool], Wx: Array) -> tuple[Array, bool]:
+        return Wx, batched[0]
+
+    return share_varying_axes((Wx, asked(Wx)))[1]
 
 
 def _parts(unit: Unit, leaves: Sequence[Any]) -> list[Sequence[Any]]:

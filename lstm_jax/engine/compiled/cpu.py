@@ -26,7 +26,6 @@ from lstm_jax.engine.meshes import share_varying_axes
 from lstm_jax.engine.sequence import Inputs, Settings, Starts, Steps
 from lstm_jax.identities import accumulator_dtype, concatenate
 
-
 LARGE = 2**23
 """Bytes of a sequence's arrays from which on it pays to ask for large pages."""
 

@@ -64,10 +64,13 @@ def _beside(title: str, function: Callable[..., object], program: Program) -> st
 def _numbered(text: str) -> dict[int, list[str]]:
     """The lines of a text by the number of the equation that they say they are.
 
-    Those that compute something "again" are left out: they name nothing.
+    Those that compute something "again" are left out, as they name nothing, and so are
+    those that are a comment alone.
     """
     found: dict[int, list[str]] = {}
     for line in text.splitlines():
+        if line.lstrip().startswith("#"):
+            continue
         said = _COMMENT.search(line)
         number = _NUMBER.search(said[1]) if said else _NAMED.search(line)
         if number and not (said and " again" in said[1]):

@@ -63,7 +63,7 @@ class Dropout(NamedTuple):
 
 
 def init_layers(
-    cell: Cell,
+    cell: Cell | str,
     key: Array,
     input_size: int,
     hidden_size: int,
@@ -77,7 +77,7 @@ def init_layers(
     """Draws the parameters of a stack.
 
     Args:
-        cell: a cell of `lstm_jax.CELLS`, or one like them.
+        cell: a cell, or a name of `lstm_jax.CELLS`.
         key: a PRNG key.
         input_size: D, the size of the first layer's input.
         hidden_size: H, the size of each direction, and of its output unless the cell
@@ -94,6 +94,7 @@ def init_layers(
         TypeError: an option that the cell's `init` does not have.
         ValueError: a number is below 1.
     """
+    cell = checks.as_cell(cell)
     for name, number in (
         ("input_size", input_size),
         ("hidden_size", hidden_size),
@@ -116,7 +117,7 @@ def init_layers(
 
 
 def unroll_layers(
-    cell: Cell,
+    cell: Cell | str,
     params: tuple[Layer, ...],
     xs: Array,
     state: tuple[Layer, ...] | None = None,
@@ -134,7 +135,7 @@ def unroll_layers(
     the `state` of the next, and the outputs are those of the whole.
 
     Args:
-        cell: the cell of all layers.
+        cell: the cell of all layers, or its name.
         params: as `init_layers` makes them.
         xs: inputs, (T, B, D), in the dtype of the parameters.
         state: the initial states, as they are returned; None for the learned ones if
@@ -160,7 +161,7 @@ def unroll_layers(
         ValueError: as `lstm_jax.unroll`, a rate of dropout out of range, another
             number of states than layers, or states for a stack of both directions.
     """
-    states = _check_states(params, state)
+    cell, states = checks.as_cell(cell, gradient), _check_states(params, state)
     turned = _turned(resets, xs)
     run = partial(_run, cell, lengths=lengths, gradient=gradient, memory=memory)
     finals = []

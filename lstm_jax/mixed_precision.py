@@ -16,10 +16,11 @@ from jax.extend.core import JaxprEqn, jaxprs_in_params
 from jax.typing import DTypeLike
 
 from lstm_jax.cell import Cell
+from lstm_jax.engine.checks import as_cell
 from lstm_jax.jaxprs import computed, evaluate
 
 
-def mixed_precision(cell: Cell, dtype: DTypeLike = jnp.bfloat16) -> Cell:
+def mixed_precision(cell: Cell | str, dtype: DTypeLike = jnp.bfloat16) -> Cell:
     """The cell, with operands of 16 bits in all its matrix products.
 
     Parameters, inputs, states, outputs and gradients are float32 as before, and so is
@@ -30,7 +31,7 @@ def mixed_precision(cell: Cell, dtype: DTypeLike = jnp.bfloat16) -> Cell:
     what JAX makes of their reverse is its own.
 
     Args:
-        cell: a cell of `lstm_jax.CELLS`, or one like them.
+        cell: a cell, or a name of `lstm_jax.CELLS`.
         dtype: bfloat16 or float16.
 
     Returns:
@@ -48,8 +49,7 @@ def mixed_precision(cell: Cell, dtype: DTypeLike = jnp.bfloat16) -> Cell:
         >>> ys.dtype
         dtype('float32')
     """
-    if not isinstance(cell, Cell):
-        raise TypeError(f"cell must be an lstm_jax.Cell; got {cell!r}")
+    cell = as_cell(cell)
     if jnp.dtype(dtype) not in (jnp.bfloat16, jnp.float16):
         raise TypeError(f"dtype must be bfloat16 or float16; got {jnp.dtype(dtype)}")
     return _mixed(cell, jnp.dtype(dtype))

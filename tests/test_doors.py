@@ -66,9 +66,10 @@ BOTH = {
         "gradient must be one of 'manual', 'automatic'; got 'numeric'",
     ),
     "gradient of another type": Row({"gradient": 1}, ValueError, "; got 1"),
-    "the name of a cell": Row(
-        {"cell": "lstm"}, TypeError, "cell must be an lstm_jax.Cell, such as"
+    "no name of a cell": Row(
+        {"cell": "lstn"}, ValueError, "cell must be one of 'rnn_tanh', 'rnn_relu'"
     ),
+    "no cell": Row({"cell": 4}, TypeError, "cell must be an lstm_jax.Cell, such as"),
     "no backward": Row(
         {"cell": NO_BACKWARD},
         ValueError,

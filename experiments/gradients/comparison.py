@@ -33,7 +33,7 @@ class ComparisonConfig:
     """What a comparison follows from.
 
     Attributes:
-        cells: names of cells; none for all.
+        cells: names, ``module:NAME`` or ``file.py:NAME``; none for all.
         lengths: the lengths of sequences at which errors are compared.
         cost_shape: T, B, D and H of the comparison of time and memory.
         repeats: runs of which the fastest counts.

@@ -24,7 +24,7 @@ class FlowConfig:
     """What a picture follows from.
 
     Attributes:
-        cells: names of cells; none for all.
+        cells: names, ``module:NAME`` or ``file.py:NAME``; none for all.
         forget_biases: those that the LSTM is drawn with.
         steps: T.
         batch: B; norms are means over it.

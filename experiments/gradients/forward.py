@@ -28,9 +28,8 @@ from experiments.tables import markdown
 from experiments.timing import interleaved, processor_seconds, temporary_bytes
 from experiments.training import Options
 from lstm_jax import rtrl
-from lstm_jax.cells import CELLS
+from lstm_jax.cells import CELLS, file_hash, find_cell
 from lstm_jax.engine import unroll
-from lstm_jax.engine.checks import check_choice
 from lstm_jax.files import write_whole
 
 
@@ -39,7 +38,7 @@ class ForwardConfig:
     """What the comparison follows from.
 
     Attributes:
-        cell: a name of `lstm_jax.CELLS`.
+        cell: a name of `lstm_jax.CELLS`, ``module:NAME`` or ``file.py:NAME``.
         stream: the steps of the stream.
         windows: how many steps back a truncated gradient goes.
         input_size: D.
@@ -85,8 +84,8 @@ def run_forward(
     at_least(1, windows=min(config.windows), input_size=config.input_size)
     at_least(1, sizes=min(config.sizes), lengths=min(config.lengths))
     at_least(1, hidden_size=config.hidden_size, steps=config.steps)
-    check_choice("cell", config.cell, tuple(CELLS))
     written = json.loads(json.dumps(dataclasses.asdict(config)))
+    written["cell_file"] = file_hash(config.cell)
     known = folder / "result.json"
     if options.resume and known.is_file():
         if json.loads(known.read_text("utf-8"))["config"] == written:
@@ -129,7 +128,7 @@ def stream_errors(config: ForwardConfig, seed: int) -> list[float]:
     alone; that of a window of K steps has the last K terms.
     """
     params, xs, state, dys = problem(config, config.stream, config.hidden_size, seed)
-    transition = rtrl.transition_of(CELLS[config.cell])
+    transition = rtrl.transition_of(find_cell(config.cell, CELLS))
 
     def losses(theta: Any, of_steps: Any) -> Array:
         def step(state: Any, inputs: Any) -> tuple[Any, Array]:
@@ -170,7 +169,7 @@ def stream_errors(config: ForwardConfig, seed: int) -> list[float]:
 
 def costs(config: ForwardConfig, steps: int, hidden_size: int) -> dict[str, Any]:
     """Temporary bytes, and processor seconds, of the gradient of a sequence."""
-    cell = CELLS[config.cell]
+    cell = find_cell(config.cell, CELLS)
     params, xs, state, dys = problem(config, steps, hidden_size, 0)
 
     def back(params: Any, xs: Array, dys: Array) -> Any:
@@ -202,7 +201,7 @@ def problem(
 ) -> tuple[Any, Array, Any, Array]:
     """Parameters, xs (T, D), the first state, and the gradients of the outputs."""
     keys = jax.random.split(jax.random.key(seed), 3)
-    cell = CELLS[config.cell]
+    cell = find_cell(config.cell, CELLS)
     dtype = jnp.zeros(()).dtype
     params = cell.init(keys[0], config.input_size, hidden_size, dtype=dtype)
     xs = jax.random.normal(keys[1], (steps, config.input_size), dtype)

@@ -23,7 +23,8 @@ class Config:
         vocabulary_size: words, padding and the unknown word included.
         max_length: of longer reviews the last so many words are kept.
         length_buckets: batches come in at most so many padded lengths.
-        cell: the recurrent cell.
+        cell: a name of `lstm_jax.CELLS`, or your own as ``module:NAME`` or
+            ``file.py:NAME``.
         embedding_size: the size of a word's vector.
         hidden_size: the state's size, of each direction.
         layers: recurrent layers.

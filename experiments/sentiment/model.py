@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from experiments.data import UNKNOWN_ID
-from lstm_jax.cells import CELLS
+from lstm_jax.cell import Cell
 from lstm_jax.engine import GRADIENTS, MEMORIES, checks
 from lstm_jax.layers import (
     Dropout,
@@ -64,7 +64,7 @@ class SequenceClassifier(nn.Module):
         vocabulary_size: ids, padding and the unknown word included.
         embedding_size: D.
         hidden_size: H of each direction.
-        cell: a key of `lstm_jax.CELLS`.
+        cell: a cell, or a name of `lstm_jax.CELLS`.
         layers: recurrent layers.
         bidirectional: whether they read in both directions.
         pooling: keys of `POOLINGS`, at least one; what they give is joined.
@@ -84,7 +84,7 @@ class SequenceClassifier(nn.Module):
     vocabulary_size: int
     embedding_size: int = 64
     hidden_size: int = 64
-    cell: str = "lstm"
+    cell: Cell | str = "lstm"
     layers: int = 1
     bidirectional: bool = False
     pooling: tuple[str, ...] = ("mean", "max")
@@ -122,7 +122,7 @@ class SequenceClassifier(nn.Module):
             xs = variational_dropout(self._key(), xs, self.embedding_dropout)
             between = Dropout(self._key(), self.layer_dropout, self.variational)
         ys, finals = unroll_layers(
-            CELLS[self.cell],
+            self.cell,
             layers,
             xs,
             lengths=lengths,
@@ -141,7 +141,7 @@ class SequenceClassifier(nn.Module):
 
     def _init_layers(self, key: Array) -> tuple[Layer, ...]:
         return init_layers(
-            CELLS[self.cell],
+            self.cell,
             key,
             self.embedding_size,
             self.hidden_size,
@@ -155,7 +155,7 @@ class SequenceClassifier(nn.Module):
         return jnp.where(dropped, jnp.asarray(UNKNOWN_ID, tokens.dtype), tokens)
 
     def _check(self) -> None:
-        checks.check_choice("cell", self.cell, tuple(CELLS))
+        checks.as_cell(self.cell, self.gradient)
         checks.check_choice("gradient", self.gradient, GRADIENTS)
         checks.check_choice("memory", self.memory, MEMORIES)
         if not self.pooling:

@@ -11,6 +11,7 @@ from jax import Array
 from experiments.data import Bucket
 from experiments.sentiment.config import Config
 from experiments.sentiment.model import SequenceClassifier
+from lstm_jax.cells import CELLS, find_cell
 
 
 def make_model(config: Config, vocabulary_size: int) -> SequenceClassifier:
@@ -18,6 +19,7 @@ def make_model(config: Config, vocabulary_size: int) -> SequenceClassifier:
     shared = SequenceClassifier.__annotations__
     chosen = {k: v for k, v in dataclasses.asdict(config).items() if k in shared}
     chosen |= {"vocabulary_size": vocabulary_size, "dtype": jnp.dtype(config.dtype)}
+    chosen["cell"] = find_cell(config.cell, CELLS)
     return SequenceClassifier(**chosen)
 
 

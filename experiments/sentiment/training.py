@@ -38,6 +38,7 @@ from experiments.training import (
     read_metrics,
     replicate,
 )
+from lstm_jax.cells import file_hash
 
 STEPS_PER_SEGMENT = 10
 """Training steps in one compiled scan: a second or two, so that signals are heard."""
@@ -57,16 +58,18 @@ def train(
         ValueError: the config cannot be run, or a run of another config is there.
         OSError: a record could not be written, or another process trains here.
     """
-    if result := kept_result(folder, config, options, console):
+    hashed = file_hash(config.cell)
+    source = {} if hashed is None else {"cell_file": hashed}
+    if result := kept_result(folder, config, options, console, source):
         console.print(told(result, folder), highlight=False)
         return result
     check(config)
     console.print("reading the reviews ...", highlight=False)
     data = load(config)
     plan = make_plan(config, data)
-    with open_run(folder, config, options, console) as run:
+    with open_run(folder, config, options, console, source) as run:
         data.encoded.tokenizer.save(folder / "tokenizer.json")
-        outcome, result = _fit(config, run, plan, data, console)
+        outcome, result = _fit(config, run, plan, data, console, source)
         # The result is written and told: what goes wrong from here on costs pictures.
         console.print(told(result, folder), highlight=False)
         plots.training_curves(folder / "curves.png", read_metrics(folder))
@@ -84,7 +87,12 @@ def told(result: dict[str, Any], folder: Path) -> str:
 
 
 def _fit(
-    config: Config, run: Run, plan: "Plan", data: Data, console: Console
+    config: Config,
+    run: Run,
+    plan: "Plan",
+    data: Data,
+    console: Console,
+    source: dict[str, str],
 ) -> tuple[Outcome, dict[str, Any]]:
     """Trains and measures; how it ended, and what stands in result.json."""
     predict = partial(predict_logits, plan.model)
@@ -107,6 +115,7 @@ def _fit(
         console=console,
     )
     result = {**outcome.result(), "split": "validation", "counts": data.counts}
+    result |= source
     result |= {name: getattr(config, name) for name in ("gradient", "dtype", "seed")}
     if config.test and not outcome.interrupted:
         result["test"] = evaluate("test", outcome.params)

@@ -1,15 +1,14 @@
-"""The cells of the experiments: the library's, and the LSTM less one thing."""
+"""The cells of the experiments: the library's, the LSTM less one thing, your own."""
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from experiments.tasks.ablations import ABLATIONS
 from lstm_jax.cell import Cell
-from lstm_jax.cells import CELLS
-from lstm_jax.engine.checks import check_choice
+from lstm_jax.cells import CELLS, find_cell
 
 KNOWN_CELLS: MappingProxyType[str, Cell] = MappingProxyType({**CELLS, **ABLATIONS})
-"""All of them by name."""
+"""All of them that have names here."""
 
 
 def find_cells(
@@ -17,10 +16,21 @@ def find_cells(
 ) -> tuple[Cell, ...]:
     """The cells of these names.
 
+    Args:
+        names: as `lstm_jax.cells.find_cell` takes them.
+        known: cells by name.
+
     Raises:
-        ValueError: a name is not known.
+        ValueError: a name is not known, or two cells have one name, under which
+            results are kept.
     """
-    chosen = tuple(names)
-    for name in chosen:
-        check_choice("cell", name, tuple(known))
-    return tuple(known[name] for name in chosen)
+    chosen, found = [], dict(known)
+    for name in names:
+        cell = find_cell(name, known)
+        if found.setdefault(cell.name, cell) is not cell:
+            raise ValueError(
+                f'the cell {name} is called "{cell.name}", as another one is; give it '
+                "a name of its own"
+            )
+        chosen.append(cell)
+    return tuple(chosen)

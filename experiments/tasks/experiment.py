@@ -6,7 +6,7 @@ metrics.jsonl, result.json) and what compares them: results.md and curves.png.
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,6 +35,7 @@ from experiments.training import (
     read_metrics,
 )
 from lstm_jax.cell import Cell
+from lstm_jax.cells import file_hash
 from lstm_jax.files import write_whole
 
 
@@ -85,13 +86,12 @@ def run(
         OSError: a record could not be written, or another process trains here.
     """
     check(config)
-    todo, source = [], experiment.source()
-    for cell in find_cells(config.cells):
-        own = dataclasses.replace(config, cells=(cell.name,))
+    todo = []
+    for cell, own, source in each_cell(experiment, config):
         if not kept_result(folder / cell.name, own, options, console, source):
-            todo.append((cell, own))
+            todo.append((cell, own, source))
     data, interrupted = experiment.load(config), None
-    for cell, own in todo:
+    for cell, own, source in todo:
         task = experiment.make_task(own, cell, data)
         label = f"{experiment.name}, {cell.name}"
         with open_run(folder / cell.name, own, options, console, source) as opened:
@@ -105,6 +105,21 @@ def run(
     return interrupted
 
 
+def each_cell(
+    experiment: Experiment, config: Training
+) -> Iterator[tuple[Cell, Training, dict[str, str]]]:
+    """Every cell, its own config, and what its results are of: the data, its file.
+
+    Raises:
+        ValueError: as `find_cells`.
+    """
+    for name, cell in zip(config.cells, find_cells(config.cells), strict=True):
+        source = experiment.source()
+        if (hashed := file_hash(name)) is not None:
+            source |= {"cell_file": hashed}
+        yield cell, dataclasses.replace(config, cells=(name,)), source
+
+
 def results(
     experiment: Experiment, config: Training, folder: Path
 ) -> list[dict[str, Any]]:
@@ -113,10 +128,9 @@ def results(
     Raises:
         ValueError: a record is broken; it is named.
     """
-    found, source = [], experiment.source()
-    for name in config.cells:
-        records = Records(folder / name)
-        own = dataclasses.replace(config, cells=(name,))
+    found = []
+    for cell, own, source in each_cell(experiment, config):
+        records = Records(folder / cell.name)
         wanted = json.loads(json.dumps(dataclasses.asdict(own)))
         result = records.read_result()
         if result and records.read("config") == wanted:

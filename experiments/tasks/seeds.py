@@ -31,7 +31,8 @@ class Training:
     """What all experiments are told of training.
 
     Attributes:
-        cells: names of `lstm_jax.CELLS`, or of `experiments.tasks.ablations`.
+        cells: names of `lstm_jax.CELLS` or of `experiments.tasks.ablations`, and your
+            own as ``module:NAME`` or ``file.py:NAME``.
         seeds: train with the seeds 0, 1, ..., so many.
         steps: updates of the parameters.
         evaluations: how many times they are measured, equally far apart.

@@ -7,7 +7,7 @@ asterisk differs from the LSTM by more than both intervals.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -76,7 +76,8 @@ class Config:
     Attributes:
         tasks: names of `TASKS`. Several runs with one --name, each with some of the
             tasks, make one comparison.
-        cells: names; none for all.
+        cells: names, and your own as ``module:NAME`` or ``file.py:NAME``; none for all
+            that have names.
         seeds: train with the seeds 0, 1, ..., so many.
         steps: of all tasks; None for each task's own.
     """
@@ -155,8 +156,7 @@ def draw_comparison(config: Config, folder: Path) -> None:
     for name, (experiment, small) in _chosen(config).items():
         draw(experiment, small, folder / name)
     found = Records(folder).read("result") or {}
-    names = [n for n in KNOWN_CELLS if any(n in cells for cells in found.values())]
-    if names:
+    if names := in_order(cell for cells in found.values() for cell in cells):
         plots.interval_chart(folder / "intervals.png", names, BASE, found)
 
 
@@ -174,6 +174,13 @@ def _chosen(config: Config) -> dict[str, tuple[Experiment, Training]]:
     }
 
 
+def in_order(names: Iterable[str]) -> list[str]:
+    """Names of cells as tables show them: those known in their order, then others."""
+    present = set(names)
+    known = [name for name in KNOWN_CELLS if name in present]
+    return known + sorted(present.difference(known))
+
+
 def report(folder: Path) -> None:
     """Writes results.md and result.json from the cells' records.
 
@@ -185,7 +192,7 @@ def report(folder: Path) -> None:
     found = {
         task: {
             name: interval(result)
-            for name in KNOWN_CELLS
+            for name in in_order(own.name for own in (folder / task).glob("*/"))
             if (result := Records(folder / task / name).read_result())
             and result["interrupted"] is None
             and source.items() <= result.items()
@@ -207,12 +214,11 @@ def report(folder: Path) -> None:
 def table(found: Mapping[str, Mapping[str, Interval]]) -> str:
     """Cells against tasks, in Markdown."""
     rows = []
-    for name in KNOWN_CELLS:
+    for name in in_order(cell for cells in found.values() for cell in cells):
         cells = [cells.get(name) for cells in found.values()]
-        if any(cells):
-            bases = [cells.get(BASE) for cells in found.values()]
-            shown = [_shown(c, b) for c, b in zip(cells, bases, strict=True)]
-            rows.append((name, *shown))
+        bases = [cells.get(BASE) for cells in found.values()]
+        shown = [_shown(c, b) for c, b in zip(cells, bases, strict=True)]
+        rows.append((name, *shown))
     heads = [f"{task.replace('_', ' ')} {_unit(task)}" for task in found]
     return markdown(("cell", *heads), rows)
 

@@ -13,6 +13,7 @@ from lstm_jax.cells.gru import GRU
 from lstm_jax.cells.gru_before import GRU_BEFORE
 from lstm_jax.cells.indrnn import INDRNN
 from lstm_jax.cells.layer_norm_lstm import LAYER_NORM_LSTM
+from lstm_jax.cells.lookup import file_hash, find_cell
 from lstm_jax.cells.lstm import LSTM, LSTMParams, LSTMState
 from lstm_jax.cells.mgu import MGU
 from lstm_jax.cells.min_gru import MIN_GRU
@@ -71,4 +72,6 @@ __all__ = [
     "SLSTM",
     "LSTMParams",
     "LSTMState",
+    "file_hash",
+    "find_cell",
 ]

@@ -15,6 +15,7 @@ from jax import Array
 from jax.core import Tracer
 
 from lstm_jax.cell import Cell
+from lstm_jax.cells import CELLS
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
@@ -24,18 +25,28 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
         raise ValueError(f"{name} must be one of {listed}; got {value!r}")
 
 
-def check_cell(cell: object, gradient: str) -> None:
-    """Raises if `cell` is no cell, or has no backward for manual gradients."""
+def as_cell(cell: object, gradient: str = "automatic") -> Cell:
+    """The cell, or that of `CELLS` with this name, if it has such gradients.
+
+    Raises:
+        TypeError: it is neither a cell nor a name.
+        ValueError: there is none of this name, or it has no hand-written backward
+            where `gradient` is "manual".
+    """
+    if isinstance(cell, str):
+        check_choice("cell", cell, tuple(CELLS))
+        cell = CELLS[cell]
     if not isinstance(cell, Cell):
         raise TypeError(
-            'cell must be an lstm_jax.Cell, such as lstm_jax.CELLS["lstm"]; got '
-            f"{cell!r}"
+            'cell must be an lstm_jax.Cell, such as lstm_jax.CELLS["lstm"], or its '
+            f'name, "lstm"; got {cell!r}'
         )
     if gradient == "manual" and not cell.derived:
         raise ValueError(
             f'cell "{cell.name}" has no hand-derived backward; pass '
             'gradient="automatic"'
         )
+    return cell
 
 
 def check_init(cell: Cell, sizes: dict[str, int]) -> None:

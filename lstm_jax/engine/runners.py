@@ -135,11 +135,11 @@ def choose_runner(settings: Settings, params: Any) -> tuple[Runner, str]:
     return COMPILED, "its equations are compiled for this processor"
 
 
-def runner_of(cell: Cell, params: Any, *, gradient: str = "manual") -> Choice:
+def runner_of(cell: Cell | str, params: Any, *, gradient: str = "manual") -> Choice:
     """Which runner `lstm_jax.unroll` takes for a cell and its parameters, and why.
 
     Args:
-        cell: a cell of `lstm_jax.CELLS`, or one like them.
+        cell: a cell, or a name of `lstm_jax.CELLS`.
         params: its parameters.
         gradient: as in `unroll`.
 
@@ -154,7 +154,7 @@ def runner_of(cell: Cell, params: Any, *, gradient: str = "manual") -> Choice:
         'associative scan'
     """
     checks.check_choice("gradient", gradient, GRADIENTS)
-    checks.check_cell(cell, gradient)
+    cell = checks.as_cell(cell, gradient)
     checks.check_params(cell, params)
     settings = Settings(cell, gradient, reverse=False, memory="store")
     runner, why = choose_runner(settings, params)

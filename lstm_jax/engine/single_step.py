@@ -16,12 +16,12 @@ from lstm_jax.engine.sequence import GRADIENTS
 
 
 def step(
-    cell: Cell, params: Any, state: Any, x: ArrayLike, *, gradient: str = "manual"
+    cell: Cell | str, params: Any, state: Any, x: ArrayLike, *, gradient: str = "manual"
 ) -> Any:
     """Runs a cell for one step: the state after it from the state before and x.
 
     Args:
-        cell: a cell of `lstm_jax.CELLS`, or one like them.
+        cell: a cell, or a name of `lstm_jax.CELLS`.
         params: its parameters, as `cell.init` makes them.
         state: the state before the step, with leading axes `batch`.
         x: the input, (*batch, D).
@@ -43,7 +43,7 @@ def step(
         (2, 4)
     """
     checks.check_choice("gradient", gradient, GRADIENTS)
-    checks.check_cell(cell, gradient)
+    cell = checks.as_cell(cell, gradient)
     checks.check_params(cell, params)
     x = checks.check_inputs(cell, params, x, "*batch", 1)
     state = checks.check_state(cell, params, state, x.shape[:-1])

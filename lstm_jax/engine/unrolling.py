@@ -20,7 +20,7 @@ from lstm_jax.engine.zoneout import Zoneout, check_zoneout, draw_masks, zoned
 
 
 def unroll(
-    cell: Cell,
+    cell: Cell | str,
     params: Any,
     xs: ArrayLike,
     state: Any = None,
@@ -36,7 +36,7 @@ def unroll(
     """Runs a cell over sequences: ``state_t = step(state_{t-1}, x_t)``.
 
     Args:
-        cell: a cell of `lstm_jax.CELLS`, or one like them.
+        cell: a cell, or a name of `lstm_jax.CELLS`.
         params: its parameters, as `cell.init` makes them.
         xs: inputs, (T, *batch, D), time first, in the dtype of the parameters.
             `batch` is usually one axis, (T, B, D); T may be 0.
@@ -84,7 +84,7 @@ def unroll(
     """
     checks.check_choice("gradient", gradient, GRADIENTS)
     checks.check_choice("memory", memory, MEMORIES)
-    checks.check_cell(cell, gradient)
+    cell = checks.as_cell(cell, gradient)
     checks.check_params(cell, params)
     xs = checks.check_inputs(cell, params, xs, "T, *batch", 2)
     batch_shape = xs.shape[1:-1]

@@ -15,7 +15,7 @@ from lstm_jax.gradcheck.step import ONE_STEP, check_step
 
 
 def check_gradients(
-    cell: Cell,
+    cell: Cell | str,
     *,
     input_size: int = 3,
     hidden_size: int = 4,
@@ -79,7 +79,7 @@ def check_gradients(
         >>> report.ok
         True
     """
-    checks.check_cell(cell, "manual")
+    cell = checks.as_cell(cell, "manual")
     _check_positive(
         input_size=input_size, hidden_size=hidden_size, batch=batch, points=points
     )

@@ -18,9 +18,9 @@ from lstm_jax.cell import Cell
 from lstm_jax.interop.weights import (
     Weights,
     as_numpy,
-    check_cell,
     check_ranks,
     check_shapes,
+    counterpart,
     params_of,
     weights_of,
 )
@@ -42,7 +42,7 @@ TWO_BIASES = ("gru",)
 
 
 def from_keras(
-    cell: Cell, weights: Sequence[Any], *, bidirectional: bool = False
+    cell: Cell | str, weights: Sequence[Any], *, bidirectional: bool = False
 ) -> Layer:
     """The parameters of a layer from the weights of a Keras layer.
 
@@ -64,7 +64,7 @@ def from_keras(
         ValueError: a number of arrays or a shape is not expected, or Keras has no such
             cell.
     """
-    gates = check_cell("Keras", cell, GATES)
+    cell, gates = counterpart("Keras", cell, GATES)
     arrays = [as_numpy(f"weight {n}", weight) for n, weight in enumerate(weights)]
     expected = (4, 6) if bidirectional else (2, 3)
     if len(arrays) not in expected:
@@ -87,7 +87,7 @@ def from_keras(
     return Layer(_joined(cell, gates, forward), _joined(cell, gates, backward))
 
 
-def to_keras(cell: Cell, params: Layer) -> list[np.ndarray]:
+def to_keras(cell: Cell | str, params: Layer) -> list[np.ndarray]:
     """The weights of a Keras layer from the parameters of a layer.
 
     Args:
@@ -103,7 +103,7 @@ def to_keras(cell: Cell, params: Layer) -> list[np.ndarray]:
         ValueError: they have a wrong shape or several heads, or Keras has no such
             cell.
     """
-    gates = check_cell("Keras", cell, GATES)
+    cell, gates = counterpart("Keras", cell, GATES)
     arrays: list[np.ndarray] = []
     for own in params:
         if own is not None:

@@ -10,7 +10,7 @@ from jax import Array
 
 from lstm_jax.cell import Cell
 from lstm_jax.cells import LSTM
-from lstm_jax.engine import step
+from lstm_jax.engine import checks, step
 
 
 class LinenCell(nn.RNNCellBase):
@@ -22,7 +22,7 @@ class LinenCell(nn.RNNCellBase):
     Attributes:
         input_size: D.
         hidden_size: H.
-        cell: a cell of `lstm_jax.CELLS`, or one like them.
+        cell: a cell, or a name of `lstm_jax.CELLS`.
         gradient: "manual" or "automatic"; see `lstm_jax.unroll`.
         param_dtype: the floating dtype of the parameters.
         dtype: the floating dtype to compute in: parameters and inputs, integers too,
@@ -32,15 +32,19 @@ class LinenCell(nn.RNNCellBase):
 
     input_size: int
     hidden_size: int
-    cell: Cell = LSTM
+    cell: Cell | str = LSTM
     gradient: str = "manual"
     param_dtype: Any = jnp.float32
     dtype: Any = None
 
     def setup(self) -> None:
         """Draws the parameters."""
-        init = partial(self.cell.init, dtype=self.param_dtype)
+        init = partial(self._cell.init, dtype=self.param_dtype)
         self.weights = self.param("cell", init, self.input_size, self.hidden_size)
+
+    @property
+    def _cell(self) -> Cell:
+        return checks.as_cell(self.cell, self.gradient)
 
     @property
     def num_feature_axes(self) -> int:
@@ -54,20 +58,20 @@ class LinenCell(nn.RNNCellBase):
         that of parameters drawn from `rng`.
         """
         if self.scope is not None:
-            return self.cell.initial_state(self._cast(self.weights), input_shape[:-1])
+            return self._cell.initial_state(self._cast(self.weights), input_shape[:-1])
 
         def state(rng: Array) -> Any:
-            weights = self.cell.init(
+            weights = self._cell.init(
                 rng, self.input_size, self.hidden_size, dtype=self.param_dtype
             )
-            return self.cell.initial_state(self._cast(weights), input_shape[:-1])
+            return self._cell.initial_state(self._cast(weights), input_shape[:-1])
 
         return jax.jit(state)(rng)  # whose compiler drops what is not needed
 
     def __call__(self, carry: Any, inputs: Array) -> tuple[Any, Array]:
         """One step: the new state, and its output h; see `lstm_jax.step`."""
         weights, carry, inputs = self._cast((self.weights, carry, inputs))
-        carry = step(self.cell, weights, carry, inputs, gradient=self.gradient)
+        carry = step(self._cell, weights, carry, inputs, gradient=self.gradient)
         return carry, carry[0]
 
     def _cast(self, tree: Any) -> Any:

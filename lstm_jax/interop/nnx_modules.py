@@ -22,7 +22,7 @@ class NNXCell(nnx.RNNCellBase):
     Args:
         in_features: D.
         hidden_features: H.
-        cell: a cell of `lstm_jax.CELLS`, or one like them.
+        cell: a cell, or a name of `lstm_jax.CELLS`.
         gradient: "manual" or "automatic"; see `lstm_jax.unroll`.
         param_dtype: the floating dtype of the parameters.
         dtype: the floating dtype to compute in: parameters and inputs, integers too,
@@ -40,7 +40,7 @@ class NNXCell(nnx.RNNCellBase):
         in_features: int,
         hidden_features: int,
         *,
-        cell: Cell = LSTM,
+        cell: Cell | str = LSTM,
         gradient: str = "manual",
         param_dtype: Any = jnp.float32,
         dtype: Any = None,
@@ -48,7 +48,7 @@ class NNXCell(nnx.RNNCellBase):
         **options: Any,
     ):
         checks.check_choice("gradient", gradient, GRADIENTS)
-        checks.check_cell(cell, gradient)
+        cell = checks.as_cell(cell, gradient)
         self.cell = nnx.static(cell)
         self.gradient = gradient
         self.dtype = dtype

@@ -24,7 +24,7 @@ from lstm_jax.cell import Cell
 from lstm_jax.interop.weights import (
     Weights,
     as_numpy,
-    check_cell,
+    counterpart,
     params_of,
     weights_of,
 )
@@ -59,7 +59,7 @@ GATES: MappingProxyType[str, str] = MappingProxyType(
 """The order of the gates in `PAIRS`, by cell."""
 
 
-def from_nnx(cell: Cell, module: Any) -> Any:
+def from_nnx(cell: Cell | str, module: Any) -> Any:
     """The parameters of a cell from those of a flax.nnx cell.
 
     Args:
@@ -75,7 +75,7 @@ def from_nnx(cell: Cell, module: Any) -> Any:
         TypeError: the module is none of these.
         ValueError: it computes something else than the cell.
     """
-    gates = check_cell("flax.nnx", cell, GATES)
+    cell, gates = counterpart("flax.nnx", cell, GATES)
     parts = [
         [as_numpy(name, variable[...]) for name, variable in _variables(*pair)]
         for pair in _pairs(cell, module)
@@ -84,7 +84,7 @@ def from_nnx(cell: Cell, module: Any) -> Any:
     return params_of(cell, Weights(Wx, Wh, b, np.zeros_like(b)), gates)
 
 
-def to_nnx(cell: Cell, params: Any, module: Any) -> None:
+def to_nnx(cell: Cell | str, params: Any, module: Any) -> None:
     """Writes the parameters of a cell into a flax.nnx cell of the same sizes.
 
     `from_nnx` gives them back bit for bit.
@@ -100,7 +100,7 @@ def to_nnx(cell: Cell, params: Any, module: Any) -> None:
         ValueError: it computes something else than the cell or has other sizes, or
             the parameters are a GRU's whose bias inside the reset is not 0.
     """
-    gates = check_cell("flax.nnx", cell, GATES)
+    cell, gates = counterpart("flax.nnx", cell, GATES)
     pairs = _pairs(cell, module)
     weights = weights_of(cell, params, gates)
     if weights.bh.any():

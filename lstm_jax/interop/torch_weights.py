@@ -21,9 +21,9 @@ from lstm_jax.cell import Cell
 from lstm_jax.interop.weights import (
     Weights,
     as_numpy,
-    check_cell,
     check_ranks,
     check_shapes,
+    counterpart,
     params_of,
     weights_of,
 )
@@ -44,7 +44,7 @@ PROJECTED = ("projected_lstm",)
 """The cells with a matrix weight_hr: an ``nn.LSTM`` with ``proj_size``."""
 
 
-def from_torch(cell: Cell, weights: Mapping[str, Any]) -> tuple[Layer, ...]:
+def from_torch(cell: Cell | str, weights: Mapping[str, Any]) -> tuple[Layer, ...]:
     """The parameters of a stack from the weights of a torch module.
 
     Args:
@@ -61,7 +61,7 @@ def from_torch(cell: Cell, weights: Mapping[str, Any]) -> tuple[Layer, ...]:
         TypeError: a weight is no floating array in main memory.
         ValueError: a name or a shape is not expected, or torch has no such cell.
     """
-    gates = check_cell("torch", cell, GATES)
+    cell, gates = counterpart("torch", cell, GATES)
     left = {name: as_numpy(name, weight) for name, weight in weights.items()}
     directions = ["", "_reverse"] if "weight_ih_l0_reverse" in left else [""]
     stack = []
@@ -77,7 +77,7 @@ def from_torch(cell: Cell, weights: Mapping[str, Any]) -> tuple[Layer, ...]:
     return tuple(stack)
 
 
-def to_torch(cell: Cell, params: Sequence[Layer]) -> dict[str, np.ndarray]:
+def to_torch(cell: Cell | str, params: Sequence[Layer]) -> dict[str, np.ndarray]:
     """The weights of a torch module from the parameters of a stack.
 
     Where torch has two biases that add up, ours is bias_ih and bias_hh is 0, so that
@@ -96,7 +96,7 @@ def to_torch(cell: Cell, params: Sequence[Layer]) -> dict[str, np.ndarray]:
         ValueError: they have a wrong shape or several heads, or torch has no such
             cell.
     """
-    gates = check_cell("torch", cell, GATES)
+    cell, gates = counterpart("torch", cell, GATES)
     arrays: dict[str, np.ndarray] = {}
     for number, layer in enumerate(params):
         for own, direction in zip(layer, ("", "_reverse"), strict=True):

@@ -175,15 +175,21 @@ def params_of(cell: Cell, weights: Weights, gates: str) -> Any:
 # --- checks -----------------------------------------------------------------------
 
 
-def check_cell(library: str, cell: Cell, gates: Mapping[str, str]) -> str:
-    """The library's gate order for `cell`; an error if it has no such cell."""
-    checks.check_cell(cell, "automatic")
+def counterpart(
+    library: str, cell: Cell | str, gates: Mapping[str, str]
+) -> tuple[Cell, str]:
+    """The cell, and the library's order of its gates.
+
+    Raises:
+        ValueError: the library has no such cell.
+    """
+    cell = checks.as_cell(cell)
     if cell.name not in gates:
         raise ValueError(
             f"{library} has counterparts of the cells {', '.join(gates)}; got "
             f'"{cell.name}"'
         )
-    return gates[cell.name]
+    return cell, gates[cell.name]
 
 
 def check_shapes(

@@ -1,15 +1,12 @@
 """Prints the way from a cell's equations to the C++ and the CUDA that run."""
 
 import argparse
-import importlib
-import runpy
 from contextlib import nullcontext
 
 import jax
 import jax.numpy as jnp
 
-from lstm_jax.cell import Cell
-from lstm_jax.cells import CELLS
+from lstm_jax.cells import CELLS, find_cell
 from lstm_jax.engine.compiled.explain import explain
 from lstm_jax.engine.compiled.unit import NotUnitByUnit
 
@@ -29,28 +26,9 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         dtype = jnp.dtype(chosen.dtype)
         with jax.enable_x64(True) if dtype == jnp.float64 else nullcontext():
-            print(explain(_cell(chosen.cell), dtype), end="")
+            print(explain(find_cell(chosen.cell, CELLS), dtype), end="")
     except (NotUnitByUnit, TypeError, ValueError) as error:
         parser.error(str(error))
-
-
-def _cell(name: str) -> Cell:
-    """The cell that is called so.
-
-    Raises:
-        ValueError: there is none.
-    """
-    if name in CELLS:
-        return CELLS[name]
-    place, separator, attribute = name.rpartition(":")
-    if not separator:
-        raise ValueError(f"--cell must be one of {', '.join(CELLS)}; got {name}")
-    try:
-        if place.endswith(".py"):
-            return runpy.run_path(place)[attribute]
-        return getattr(importlib.import_module(place), attribute)
-    except (OSError, ImportError, AttributeError, KeyError) as error:
-        raise ValueError(f"there is no {attribute} in {place}: {error}") from None
 
 
 if __name__ == "__main__":

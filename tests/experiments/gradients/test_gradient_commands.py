@@ -20,7 +20,7 @@ COMMANDS = {"compare_gradients": compare_gradients, "gradient_flow": gradient_fl
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("--cells", "lstn"), "cell must be one of .*'lstm'.*; got 'lstn'"),
+        (("--cells", "lstn"), "cell must be one of .*'lstm'.*:NAME; got 'lstn'"),
         (
             ("--cells", "gru", "--seed", f"1{20 * '0'}"),
             "seed must be at most 429",

@@ -6,6 +6,7 @@ import os
 import resource
 import shutil
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -335,6 +336,17 @@ def test_a_full_disk_is_told_and_the_earlier_run_is_kept(train, trained, capsys)
         pytest.fail(f"{file} was left behind")
     os.rename(run, run.with_name("full"))
     os.rename(previous, run)
+
+
+def test_a_cell_of_ones_own(train, tmp_path, runs, capsys):
+    skeleton = Path(__file__).parents[3] / "docs/skeleton_cell.py"
+    cell = shutil.copy(skeleton, tmp_path / "my_cell.py")
+    status, folder = train("own", "--cell", f"{cell}:NAME", "--epochs", "1")
+    assert status == 0
+    assert "cell_file" in json.loads((folder / "result.json").read_text())
+    given = ["--runs", str(runs), "--name", "own", "--predict", "a wonderful word1"]
+    assert imdb.main(given) == 0
+    assert "a wonderful word1" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

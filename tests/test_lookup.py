@@ -1,0 +1,105 @@
+"""Cells by what a command line calls them."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import lstm_jax as lj
+from lstm_jax.cells import file_hash, find_cell
+from lstm_jax.engine.compiled.__main__ import main
+
+SKELETON = Path(__file__).parent.parent / "docs/skeleton_cell.py"
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A cell in a file of somebody's."""
+    return shutil.copy(SKELETON, tmp_path / "my_cell.py")
+
+
+def find(name):
+    return find_cell(name, lj.CELLS)
+
+
+def test_names_modules_and_files(own):
+    assert find("gru") is lj.CELLS["gru"]
+    assert find("lstm_jax.cells:GRU") is lj.CELLS["gru"]
+    cell = find(f"{own}:NAME")
+    assert cell.name == "name"
+    assert find(f"{own}:NAME") is cell  # run once, so that it stays equal to itself
+    assert lj.check_gradients(cell, steps=0).ok
+
+
+def test_two_files_of_one_name_are_two(own, tmp_path):
+    (tmp_path / "other").mkdir()
+    other = shutil.copy(own, tmp_path / "other" / "my_cell.py")
+    assert find(f"{own}:NAME") is not find(f"{other}:NAME")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("lstn", r"one of 'rnn_tanh', .*, or module:NAME or file.py:NAME; got 'lstn'"),
+        ("no.such.module:A", "there is no module no.such.module"),
+        ("lstm_jax.cells:LSTN", "expected an lstm_jax.Cell, but there is nothing"),
+        ("lstm_jax.cells:CELLS", "expected an lstm_jax.Cell, but it is mappingproxy"),
+        ("nowhere/cell.py:A", "there is no file .*nowhere/cell.py"),
+    ],
+)
+def test_what_is_no_cell_is_said(name, told):
+    with pytest.raises(ValueError, match=told):
+        find(name)
+
+
+def test_what_a_file_raises_is_seen(tmp_path):
+    file = tmp_path / "broken.py"
+    for line, error in (
+        ("import absent_module", ImportError),
+        ("1 / 0", ArithmeticError),
+    ):
+        file.write_text(line)
+        with pytest.raises(error):
+            find(f"{file}:A")
+
+
+def test_a_hash_of_the_file(own):
+    assert file_hash("lstm") is None
+    before = file_hash(f"{own}:NAME")
+    assert file_hash(f"{own}:NAME") == before == file_hash(f"{SKELETON}:NAME")
+    with open(own, "a") as file:
+        file.write("# changed\n")
+    assert file_hash(f"{own}:NAME") != before
+    assert file_hash("lstm_jax.cells.lstm:LSTM") != file_hash("lstm_jax.cells.gru:GRU")
+
+
+def test_the_command_that_prints_kernels_takes_it(own, capsys):
+    main(["--cell", f"{own}:NAME"])
+    assert "tanh" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["--cell", f"{own}:NAMES"])
+    assert "there is nothing of this name" in capsys.readouterr().err
+
+
+def test_the_doors_take_a_name():
+    """Everything that takes a cell takes its name; what differs is a hash."""
+    import jax
+    import jax.numpy as jnp
+
+    from lstm_jax.layers import init_layers, unroll_layers
+
+    gru, key = lj.CELLS["gru"], jax.random.key(0)
+    params, xs = gru.init(key, 3, 4), jnp.ones((5, 2, 3))
+    layers = init_layers("gru", key, 3, 4)
+    pairs = [
+        (lj.unroll("gru", params, xs)[0], lj.unroll(gru, params, xs)[0]),
+        (
+            lj.step("gru", params, None, xs[0]).h,
+            lj.step(gru, params, None, xs[0]).h,
+        ),
+        (unroll_layers("gru", layers, xs)[0], unroll_layers(gru, layers, xs)[0]),
+    ]
+    for named, given in pairs:
+        assert jnp.array_equal(named, given)
+    assert lj.runner_of("gru", params) == lj.runner_of(gru, params)
+    assert lj.mixed_precision("gru") == lj.mixed_precision(gru)

@@ -3,11 +3,14 @@
 import shutil
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 import lstm_jax as lj
 from lstm_jax.cells import file_hash, find_cell
 from lstm_jax.engine.compiled.__main__ import main
+from lstm_jax.layers import init_layers, unroll_layers
 
 SKELETON = Path(__file__).parent.parent / "docs/skeleton_cell.py"
 
@@ -54,12 +57,9 @@ def test_what_is_no_cell_is_said(name, told):
 
 def test_what_a_file_raises_is_seen(tmp_path):
     file = tmp_path / "broken.py"
-    for line, error in (
-        ("import absent_module", ImportError),
-        ("1 / 0", ArithmeticError),
-    ):
-        file.write_text(line)
-        with pytest.raises(error):
+    file.write_text("import absent_module")
+    for _ in range(2):  # nothing half run is left behind
+        with pytest.raises(ModuleNotFoundError, match="absent_module"):
             find(f"{file}:A")
 
 
@@ -82,15 +82,9 @@ def test_the_command_that_prints_kernels_takes_it(own, capsys):
 
 
 def test_the_doors_take_a_name():
-    """Everything that takes a cell takes its name; what differs is a hash."""
-    import jax
-    import jax.numpy as jnp
-
-    from lstm_jax.layers import init_layers, unroll_layers
-
     gru, key = lj.CELLS["gru"], jax.random.key(0)
-    params, xs = gru.init(key, 3, 4), jnp.ones((5, 2, 3))
-    layers = init_layers("gru", key, 3, 4)
+    params, xs = gru.init(key, 3, 4, dtype=float), jnp.ones((5, 2, 3))
+    layers = init_layers("gru", key, 3, 4, dtype=float)
     pairs = [
         (lj.unroll("gru", params, xs)[0], lj.unroll(gru, params, xs)[0]),
         (

@@ -15,6 +15,7 @@ version := $(shell $(PYTHON) -c 'import sys; v = sys.version_info; print("%d.%d"
 locked := $(VENV)/.locked-$(version)
 installed := $(VENV)/.installed-$(version)
 compared := $(VENV)/.compared-$(version)
+documented := $(VENV)/.documented-$(version)
 bin := $(VENV)/bin
 
 # What the interop tests were last run with. Not in requirements.txt: the right torch
@@ -31,9 +32,13 @@ quick_tests := $(addprefix tests/,cells test_cell.py test_cells.py test_chunks.p
 # A worker runs whole files: what one compiles, or a fixture of it prepares, it uses.
 workers := -n logical --maxprocesses 8 --dist loadfile
 
+compile = $(bin)/uv pip compile pyproject.toml --quiet \
+	--universal --python-version 3.11 --generate-hashes \
+	--no-config --no-header --no-emit-index-url --no-emit-find-links
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv train experiments bench test test-quick test-all test-gpu test-interop lint format types check wheel lock clean
+.PHONY: help venv train experiments bench test test-quick test-all test-gpu test-interop docs lint format types check wheel lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +73,11 @@ test-gpu: $(installed) ## Run what needs a GPU (jax[cuda] in the environment)
 test-interop: $(compared) ## Compare with torch and Keras, added to the environment
 	$(bin)/python -m pytest $(workers) -m interop $(ARGS)
 
+docs: $(documented) ## Build the site into build/docs, warnings as errors
+	PATH="$(abspath $(bin)):$$PATH" $(bin)/python -m sphinx \
+		--fail-on-warning --keep-going --fresh-env --quiet docs build/docs $(ARGS)
+	@echo 'The site is in build/docs/index.html.'
+
 lint: $(installed) ## Check style and format
 	$(bin)/ruff check .
 	$(bin)/ruff format --check .
@@ -84,12 +94,12 @@ check: lint types test ## Lint, types and tests
 wheel: $(installed) ## Build the wheel, and try it alone in a new environment
 	.ci/try_wheel $(bin)/python
 
-lock: $(locked) ## Write requirements.txt from pyproject.toml (ARGS=--upgrade: newest)
-	$(bin)/uv pip compile pyproject.toml --output-file requirements.txt --quiet \
+lock: $(locked) ## Write requirements*.txt from pyproject.toml (ARGS=--upgrade: newest)
+	$(compile) --output-file requirements.txt \
 		--extra flax --extra imdb --extra tfds --extra experiments \
-		--extra tensorboard --extra bench --extra dev \
-		--universal --python-version 3.11 --generate-hashes \
-		--no-config --no-header --no-emit-index-url --no-emit-find-links $(ARGS)
+		--extra tensorboard --extra bench --extra dev $(ARGS)
+	$(compile) --output-file requirements-docs.txt \
+		--extra docs --constraint requirements.txt $(ARGS)
 
 clean: ## Remove the environments and caches, not the results under runs/
 	rm -rf .venv .venv-* .pytest_cache .ruff_cache .hypothesis build dist
@@ -116,5 +126,12 @@ $(installed): $(locked) pyproject.toml
 
 $(compared): $(installed) Makefile
 	$(bin)/python -m pip install --disable-pip-version-check -qq $(interop_packages)
+	@$(bin)/python -m pip check
+	@touch $@
+
+# Beside what is there: the site's lock agrees with requirements.txt.
+$(documented): $(installed) requirements-docs.txt
+	$(bin)/python -m pip install --disable-pip-version-check -qq \
+		--require-hashes --requirement requirements-docs.txt
 	@$(bin)/python -m pip check
 	@touch $@

@@ -1,6 +1,11 @@
-"""The documents: every program runs, and prints what stands below it."""
+"""The documents: every program runs, and prints what stands below it.
 
+`make docs` builds the site, with the notebooks, and warns of more than is tested here.
+"""
+
+import ast
 import contextlib
+import html
 import inspect
 import io
 import re
@@ -9,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from docs.extensions import doors, drawings
 from lstm_jax.cells import lstm
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -95,3 +101,49 @@ def test_the_page_in_the_readme_is_the_lstms():
         if line
     ]
     assert shown == written
+
+
+# --- the site ------------------------------------------------------------------------
+
+PLACES = doors.places()
+NOTEBOOKS = sorted((DOCS / "notebooks").glob("*.md"))
+
+
+def test_every_public_name_has_a_place_in_the_reference():
+    assert {f"lstm_jax.{name}" for name in doors.public("lstm_jax")} <= set(PLACES)
+    assert {"lstm_jax.graph.render", "lstm_jax.layers.unroll_layers"} <= set(PLACES)
+    assert PLACES["lstm_jax.engine.unroll"] == "lstm_jax.unroll"
+    assert PLACES["lstm_jax.gated"] == "lstm_jax.gated.gated"
+
+
+@pytest.mark.parametrize("place", sorted(set(PLACES.values())))
+def test_every_public_name_says_something(place):
+    assert doors.says_something(place), f"{place} has no docstring"
+
+
+def test_a_name_without_a_text_is_seen(monkeypatch):
+    monkeypatch.setattr(doors, "said_below", lambda module, name: "")
+    assert not doors.says_something("lstm_jax.CELLS")
+    assert doors.says_something("lstm_jax.LSTM")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_one(path):
+    """Its header is jupytext's, and its cells are Python."""
+    text = path.read_text("utf-8")
+    assert re.match(
+        r"(?s)---\njupytext:.*format_name: myst\n.*?name: python3\n---\n", text
+    )
+    cells = re.findall(r"(?ms)^```\{code-cell\} python\n(?::.*?\n\n)?(.*?)^```", text)
+    assert len(cells) > 5
+    for cell in cells:
+        assert ast.parse(cell).body
+
+
+def test_the_readmes_picture_is_the_lstms():
+    """`python -m docs.extensions.drawings` writes it; its words need no graphviz."""
+    text = drawings.README_PICTURE.read_text("utf-8")
+    shown = [html.unescape(t).strip() for t in re.findall(r"<text[^>]*>([^<]*)<", text)]
+    drawn = drawings.lstm_drawing().diagram
+    labels = [part.label for part in drawn.edges if part.label]
+    assert sorted(shown) == sorted([*(node.text for node in drawn.nodes), *labels])

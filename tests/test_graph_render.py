@@ -10,6 +10,7 @@ from jax import lax
 
 from lstm_jax import graph, named
 from lstm_jax.cells import CELLS
+from lstm_jax.graph.render import GRAPHVIZ
 
 SCALAR = jax.ShapeDtypeStruct((), jnp.float64)
 ROWS = jax.ShapeDtypeStruct((2, 3), jnp.float64)
@@ -243,11 +244,15 @@ def test_texts_are_saved(tmp_path, suffix):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-@pytest.mark.skipif(shutil.which("dot") is None, reason="graphviz is not installed")
+@pytest.mark.skipif(
+    not any(map(shutil.which, GRAPHVIZ)), reason="graphviz is not installed"
+)
 @pytest.mark.parametrize(
     ("suffix", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")]
 )
 def test_pictures_are_saved(tmp_path, suffix, start):
+    if suffix == "pdf" and shutil.which("dot") is None:
+        pytest.skip("only graphviz itself writes PDF")
     path = tmp_path / f"neuron.{suffix}"
     graph.render(neuron, *NEURON).save(path)
     assert path.read_bytes().startswith(start)
@@ -270,6 +275,21 @@ def test_a_failure_of_graphviz_is_told(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="could not draw the graph: no room"):
         graph.render(neuron, *NEURON).save(tmp_path / "neuron.svg")
     assert [path.name for path in tmp_path.iterdir()] == ["dot"]
+
+
+def test_a_notebook_shows_the_picture_or_mermaid(tmp_path, monkeypatch):
+    program = tmp_path / "graphviz-pure"
+    program.write_text("#!/bin/sh\necho '<svg>σ</svg>'\n", "utf-8")
+    program.chmod(0o755)
+    drawing = graph.render(neuron, *NEURON)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    monkeypatch.setattr("lstm_jax.graph.render.GRAPHVIZ", ("graphviz-pure",))
+    assert drawing._repr_mimebundle_() == {
+        "text/plain": "Drawing(7 nodes, 6 edges)",
+        "image/svg+xml": "<svg>σ</svg>\n",
+    }
+    program.unlink()
+    assert drawing._repr_mimebundle_()["text/markdown"] == f"```mermaid\n{MERMAID}```"
 
 
 def test_other_suffixes_are_refused(tmp_path):

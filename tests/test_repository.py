@@ -19,11 +19,14 @@ import lstm_jax as lj
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-LOCK = (ROOT / "requirements.txt").read_text("utf-8")
+LOCKED_EXTRAS = {
+    "requirements.txt": (
+        *("flax", "imdb", "tfds", "experiments", "tensorboard", "bench", "dev"),
+    ),
+    "requirements-docs.txt": ("docs",),
+}
+LOCKS = {name: (ROOT / name).read_text("utf-8") for name in LOCKED_EXTRAS}
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
-LOCKED_EXTRAS = (
-    *("flax", "imdb", "tfds", "experiments", "tensorboard", "bench", "dev"),
-)
 
 # Every module's imports lead only to the left.
 CHAIN = (
@@ -50,30 +53,17 @@ MAY_IMPORT = {
 # --- the lock ------------------------------------------------------------------------
 
 
-def locked_pins() -> list[tuple[Requirement, int]]:
-    """The pins of the lock, each with the number of its hashes."""
-    entries = re.sub(r"(?m)^ *#.*\n", "", LOCK).replace("\\\n", " ").splitlines()
+def locked_pins(lock: str) -> list[tuple[Requirement, int]]:
+    """The pins of a lock, each with the number of its hashes."""
+    lines = re.sub(r"(?m)^ *#.*\n", "", LOCKS[lock]).replace("\\\n", " ").splitlines()
     return [
         (Requirement(entry.split(" --hash=")[0]), entry.count(" --hash=sha256:"))
-        for entry in entries
+        for entry in lines
     ]
 
 
-def test_the_lock_names_no_host_and_no_folder():
-    assert "://" not in LOCK
-    assert not re.search(r"(?m)^-|file:| @ ", LOCK)
-
-
-def test_every_pin_is_exact_and_has_hashes():
-    pins = locked_pins()
-    assert len(pins) > 50
-    for pin, hashes in pins:
-        assert [s.operator for s in pin.specifier] == ["=="], str(pin)
-        assert hashes, str(pin)
-
-
-@pytest.mark.parametrize("python", PYTHONS)
-def test_the_lock_satisfies_the_project_file(python):
+def pinned_for(lock: str, python: str) -> dict[str, Version]:
+    """What a lock installs on Linux, by name."""
     environment = {
         "python_version": python,
         "python_full_version": f"{python}.0",
@@ -82,21 +72,52 @@ def test_the_lock_satisfies_the_project_file(python):
         "platform_machine": "x86_64",
     }
     pinned = {}
-    for pin, _ in locked_pins():
+    for pin, _ in locked_pins(lock):
         if pin.marker is None or pin.marker.evaluate(environment):
             name = canonicalize_name(pin.name)
             assert name not in pinned, f"two pins of {name} for Python {python}"
             pinned[name] = Version(next(iter(pin.specifier)).version)
+    return pinned
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_the_lock_names_no_host_and_no_folder(lock):
+    assert "://" not in LOCKS[lock]
+    assert not re.search(r"(?m)^-|file:| @ ", LOCKS[lock])
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_every_pin_is_exact_and_has_hashes(lock):
+    pins = locked_pins(lock)
+    assert len(pins) > 50
+    for pin, hashes in pins:
+        assert [s.operator for s in pin.specifier] == ["=="], str(pin)
+        assert hashes, str(pin)
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("python", PYTHONS)
+def test_the_lock_satisfies_the_project_file(lock, python):
+    pinned = pinned_for(lock, python)
     extras = PROJECT["optional-dependencies"]
-    wanted = PROJECT["dependencies"] + [w for e in LOCKED_EXTRAS for w in extras[e]]
-    for requirement in map(Requirement, wanted):
+    inside = [wanted for extra in LOCKED_EXTRAS[lock] for wanted in extras[extra]]
+    for requirement in map(Requirement, PROJECT["dependencies"] + inside):
         version = pinned.get(canonicalize_name(requirement.name))
         assert version in requirement.specifier, f"{requirement}: {version} is pinned"
 
 
+@pytest.mark.parametrize("python", PYTHONS)
+def test_the_sites_lock_changes_nothing_of_the_other(python):
+    """`make docs` installs it into the same environment."""
+    base, site = (pinned_for(lock, python) for lock in LOCKS)
+    both = set(base) & set(site)
+    assert len(both) > 10
+    assert {name: site[name] for name in both} == {name: base[name] for name in both}
+
+
 def test_torch_and_keras_stay_out_of_the_lock():
     """Their right wheels depend on the machine; the default ones are gigabytes."""
-    names = {canonicalize_name(pin.name) for pin, _ in locked_pins()}
+    names = {canonicalize_name(p.name) for lock in LOCKS for p, _ in locked_pins(lock)}
     extra = PROJECT["optional-dependencies"]["interop"]
     assert not names & {Requirement(wanted).name for wanted in extra}
 

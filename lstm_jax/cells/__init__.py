@@ -51,6 +51,7 @@ CELLS: MappingProxyType[str, Cell] = MappingProxyType(
         )
     }
 )
+"""Every cell of the library, by its name."""
 
 __all__ = [
     "CELLS",

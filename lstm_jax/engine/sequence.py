@@ -14,7 +14,10 @@ from lstm_jax.cell import Cell
 from lstm_jax.engine import trees
 
 GRADIENTS = ("manual", "automatic")
+"""The ways to differentiate: the reverse as written, or JAX's of the same equations."""
+
 MEMORIES = ("store", "states", "recompute")
+"""What the forward may keep for the reverse; see `unroll`."""
 
 
 class Settings(NamedTuple):

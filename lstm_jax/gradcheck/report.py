@@ -1,5 +1,6 @@
 """What a gradient check found: a row for each quantity, and the first that is wrong."""
 
+import html
 import io
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -226,6 +227,11 @@ class Report:
     def __repr__(self) -> str:
         failed = sum(not row.passed for row in self.rows)
         return f"Report({self.name!r}, {len(self.rows)} quantities, {failed} wrong)"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the report, with what is wrong in bold."""
+        text = html.escape(str(self)).replace("WRONG", "<b>WRONG</b>")
+        return f'<pre style="line-height: 1.25">{text}</pre>'
 
     def _verdict(self) -> str:
         return "All gradients agree." if self.ok else "The remainders are wrong."

@@ -12,6 +12,9 @@ from lstm_jax.jaxprs import jaxpr_of
 
 PICTURES = (".svg", ".png", ".pdf")
 TEXTS = (".mmd", ".dot")
+GRAPHVIZ = ("graphviz-pure", "dot")
+"""Programs that make a picture. The first comes with the package of that name, draws
+the same everywhere, and writes no PDF."""
 
 SHAPES = {
     "input": "box",
@@ -52,6 +55,27 @@ class Drawing(NamedTuple):
         """The drawing in graphviz's language."""
         return _dot(self.diagram)
 
+    @property
+    def svg(self) -> str:
+        """The drawing as SVG.
+
+        Raises:
+            RuntimeError: if graphviz is not installed or fails.
+        """
+        return _picture(self.dot, "svg").decode()
+
+    def __repr__(self) -> str:
+        nodes, edges = len(self.diagram.nodes), len(self.diagram.edges)
+        return f"Drawing({nodes} nodes, {edges} edges)"
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        """What a notebook shows: the picture, or Mermaid where there is no graphviz."""
+        try:
+            shown = {"image/svg+xml": self.svg}
+        except RuntimeError:
+            shown = {"text/markdown": f"```mermaid\n{self.mermaid}```"}
+        return {"text/plain": repr(self), **shown}
+
     def save(self, path: str | Path) -> None:
         """Writes the drawing to a file, in the format that its suffix names.
 
@@ -85,7 +109,8 @@ def render(fn: Callable[..., Any], *args: Any) -> Drawing:
         *args: arguments, or `jax.ShapeDtypeStruct` in their places: nothing is run.
 
     Returns:
-        A `Drawing`: `.mermaid` and `.dot` are texts, `.save(path)` writes a file.
+        A `Drawing`: notebooks show it; `.mermaid`, `.dot` and `.svg` are texts, and
+        `.save(path)` writes a file.
     """
     jaxpr, _ = jaxpr_of(fn, *args)
     return Drawing(diagram_of(jaxpr))
@@ -163,11 +188,13 @@ def _quoted(text: str) -> str:
 
 
 def _picture(dot: str, format: str) -> bytes:
-    program = shutil.which("dot")
+    programs = GRAPHVIZ if format != "pdf" else ("dot",)
+    program = next(filter(None, map(shutil.which, programs)), None)
     if program is None:
         raise RuntimeError(
             f"a .{format} needs graphviz, whose program `dot` is not on the path; "
-            f"install it, or save as {' or '.join(TEXTS)}"
+            f"install it or the package graphviz-pure, or save as "
+            f"{' or '.join(TEXTS)}"
         )
     command = [program, f"-T{format}", "-Gdpi=110" if format == "png" else "-Gdpi=72"]
     done = subprocess.run(command, input=dot.encode(), capture_output=True, check=False)

@@ -1,0 +1,1 @@
+"""The site: pages, and what Sphinx needs to build them."""

@@ -1,0 +1,1 @@
+"""What the site needs beside Sphinx: pages made from the library while it is built."""

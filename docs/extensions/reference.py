@@ -1,0 +1,154 @@
+"""The reference: a page for every door of the library, made from its docstrings.
+
+A name has its place on the page of the first door that exports it, and is a link on the
+others. A public name without a place, or without a docstring, is a warning.
+"""
+
+import importlib
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.util import logging
+
+from docs.extensions.doors import doors, places, public, said_below, says_something
+from lstm_jax import Cell
+
+LOGGER = logging.getLogger(__name__)
+
+# --- pages ---------------------------------------------------------------------------
+
+
+def write_pages(app: Sphinx) -> None:
+    """Writes reference/index.md and a page for every door."""
+    folder = Path(app.srcdir) / "reference"
+    folder.mkdir(exist_ok=True)
+    where = places()
+    pages = {door: "\n".join(_page(door, where)) + "\n" for door in doors()}
+    rows = [f"| {{py:mod}}`{door}` | {_first_line(door)} |" for door in pages]
+    pages["index"] = "\n".join(
+        [
+            "# Reference",
+            "",
+            "`import lstm_jax as lj` has what most programs need; the rest is in the",
+            "module that its subject names. All of it is made from the docstrings.",
+            "",
+            "| module | what it has |",
+            "|---|---|",
+            *rows,
+            "",
+            "```{toctree}",
+            ":hidden:",
+            "",
+            *(door for door in pages),
+            "```",
+            "",
+        ]
+    )
+    for name, text in pages.items():
+        path = folder / f"{name}.md"
+        if not path.exists() or path.read_text("utf-8") != text:
+            path.write_text(text, "utf-8")
+    for path in folder.glob("*.md"):
+        if path.stem not in pages:
+            path.unlink()
+
+
+def _first_line(door: str) -> str:
+    said = inspect.getdoc(importlib.import_module(door)) or ""
+    line = said.split("\n\n")[0].replace("\n", " ")
+    return line.partition(": ")[2] if line.startswith("`") else line
+
+
+def _page(door: str, where: dict[str, str]) -> Iterator[str]:
+    module = importlib.import_module(door)
+    elsewhere = []
+    yield from (f"# {door}", "", "```{eval-rst}", f".. automodule:: {door}", "")
+    for name in public(door):
+        full = f"{door}.{name}"
+        if where[full] == full and full not in doors():
+            yield from (*_described(module, name), "")
+        else:
+            elsewhere.append(where[full])
+    yield "```"
+    if elsewhere:
+        yield from ("", "Described on other pages:", "")
+        yield from (f"- {{any}}`{target}`" for target in elsewhere)
+
+
+def _described(module: ModuleType, name: str) -> list[str]:
+    """The directive that describes a name."""
+    value, full = getattr(module, name), f"{module.__name__}.{name}"
+    if inspect.isclass(value):
+        kind = "exception" if issubclass(value, BaseException) else "class"
+        lines = [f".. auto{kind}:: {full}"]
+        if members := _members(value):
+            lines.append(f"   :members: {', '.join(members)}")
+        return lines
+    if inspect.isfunction(value):
+        return [f".. autofunction:: {full}"]
+    if isinstance(value, Cell):
+        said = (
+            f"The cell ``lstm_jax.CELLS[{value.name!r}]``: :doc:`/cells/{value.name}`."
+        )
+    else:
+        said = said_below(module, name)
+    lines = [f".. py:data:: {name}", f"   :module: {module.__name__}", ""]
+    return [*lines, *(f"   {line}" for line in said.splitlines())]
+
+
+def _members(value: type) -> list[str]:
+    """What a class defines itself, its fields aside: those are in its docstring."""
+    fields = {*getattr(value, "_fields", ()), *getattr(value, "__annotations__", ())}
+    return [
+        name
+        for name, member in vars(value).items()
+        if name not in fields
+        and (not name.startswith("_") or name == "__call__")
+        and inspect.getdoc(member)
+    ]
+
+
+def escape(
+    app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]
+) -> None:
+    """An asterisk in a docstring is one, and so is a bar: (*batch, H), |z|."""
+    literal = None  # the indentation of the text around a literal block
+    example = False
+    for number, line in enumerate(lines):
+        depth = len(line) - len(line.lstrip())
+        example = line.lstrip().startswith(">>> ") or (example and bool(line.strip()))
+        if literal is not None and line.strip() and depth <= literal:
+            literal = None
+        if literal is None and not example:
+            bullet, text = re.fullmatch(r"(\s*\* |)(.*)", line).groups()
+            parts = re.split(r"(`+[^`]*`+)", text)
+            parts[::2] = [re.sub(r"(?<!\\)([*|])", r"\\\1", p) for p in parts[::2]]
+            lines[number] = bullet + "".join(parts)
+            literal = depth if line.endswith("::") else None
+
+
+# --- the check -----------------------------------------------------------------------
+
+
+def warn(app: Sphinx, env: BuildEnvironment) -> None:
+    """Warns of public names that the pages don't describe, or that say nothing."""
+    described = {name for name, *_ in env.get_domain("py").get_objects()}
+    for exported, place in places().items():
+        if place not in described:
+            LOGGER.warning("%s is public and has no place in the reference", exported)
+        if not says_something(place):
+            LOGGER.warning("%s is public and has no docstring", exported)
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Sphinx's door."""
+    app.connect("builder-inited", write_pages)
+    app.connect("autodoc-process-docstring", escape, priority=900)  # after napoleon
+    app.connect("env-check-consistency", warn)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

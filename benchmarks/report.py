@@ -156,9 +156,9 @@ def costs(results: Sequence[Result], axis: str | None) -> list[Panel]:
     ]
     memory["limit"] = [_scaled(r.row.output_bytes, 1e-6) for r in results]
     return [
-        Panel("value and gradient, ms", times, linear=axis == "T"),
+        Panel("value and gradient, ms", times, axis == "T", "the matrix products"),
         Panel("compile time, s", compiling),
-        Panel("temporary memory, MB", memory, linear=axis == "T"),
+        Panel("temporary memory, MB", memory, axis == "T", "the outputs"),
     ]
 
 

@@ -282,13 +282,13 @@ def test_a_notebook_shows_the_picture_or_mermaid(tmp_path, monkeypatch):
     program.write_text("#!/bin/sh\necho '<svg>σ</svg>'\n", "utf-8")
     program.chmod(0o755)
     drawing = graph.render(neuron, *NEURON)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    monkeypatch.setattr("lstm_jax.graph.render.GRAPHVIZ", ("graphviz-pure",))
+    found = {"graphviz-pure": str(program)}
+    monkeypatch.setattr(shutil, "which", found.get)
     assert drawing._repr_mimebundle_() == {
         "text/plain": "Drawing(7 nodes, 6 edges)",
         "image/svg+xml": "<svg>σ</svg>\n",
     }
-    program.unlink()
+    found.clear()
     assert drawing._repr_mimebundle_()["text/markdown"] == f"```mermaid\n{MERMAID}```"
 
 
@@ -297,3 +297,13 @@ def test_other_suffixes_are_refused(tmp_path):
         ValueError, match=r"\.mmd, \.dot, \.svg, \.png, \.pdf; got .*gif"
     ):
         graph.render(neuron, *NEURON).save(tmp_path / "neuron.gif")
+
+
+def test_a_gradients_drawing_names_what_comes_back():
+    def loss(params: dict, x: Any) -> jax.Array:
+        return jnp.sum(neuron(params, x))
+
+    drawn = edges(graph.grad(loss), *NEURON)
+    assert drawn["dz", "x · dz"] == "xᵀ ·"
+    assert ("dy", "dy * 0.5") in drawn
+    assert ("z (1)", "tanh(z)") in drawn

@@ -126,7 +126,8 @@ def escape(
         if literal is not None and line.strip() and depth <= literal:
             literal = None
         if literal is None and not example:
-            bullet, text = re.fullmatch(r"(\s*\* |)(.*)", line).groups()
+            bullet = re.match(r"(?:\s*\* )?", line)[0]
+            text = line.removeprefix(bullet)
             parts = re.split(r"(`+[^`]*`+)", text)
             parts[::2] = [re.sub(r"(?<!\\)([*|])", r"\\\1", p) for p in parts[::2]]
             lines[number] = bullet + "".join(parts)

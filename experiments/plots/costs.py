@@ -46,11 +46,13 @@ class Panel(NamedTuple):
         curves: by line, a figure for every value of the x axis, None where there is
             none.
         linear: draw a line of slope 1 beside them.
+        limit: what its line "limit" is, said under the panel's label.
     """
 
     label: str
     curves: Mapping[str, Sequence[float | None]]
     linear: bool = False
+    limit: str = ""
 
 
 @drawn
@@ -91,7 +93,7 @@ def cost_curves(
             low, _ = axes.get_ylim()
             line = 1.3 * low * x / x[0]
             axes.plot(x, line, color=GREY, linestyle=":", label="slope 1")
-        axes.set_title(literal(panel.label), loc="left", fontsize=10)
+        _title(axes, panel)
         axes.grid(alpha=0.25)
         plain(axes)
     _cost_legend(figure, title)
@@ -136,7 +138,7 @@ def cost_dots(
         _whole_decades(axes, "x", panel)
         for edge in edges[1:-1]:
             axes.axhline(edge, color=GREY, linewidth=0.6)
-        axes.set_title(literal(panel.label), loc="left", fontsize=10)
+        _title(axes, panel)
         axes.grid(axis="x", alpha=0.25)
         plain(axes)
     places_of_rows = (edges[:-1] + edges[1:]) / 2
@@ -182,6 +184,11 @@ def _whole_decades(axes: Axes, which: Literal["x", "y"], panel: Panel) -> None:
     axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter("")
     axes.tick_params(axis=which, labelsize=8)
+
+
+def _title(axes: Axes, panel: Panel) -> None:
+    limit = f"\nlimit: {panel.limit}" if panel.limit else ""
+    axes.set_title(literal(panel.label) + limit, loc="left", fontsize=10)
 
 
 def _cost_legend(figure: Figure, title: str) -> None:

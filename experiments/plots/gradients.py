@@ -56,12 +56,23 @@ def gradient_overview(path: Path, results: dict[str, dict[str, Any]]) -> None:
     for oracle, (marker, colour) in marks.items():
         worst = [max(r["worst"][oracle], 1e-17) for r in results.values()]
         errors.scatter(worst, places, marker=marker, color=colour, label=oracle, s=34)
-    for tolerance, colour in ((1e-12, BLUE), (1e-6, GREY)):
+    limits = (1e-12, BLUE, "automatic, graph"), (1e-6, GREY, "numerical")
+    for tolerance, colour, of in limits:
         errors.axvline(tolerance, color=colour, linestyle=":", linewidth=1)
+        errors.annotate(
+            f"limit: {of} ",
+            (tolerance, 0),
+            xycoords=errors.get_xaxis_transform(),
+            rotation=90,
+            ha="right",
+            va="bottom",
+            color=colour,
+            fontsize=8,
+        )
     errors.set_xscale("log")
     errors.set_xlim(3e-18, 1e-5)
     errors.set_yticks(places, list(map(literal, results)))
-    errors.set_xlabel("worst relative error of the manual gradient (dotted: passes)")
+    errors.set_xlabel("worst relative error of the manual gradient")
     above = {"frameon": False, "loc": "lower left", "bbox_to_anchor": (0, 1)}
     errors.legend(**above, ncols=3)
     for unit, label, colour, shift in (
@@ -104,42 +115,37 @@ def gradient_flow(
         colour = shades(number / max(1, len(biases) - 1))
         back = np.arange(len(norms["c"]))
         # At the last step c reaches J through h alone: dc is 0 there.
-        memory.plot(back[1:], norms["c"][1:], color=colour, linewidth=1.8)
+        line = {"color": colour, "label": f"forget bias {bias}"}
+        memory.plot(back[1:], norms["c"][1:], linewidth=1.8, **line)
         memory.plot(back[1:], norms["h"][1:], color=colour, linewidth=0.9, ls=":")
-        end = np.flatnonzero(np.asarray(norms["c"]) > 3e-12)[-1]
-        memory.annotate(
-            f"bias {bias}",
-            (end, norms["c"][end]),
-            xytext=(6, 0),
-            textcoords="offset points",
-            color=colour,
-            va="center",
-        )
     memory.set_title(
         "LSTM by forget bias: ‖dc_t‖ (solid), ‖dh_t‖ (dotted)", loc="left", fontsize=10
     )
     memory.set_ylabel("share of the gradient that is left")
-    for number, (name, norms) in enumerate(cells.items()):
-        total = np.sqrt(sum(np.square(values) for values in norms.values()))
+    totals = [
+        np.sqrt(sum(np.square(values) for values in norms.values()))
+        for norms in cells.values()
+    ]
+    for number, (name, total) in enumerate(zip(cells, totals, strict=True)):
+        over = sum(np.allclose(total, later, 0.05) for later in totals[number + 1 :])
         states.plot(
             np.arange(len(total)),
             np.where(total > 0, total, np.nan),
             color=OKABE_ITO[number % len(OKABE_ITO)],
             linestyle=("-", "--", "-.")[number // len(OKABE_ITO) % 3],
-            linewidth=1.5,
+            linewidth=1.5 + 3 * over,  # what others lie on is seen beside them
             label=literal(name),
         )
     states.set_title(
         "Every cell as it starts: its whole state", loc="left", fontsize=10
     )
-    states.legend(
-        frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9
-    )
     for axes in figure.axes:
         axes.set_yscale("log")
         axes.set_ylim(1e-12, 20)
-        axes.margins(x=0.08)
         axes.set_xlabel("steps back from the last")
+        axes.legend(
+            frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9
+        )
         axes.grid(alpha=0.2)
         plain(axes)
     save(figure, path)

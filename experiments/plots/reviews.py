@@ -7,6 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from experiments.legible import one_line
 from experiments.plots.canvas import (
@@ -40,7 +43,7 @@ def running_scores(path: Path, texts: Sequence[ScoredText]) -> None:
     """Draws for every text its score after every word, over the words themselves.
 
     Above, the score as a line, the widest changes marked with their words; below, the
-    text, each word on the colour of the score that it led to.
+    text, each word on the colour of the score that it led to; under all, a key.
 
     Args:
         path: the PNG to write.
@@ -50,12 +53,42 @@ def running_scores(path: Path, texts: Sequence[ScoredText]) -> None:
     texts = [_legible(text, columns - 1) for text in texts]
     lines = [_wrap(text.words, columns) for text in texts]
     heights = [h for wrapped in lines for h in (1.45, 0.3 + 0.19 * len(wrapped))]
-    figure = make_figure(10.0, sum(heights) + 0.55 * len(texts) + 0.3)
+    figure = make_figure(10.0, sum(heights) + 0.55 * len(texts) + 0.55)
     grid = figure.subplots(2 * len(texts), 1, height_ratios=heights)
     for number, (text, wrapped) in enumerate(zip(texts, lines, strict=True)):
         _score_line(grid[2 * number], text)
         _coloured_words(grid[2 * number + 1], text, wrapped, columns)
+    _key(figure)
     save(figure, path)
+
+
+def _key(figure: Figure) -> None:
+    """What marks and colours mean, below all texts."""
+    jump: dict[str, Any] = {"marker": "o", "markersize": 4, "linestyle": "none"}
+    keys = {
+        "widest rises": Line2D([], [], color=BLUE, **jump),
+        "widest falls": Line2D([], [], color=ORANGE, **jump),
+        **{
+            f"P(positive) {said} after the word": Patch(color=_colour(score))
+            for said, score in (("1", 1.0), ("0.5", 0.5), ("0", 0.0))
+        },
+    }
+    keys["P(positive) 0.5 after the word"].set_edgecolor(GREY)
+    figure.legend(
+        list(keys.values()),
+        list(keys),
+        loc="outside lower center",
+        ncols=len(keys),
+        frameon=False,
+        fontsize=9,
+        handlelength=1.2,
+    )
+
+
+def _colour(score: float) -> Any:
+    """The colour of a word after which P(positive) is `score`; letters stay legible."""
+    colours = LinearSegmentedColormap.from_list("score", [ORANGE, "white", BLUE])
+    return colours(0.2 + 0.6 * score)
 
 
 def _legible(text: ScoredText, longest: int) -> ScoredText:
@@ -79,7 +112,9 @@ def _score_line(axes: Axes, text: ScoredText) -> None:
             (x[n], scores[n]),
             xytext=(0, 6 if rising else -6),
             textcoords="offset points",
-            ha="center",
+            # The line comes from the other side: above a rise and below a fall, the
+            # left is free.
+            ha="center" if n < len(scores) / 8 else "right",
             va="bottom" if rising else "top",
             fontsize=9,
             bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.4},
@@ -100,12 +135,11 @@ def _coloured_words(
     axes.set_axis_off()
     axes.set_xlim(0, columns)
     axes.set_ylim(len(wrapped), 0)
-    colours = LinearSegmentedColormap.from_list("score", [ORANGE, "white", BLUE])
     for line, numbers in enumerate(wrapped):
         column = 0
         for n in numbers:
             word = text.words[n]
-            colour = colours(0.2 + 0.6 * float(text.scores[n]))  # letters stay legible
+            colour = _colour(float(text.scores[n]))
             axes.barh(line + 0.5, len(word) + 1, 0.92, column, color=colour, lw=0)
             axes.text(
                 column + 0.5,

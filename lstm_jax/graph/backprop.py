@@ -22,9 +22,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jax.extend import source_info_util
 from jax.extend.core import JaxprEqn, Literal
 
+from lstm_jax.cell import Name
 from lstm_jax.graph.rules import RULES
 from lstm_jax.identities import fan_out_backward
 from lstm_jax.jaxprs import ALL_CALLS, Values, computed, opened
@@ -222,9 +224,18 @@ STRUCTURES |= {
 def _name(
     params: dict[str, Any], operands: list[Any], moves: list[bool], local: Local
 ) -> Walked:
-    """A name is the identity; the gradient that arrives is the named quantity's."""
+    """A name is the identity; the gradient that arrives is the named quantity's.
+
+    Both are named in what is computed here, "c (5)" and "dc", so that a drawing of a
+    gradient has them.
+    """
     name = params["name"]
-    return Walked(operands, moves, lambda arriving: (arriving, {name: arriving}))
+    gradient = f"d{Name.parse(name).quantity}"
+
+    def pullback(arriving: list[Any]) -> tuple[list[Any], Named]:
+        return [checkpoint_name(d, gradient) for d in arriving], {name: arriving}
+
+    return Walked([checkpoint_name(c, name) for c in operands], moves, pullback)
 
 
 # --- what flows ---

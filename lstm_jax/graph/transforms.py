@@ -6,6 +6,7 @@ keys have no gradient: where JAX gives them zeros of its dtype float0, so do the
 """
 
 from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any, NamedTuple
 
 import jax
@@ -76,6 +77,7 @@ def value_and_grad(
             without a rule; the message names it and shows how to add one.
     """
 
+    @wraps(fn)
     def evaluate(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
         wanted = _positions(argnums, len(args))
         for position in wanted:
@@ -111,6 +113,7 @@ def grad(
     """
     with_value = value_and_grad(fn, argnums, has_aux)
 
+    @wraps(fn)
     def evaluate(*args: Any, **kwargs: Any) -> Any:
         value, gradient = with_value(*args, **kwargs)
         return (gradient, value[1]) if has_aux else gradient

@@ -120,3 +120,27 @@ def test_the_users_settings_are_as_they_were(tmp_path):
     draw_training(tmp_path / "picture.png")
     assert matplotlib.rcParams["text.usetex"]
     assert matplotlib.rcParams["savefig.bbox"] == "tight"
+
+
+def test_a_curve_under_another_is_seen_beside_it(tmp_path, monkeypatch):
+    lines, savefig = [], Figure.savefig
+
+    def looking(self, *args, **kwargs):
+        savefig(self, *args, **kwargs)
+        lines.extend(self.axes[1].lines)
+
+    monkeypatch.setattr(Figure, "savefig", looking)
+    norms, other = {"h": [1.0, 0.5, 0.1]}, {"h": [1.0, 0.7, 0.3]}
+    bias = {"1": {"h": [1.0, 0.5], "c": [0.0, 0.5]}}
+    cells = {"lstm": norms, "gru": other, "peephole_lstm": norms}
+    plots.gradient_flow(tmp_path / "flow.png", bias, cells)
+    lstm, gru, peephole = (line.get_linewidth() for line in lines)
+    assert lstm > 2 * peephole == 2 * gru
+
+
+def test_marks_explain_themselves(tmp_path, texts):
+    draw_reviews(tmp_path / "picture.png")
+    assert {"widest rises", "widest falls"} <= set(texts())
+    panel = plots.Panel("time", {"limit": [1.0, 2.0]}, limit="the products")
+    plots.cost_curves(tmp_path / "costs.png", "", "T", [1, 2], [panel] * 2, ["limit"])
+    assert "time\nlimit: the products" in texts()

@@ -37,6 +37,7 @@ exclude_patterns = ["images", "static", "extensions", "skeleton_cell.py"]
 
 myst_enable_extensions = ["amsmath", "attrs_inline", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
+highlight_language = "none"  # equations in docstrings are no Python
 default_role = "py:obj"  # `unroll` in a docstring is a link where there is one
 copybutton_exclude = ".linenos, .gp, .go"
 
@@ -48,6 +49,7 @@ html_theme_options = {
     "use_download_button": False,
     "use_fullscreen_button": False,
     "article_footer_items": [],
+    "navbar_persistent": [],
 }
 html_static_path = ["static"]
 html_css_files = ["site.css"]
@@ -70,6 +72,7 @@ nb_execution_timeout = 240
 nb_execution_raise_on_error = True
 nb_execution_in_temp = True
 nb_merge_streams = True
+nb_code_prompt_show = nb_code_prompt_hide = "Solution"
 nb_ipywidgets_js = {}
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["PYTHONPATH"] = os.pathsep.join(

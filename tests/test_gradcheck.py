@@ -144,7 +144,7 @@ def test_the_first_wrong_quantity_is_named_with_its_equation_and_line():
     assert "Not checked before one step is right" in str(report)
 
 
-def test_a_report_says_what_is_wrong():
+def test_a_report_says_what_is_wrong(monkeypatch):
     right = "dc_prev = dc * f  # (5)"
     wrong = "dc_prev = dc * f * 2.0  # (5)"
     report = check_gradients(planted(right, wrong), steps=0)
@@ -153,6 +153,9 @@ def test_a_report_says_what_is_wrong():
     assert "WRONG" in str(report)
     assert str(report).count("First wrong:") == 1
     assert repr(report).endswith("1 wrong)")
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert "dc_prev" in str(report).partition("First wrong:")[0]
+    assert "<b>WRONG</b>" in report._repr_html_()
 
 
 def test_a_gradient_of_the_wrong_shape_is_a_row_and_no_crash():

@@ -58,6 +58,13 @@ def test_mermaid():
     assert graph.render(neuron, *NEURON).mermaid == MERMAID
 
 
+def test_from_top_to_bottom():
+    drawing = graph.render(neuron, *NEURON)
+    assert drawing.downward().mermaid == MERMAID.replace("LR", "TB", 1)
+    assert "rankdir=TB" in drawing.downward().dot
+    assert "rankdir=LR" in drawing.dot
+
+
 def test_dot():
     dot = graph.render(neuron, *NEURON).dot
     assert 'n0 [label="W", shape=box];' in dot

@@ -35,7 +35,7 @@ def step_drawing(cell: lj.Cell) -> lj.graph.Drawing:
     def step(params: Any, state: Any, x: Any) -> Any:
         return cell.step(params, state, cell.project(params, x))[0]
 
-    return lj.graph.render(step, params, state, x)
+    return lj.graph.render(step, params, state, x).downward()
 
 
 def lstm_drawing() -> lj.graph.Drawing:

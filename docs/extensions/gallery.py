@@ -29,7 +29,7 @@ gradient meets on its way back."""
 
 
 def write_pages(app: Sphinx) -> None:
-    """Writes cells/index.md and a page for every cell of the table."""
+    """Writes cells/index.md, a page for every cell, and the first page's drawing."""
     folder = Path(app.srcdir) / "cells"
     folder.mkdir(exist_ok=True)
     pages = {name: _page(cell) for name, cell in lj.CELLS.items()}
@@ -41,6 +41,8 @@ def write_pages(app: Sphinx) -> None:
     for path in folder.glob("*.md"):
         if path.stem not in pages:
             path.unlink()
+    picture = drawings.svg(drawings.lstm_drawing())
+    (folder / "lstm.html").write_text(_figure(picture, "fits"), "utf-8")
     if drawings.README_PICTURE.read_text("utf-8") != drawings.readme_picture():
         LOGGER.warning(
             "%s is old: python -m docs.extensions.drawings writes it anew",
@@ -60,7 +62,7 @@ def _index() -> str:
             f":link: {name}",
             ":link-type: doc",
             "",
-            _raw(f'<div class="drawing small">{picture}</div>'),
+            _raw(_figure(picture, "small")),
             "",
             _first_sentence(module_of(cell)),
             ":::",
@@ -101,7 +103,7 @@ def _page(cell: lj.Cell) -> str:
         "```{eval-rst}\n" + (inspect.getdoc(module) or "") + "\n```",
         "## The graph of a step",
         HOW_TO_READ,
-        _raw(f'<div class="drawing">{drawings.svg(drawings.step_drawing(cell))}</div>'),
+        _raw(_figure(drawings.svg(drawings.step_drawing(cell)))),
         "## The equations and their reverse",
         f"From `{file}`, whole but for what stands above:",
         f"```{{literalinclude}} ../../{file}\n:language: python\n"
@@ -185,6 +187,10 @@ def _first_sentence(module: ModuleType) -> str:
 def _after_docstring(module: ModuleType) -> int:
     body = ast.parse(inspect.getsource(module)).body
     return body[0].end_lineno + 2  # a blank line between
+
+
+def _figure(svg: str, kind: str = "") -> str:
+    return f'<div class="drawing {kind}">{svg}</div>'
 
 
 def _raw(text: str) -> str:

@@ -78,7 +78,9 @@ def _page(door: str, where: dict[str, str]) -> Iterator[str]:
     yield "```"
     if elsewhere:
         yield from ("", "Described on other pages:", "")
-        yield from (f"- {{any}}`{target}`" for target in elsewhere)
+        for target in elsewhere:
+            role = "py:mod" if target in doors() else "py:obj"
+            yield f"- {{{role}}}`{target}`"
 
 
 def _described(module: ModuleType, name: str) -> list[str]:

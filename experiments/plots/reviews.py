@@ -65,15 +65,13 @@ def running_scores(path: Path, texts: Sequence[ScoredText]) -> None:
 def _key(figure: Figure) -> None:
     """What marks and colours mean, below all texts."""
     jump: dict[str, Any] = {"marker": "o", "markersize": 4, "linestyle": "none"}
-    keys = {
+    keys: dict[str, Any] = {
         "widest rises": Line2D([], [], color=BLUE, **jump),
         "widest falls": Line2D([], [], color=ORANGE, **jump),
-        **{
-            f"P(positive) {said} after the word": Patch(color=_colour(score))
-            for said, score in (("1", 1.0), ("0.5", 0.5), ("0", 0.0))
-        },
     }
-    keys["P(positive) 0.5 after the word"].set_edgecolor(GREY)
+    for score in (1.0, 0.5, 0.0):
+        patch = Patch(facecolor=_colour(score), edgecolor=GREY, linewidth=0.5)
+        keys[f"P(positive) {score:g} after the word"] = patch
     figure.legend(
         list(keys.values()),
         list(keys),

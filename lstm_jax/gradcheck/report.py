@@ -206,7 +206,13 @@ class Report:
         from rich.console import Console
 
         text = io.StringIO()
-        console = Console(file=text, width=100, color_system=None, legacy_windows=False)
+        console = Console(
+            file=text,
+            width=100,
+            color_system=None,
+            legacy_windows=False,
+            force_jupyter=False,  # where it would display, and write nothing
+        )
         console.print(self.table())
         for where in self._wrong_orders():
             console.print(

@@ -41,19 +41,25 @@ class Drawing(NamedTuple):
 
     Attributes:
         diagram: its nodes and edges.
+        down: whether it is laid out from top to bottom; else from left to right.
     """
 
     diagram: Diagram
+    down: bool = False
+
+    def downward(self) -> "Drawing":
+        """The same from top to bottom, which fits a page better where it is long."""
+        return self._replace(down=True)
 
     @property
     def mermaid(self) -> str:
         """The drawing as Mermaid text, which GitHub and many notebooks display."""
-        return _mermaid(self.diagram)
+        return _mermaid(self)
 
     @property
     def dot(self) -> str:
         """The drawing in graphviz's language."""
-        return _dot(self.diagram)
+        return _dot(self)
 
     @property
     def svg(self) -> str:
@@ -119,14 +125,16 @@ def render(fn: Callable[..., Any], *args: Any) -> Drawing:
 # --- Mermaid -------------------------------------------------------------------------
 
 
-def _mermaid(drawing: Diagram) -> str:
+def _mermaid(drawing: Drawing) -> str:
+    diagram = drawing.diagram
+
     def node_line(k: int, node: Node, indent: str) -> str:
         left, right = BRACKETS[node.kind]
         output = ":::output" if node.output else ""
         return f'{indent}n{k}{left}"{_escaped(node.text)}"{right}{output}'
 
     def frame(loop: int, indent: str) -> tuple[str, str]:
-        label = _escaped(drawing.loops[loop])
+        label = _escaped(diagram.loops[loop])
         return f'{indent}subgraph loop{loop}["{label}"]', f"{indent}end"
 
     def edge_line(edge: Edge) -> str:
@@ -135,9 +143,9 @@ def _mermaid(drawing: Diagram) -> str:
         return f"    n{edge.source} {arrow}{label} n{edge.target}"
 
     lines = [
-        "flowchart LR",
-        *_framed(drawing, node_line, frame),
-        *map(edge_line, drawing.edges),
+        f"flowchart {'TB' if drawing.down else 'LR'}",
+        *_framed(diagram, node_line, frame),
+        *map(edge_line, diagram.edges),
         "    classDef output stroke-width:3px",
     ]
     return "\n".join(lines) + "\n"
@@ -151,7 +159,14 @@ def _escaped(text: str) -> str:
 # --- graphviz ------------------------------------------------------------------------
 
 
-def _dot(drawing: Diagram) -> str:
+def _dot(drawing: Drawing) -> str:
+    diagram = drawing.diagram
+    layout = (
+        "TB; nodesep=0.2; ranksep=0.35"
+        if drawing.down
+        else "LR; nodesep=0.3; ranksep=0.6"
+    )
+
     def node_line(k: int, node: Node, indent: str) -> str:
         width = ", penwidth=3" if node.output else ""
         shape = SHAPES[node.kind]
@@ -160,7 +175,7 @@ def _dot(drawing: Diagram) -> str:
         return f"{indent}n{k} [label={_quoted(node.text)}, shape={shape}{width}];"
 
     def frame(loop: int, indent: str) -> tuple[str, str]:
-        label = _quoted(drawing.loops[loop])
+        label = _quoted(diagram.loops[loop])
         opening = f"{indent}subgraph cluster_{loop} {{ label={label}; style=rounded;"
         return opening, f"{indent}}}"
 
@@ -172,11 +187,11 @@ def _dot(drawing: Diagram) -> str:
 
     lines = [
         "digraph {",
-        "    rankdir=LR; nodesep=0.3; ranksep=0.6;",
+        f"    rankdir={layout};",
         '    node [fontname="Helvetica", fontsize=13, margin="0.12,0.05", height=0.3];',
         '    edge [fontname="Helvetica", fontsize=11, fontcolor="#0072B2"];',
-        *_framed(drawing, node_line, frame),
-        *map(edge_line, drawing.edges),
+        *_framed(diagram, node_line, frame),
+        *map(edge_line, diagram.edges),
         "}",
     ]
     return "\n".join(lines) + "\n"
@@ -204,7 +219,7 @@ def _picture(dot: str, format: str) -> bytes:
 
 
 def _framed(
-    drawing: Diagram,
+    diagram: Diagram,
     node_line: Callable[[int, Node, str], str],
     frame: Callable[[int, str], tuple[str, str]],
     inside: tuple[int, ...] = (),
@@ -212,12 +227,12 @@ def _framed(
     """The nodes that lie in the loops `inside`, then the loops within, framed."""
     depth = len(inside)
     indent = "    " * (depth + 1)
-    for k, node in enumerate(drawing.nodes):
+    for k, node in enumerate(diagram.nodes):
         if node.loops == inside:
             yield node_line(k, node, indent)
-    within = {n.loops[: depth + 1] for n in drawing.nodes if n.loops[:depth] == inside}
+    within = {n.loops[: depth + 1] for n in diagram.nodes if n.loops[:depth] == inside}
     for loops in sorted(loops for loops in within if len(loops) > depth):
         opening, closing = frame(loops[-1], indent)
         yield opening
-        yield from _framed(drawing, node_line, frame, loops)
+        yield from _framed(diagram, node_line, frame, loops)
         yield closing

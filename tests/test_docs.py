@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from docs.extensions import doors, drawings
+from docs.extensions import doors, drawings, offline
 from lstm_jax.cells import lstm
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -147,3 +147,19 @@ def test_the_readmes_picture_is_the_lstms():
     drawn = drawings.lstm_drawing().diagram
     labels = [part.label for part in drawn.edges if part.label]
     assert sorted(shown) == sorted([*(node.text for node in drawn.nodes), *labels])
+
+
+def test_what_a_page_would_fetch_is_seen(tmp_path):
+    fetching = (
+        '<script async src="https://cdn.example/a.js"></script>',
+        "<link rel='stylesheet' href='//fonts.example/b.css'>",
+        '<img alt="" src="http://example.org/c.png">',
+        "@import url(https://example.org/d.css)",
+        'src: url("https://example.org/e.woff2")',
+    )
+    for number, text in enumerate(fetching):
+        (tmp_path / f"{number}.html").write_text(text, "utf-8")
+    kept = '<a href="https://example.org">there</a><script src="_static/f.js"></script>'
+    (tmp_path / "kept.html").write_text(kept, "utf-8")
+    found = [line.partition(":")[0] for line in offline.fetched(tmp_path)]
+    assert found == [f"{number}.html" for number in range(len(fetching))]

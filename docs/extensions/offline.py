@@ -2,12 +2,10 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sphinx.application import Sphinx
-from sphinx.util import logging
-
-LOGGER = logging.getLogger(__name__)
+if TYPE_CHECKING:  # the tests, which have no Sphinx, look at `fetched`
+    from sphinx.application import Sphinx
 
 # What a browser fetches by itself. Links that a reader follows are no such thing.
 FETCHED = re.compile(
@@ -29,14 +27,16 @@ def fetched(folder: Path) -> list[str]:
     ]
 
 
-def warn(app: Sphinx, exception: Exception | None) -> None:
+def warn(app: "Sphinx", exception: Exception | None) -> None:
     """Warns of every fetch, after a build that went well."""
+    from sphinx.util.logging import getLogger
+
     if exception is None and app.builder.format == "html":
         for found in fetched(Path(app.outdir)):
-            LOGGER.warning("needs a network: %s", found)
+            getLogger(__name__).warning("needs a network: %s", found)
 
 
-def setup(app: Sphinx) -> dict[str, Any]:
+def setup(app: "Sphinx") -> dict[str, Any]:
     """Sphinx's door."""
     app.connect("build-finished", warn)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

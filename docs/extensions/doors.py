@@ -8,6 +8,7 @@ import importlib
 import inspect
 import pkgutil
 import sys
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -42,6 +43,7 @@ def _defined_in(module: ModuleType, name: str) -> bool:
     return name.isupper() and name in _assigned(module)
 
 
+@cache
 def places() -> dict[str, str]:
     """By "door.name", for all exports: the "door.name" where it is described."""
     where: dict[str, str] = {}

@@ -136,6 +136,28 @@ def escape(
             literal = depth if line.endswith("::") else None
 
 
+def keep_the_colon(
+    app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]
+) -> None:
+    """A property's text may have a colon: what is before it is no type to napoleon."""
+    if what == "property":
+        lines.insert(0, "")
+
+
+def resolve(app: Sphinx, env: BuildEnvironment, node: Any, content: Any) -> Any | None:
+    """A name that is described on another page: `check_gradients` in gradcheck's."""
+    if node.get("refdomain") != "py":
+        return None
+    target, where = node["reftarget"], places()
+    for full in (target, f"{node.get('py:module')}.{target}"):
+        place = where.get(full.replace("lj.", "lstm_jax.", 1))
+        if place is not None and place != target:
+            python = env.get_domain("py")
+            where_it_is = env, node["refdoc"], app.builder
+            return python.resolve_xref(*where_it_is, "obj", place, node, content)
+    return None
+
+
 # --- the check -----------------------------------------------------------------------
 
 
@@ -152,6 +174,8 @@ def warn(app: Sphinx, env: BuildEnvironment) -> None:
 def setup(app: Sphinx) -> dict[str, Any]:
     """Sphinx's door."""
     app.connect("builder-inited", write_pages)
+    app.connect("missing-reference", resolve)
+    app.connect("autodoc-process-docstring", keep_the_colon, priority=100)
     app.connect("autodoc-process-docstring", escape, priority=900)  # after napoleon
     app.connect("env-check-consistency", warn)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -3,6 +3,7 @@
 from lstm_jax import graph, identities
 from lstm_jax.cell import Cell, named
 from lstm_jax.cells import CELLS, LSTM, LSTMParams, LSTMState
+from lstm_jax.derivation import Derivation, derive
 from lstm_jax.engine import Zoneout, lstm_step, runner_of, step, unroll
 from lstm_jax.gated import gated
 from lstm_jax.gradcheck import check_gradients, check_vjp
@@ -15,11 +16,13 @@ __all__ = [
     "CELLS",
     "LSTM",
     "Cell",
+    "Derivation",
     "LSTMParams",
     "LSTMState",
     "Zoneout",
     "check_gradients",
     "check_vjp",
+    "derive",
     "gated",
     "graph",
     "identities",

@@ -41,7 +41,7 @@ CHAIN = (
     "layers",
 )
 # These look at the chain; nothing in the chain looks at them.
-ONLOOKERS = ("gradcheck", "graph", "interop", "rtrl")
+ONLOOKERS = ("derivation", "gradcheck", "graph", "interop", "rtrl")
 
 # What a module of the library may import beside the standard library, jax and numpy.
 MAY_IMPORT = {
@@ -341,8 +341,8 @@ def test_every_public_name_has_a_docstring(name):
 
 
 WITH_EXAMPLES = (
-    *("Zoneout", "check_gradients", "check_vjp", "mixed_precision", "named"),
-    *("runner_of", "step", "unroll"),
+    *("Zoneout", "check_gradients", "check_vjp", "derive", "mixed_precision"),
+    *("named", "runner_of", "step", "unroll"),
 )
 
 

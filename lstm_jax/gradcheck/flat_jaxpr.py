@@ -6,7 +6,7 @@ one list, and questions about it are questions about that list.
 """
 
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,8 +20,9 @@ from lstm_jax.jaxprs import as_array, computed
 
 _JAX = Path(jax.__file__).resolve().parent
 _LIBRARY = Path(__file__).resolve().parent.parent
-_HELPERS = {_LIBRARY / f"{name}.py" for name in ("cell", "gated", "identities")}
-_TOOLS = Path(__file__).resolve().parent
+HELPERS = {_LIBRARY / f"{name}.py" for name in ("cell", "gated", "identities")}
+"""Files of what cells share: a line of theirs is told only if there is no other."""
+_TOOLS = _LIBRARY / "gradcheck", _LIBRARY / "derivation"
 
 
 class Node(NamedTuple):
@@ -46,8 +47,16 @@ class Node(NamedTuple):
         What JAX's own functions hold was traced when they were first called, maybe
         somewhere else; so of those, the call counts.
         """
+        place = self.place
+        if place is None:
+            return None
+        return f"{Path(place.filename).name}:{place.lineno} ({place.name})"
+
+    @property
+    def place(self) -> traceback.FrameSummary | None:
+        """The same, with the whole path."""
         calls = (call for call in self.within if of_jax(call))
-        return _line(next(calls, self.equation))
+        return _place(next(calls, self.equation))
 
 
 class Program(NamedTuple):
@@ -127,9 +136,19 @@ class Program(NamedTuple):
 
 
 def trace(
-    fn: Callable[..., Any], *args: Any, calls: Mapping[str, str] = jaxprs.CALLS
+    fn: Callable[..., Any],
+    *args: Any,
+    calls: Mapping[str, str] = jaxprs.CALLS,
+    whole: Collection[str] = (),
 ) -> Program:
-    """`fn` at arguments like `args` as a program, with its calls opened."""
+    """`fn` at arguments like `args` as a program, with its calls opened.
+
+    Args:
+        fn: the function.
+        *args: its arguments, arrays or their shapes.
+        calls: the calls that are opened; see `lstm_jax.jaxprs`.
+        whole: names of JAX's own functions whose calls stay one operation each.
+    """
     closed, shapes = jaxprs.jaxpr_of(fn, *args)
     nodes: list[Node] = []
     constants: dict[int, Any] = {}
@@ -148,7 +167,7 @@ def trace(
 
     def node(equation: JaxprEqn, operands: list[int]) -> list[int]:
         inner = jaxprs.called(equation, calls)
-        if inner is not None:
+        if inner is not None and not (whole and of_jax(equation) in whole):
             within.append(equation)
             outputs = evaluated(inner, operands)
             within.pop()
@@ -203,7 +222,7 @@ def of_jax(call: JaxprEqn) -> str | None:
     return name if file.startswith(str(_JAX)) else None
 
 
-def _line(equation: JaxprEqn) -> str | None:
+def _place(equation: JaxprEqn) -> traceback.FrameSummary | None:
     """The innermost line that is neither JAX's nor one of this library's helpers."""
     kept = equation.source_info.traceback
     if kept is None:
@@ -212,10 +231,9 @@ def _line(equation: JaxprEqn) -> str | None:
     fallback = None
     for frame in reversed(frames):
         path = Path(frame.filename)
-        if "site-packages" in path.parts or path.parent == _TOOLS:
+        if "site-packages" in path.parts or path.parent in _TOOLS:
             continue
-        described = f"{path.name}:{frame.lineno} ({frame.name})"
-        if path not in _HELPERS:
-            return described
-        fallback = fallback or described
+        if path not in HELPERS:
+            return frame
+        fallback = fallback or frame
     return fallback

@@ -1,0 +1,355 @@
+"""Derived backward passes: right for every cell, and beside every hand-written line."""
+
+import inspect
+import json
+import re
+import shutil
+import subprocess
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import tree
+from papers import LIGRU, MLSTM, RHN
+from sources import execute
+
+import lstm_jax as lj
+from benchmarks.mutations import is_equivalent, mutants
+from lstm_jax.cell import OutputState
+from lstm_jax.cells import CELLS
+from lstm_jax.cells import lstm as lstm_file
+from lstm_jax.cells.elman import RNN_TANH
+from lstm_jax.derivation import NotDerivable, derive
+from lstm_jax.derivation.__main__ import main
+from lstm_jax.gated import GatedStep, gated, no_elementwise
+from lstm_jax.gradcheck import check_gradients
+from lstm_jax.gradcheck.points import Sizes, forward_only
+from lstm_jax.numbered import numbered
+
+LSTM = CELLS["lstm"]
+ALL = {**CELLS, **{cell.name: cell for cell in (LIGRU, MLSTM, RHN)}}
+
+
+# --- every hand-written line ---------------------------------------------------------
+
+# The reverse of a norm and of a guarded root is written in a way of its own. All other
+# lines of the table's cells are the very expressions that are derived.
+NUMBERS_ALONE = {"rg_lru": {"l"}, "layer_norm_lstm": {"c", "v", "p"}}
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_every_line_of_every_cell_agrees(name):
+    derivation = derive(name)
+    assert not derivation.disagreeing, str(derivation)
+    lines = {row.quantity: row.lines for row in derivation.rows if row.lines}
+    assert all(line.error < 1e-12 for found in lines.values() for line in found)
+    apart = {q for q, found in lines.items() if not all(line.same for line in found)}
+    assert apart == NUMBERS_ALONE.get(name, set())
+    arguments = {*derivation.parameters, *(f"{f}_prev" for f in derivation.state)}
+    assert arguments <= set(lines)
+
+
+@pytest.mark.parametrize("name", ["li_gru", "mlstm", "rhn"])
+def test_cells_from_papers_agree(name):
+    derivation = derive(ALL[name])
+    assert not derivation.disagreeing, str(derivation)
+    assert [row for row in derivation.rows if row.lines]
+
+
+def test_the_derived_gradients_are_those_of_automatic_differentiation():
+    """Not by way of the hand-written reverse, which might share a mistake."""
+    from lstm_jax.derivation.derive import _from_equations
+    from lstm_jax.gradcheck.points import advance
+
+    for name, cell in ALL.items():
+        forward, steps, points = _from_equations(forward_only(cell))
+        known = points[0]
+        given = tree.unflatten(
+            tree.structure(forward.args),
+            [jnp.asarray(known[n]) for n in forward.inputs],
+        )
+        _, pull = jax.vjp(lambda *args, c=cell: advance(c, *args)[0], *given)
+        arriving = {s.quantity: s.uses[0].gradient.data[0] for s in steps}
+        dnew = [known[arriving[q]] for q in forward.state.values()]
+        new = forward.program.shapes[0]
+        found = pull(tree.unflatten(tree.structure(new), map(jnp.asarray, dnew)))
+        for argument, expected in zip(forward.inputs, tree.leaves(found), strict=True):
+            derived = known.get(f"d{argument}", np.zeros(expected.shape))
+            np.testing.assert_allclose(
+                derived, expected, rtol=1e-10, atol=1e-10, err_msg=f"{name}: {argument}"
+            )
+
+
+def test_a_line_stands_beside_its_derivation():
+    row = derive("lstm").row("c")
+    assert [(use.name, use.number) for use in row.uses] == [("", None), ("a", 6)]
+    [line] = row.lines
+    assert line.text == "dc = dc_next + da * (1 - a**2)  # (6)"
+    assert re.fullmatch(r"lstm\.py:\d+", line.place)
+    assert (line.number, line.same, row.through, row.agrees) == (6, True, (6,), True)
+    assert derive("lstm").row("h").given
+
+
+# --- mistakes -------------------------------------------------------------------------
+
+
+def planted():
+    sizes = Sizes(3, 4, 2, 1, 0, 1e-6, 100)
+    for mutant in mutants(LSTM):
+        if not is_equivalent(LSTM, mutant.cell, sizes):
+            yield mutant
+
+
+def test_a_mistake_planted_in_any_line_is_shown_beside_the_right_one():
+    seen = set()
+    for mutant in planted():
+        derivation = derive(mutant.cell)
+        wrong = [row for row in derivation.rows if row.agrees is False]
+        assert wrong, str(mutant)
+        named = {row.gradient.data[0] for row in wrong}
+        if mutant.equation is not None:
+            # Its own line alone is wrong, not those that are computed from it.
+            assert named <= mutant.quantities, f"{mutant}: {named}"
+            seen |= named
+        text = str(derivation)
+        assert "WRONG" in text
+        assert "computes  d" in text
+        assert "derived   d" in text
+    hand_written = {
+        row.gradient.data[0]
+        for row in derive("lstm").rows
+        for line in row.lines
+        if line.number is not None
+    }
+    assert len(hand_written) == 11
+    assert seen == hand_written
+
+
+def test_the_wrong_and_the_right_expression_are_printed():
+    text = inspect.getsource(inspect.unwrap(lstm_file.backward))
+    text = text.replace("df = dc * c_prev", "df = dc * c")
+    scope = execute(text, "planted_in_df.py", dict(vars(lstm_file)))
+    cell = lj.gated(
+        "planted",
+        init=LSTM.init,
+        initial_state=LSTM.initial_state,
+        equations=lstm_file.equations,
+        backward=scope["backward"],
+    )
+    derivation = derive(cell)
+    assert [row.quantity for row in derivation.disagreeing] == ["f"]
+    said = str(derivation).partition("Wrong in the hand-written reverse:\n")[2]
+    place, computes, derived = said.splitlines()
+    assert re.fullmatch(r"  planted_in_df\.py:\d+  df = dc \* c  # \(5\)", place)
+    assert computes == "    computes  df = dc * c"
+    assert derived == "    derived   df = dc * c_prev"
+
+
+# --- a cell without a reverse: the one to write ---------------------------------------
+
+
+def written(cell, tmp_path):
+    """The cell with the reverse that the program writes in the place of its own."""
+    params = cell.init(jax.random.key(0), 3, 4)
+    state = cell.initial_state(params, ())
+    lines = [
+        "import jax",
+        "import jax.numpy as jnp",
+        "from lstm_jax.gated import THROUGH_V",
+        "from lstm_jax.identities import (across, bias_gradient, concatenate, sigmoid,",
+        "                                 tanh, weight_gradient)",
+        "from lstm_jax.numbered import numbered",
+        *(
+            f"from {type(t).__module__} import {type(t).__name__}"
+            for t in (params, state)
+        ),
+    ]
+    text = derive(forward_only(cell)).python()
+    file = tmp_path / f"{cell.name}_reverse.py"
+    file.write_text("\n".join([*lines, "", text]), "utf-8")
+    scope = execute(file.read_text("utf-8"), str(file), {"__name__": file.stem})
+    if not isinstance(cell.step, GatedStep):
+        return cell._replace(backward=scope["backward"], gradients=scope["gradients"])
+    return gated(
+        cell.name,
+        init=cell.init,
+        initial_state=cell.initial_state,
+        equations=cell.step.equations,
+        backward=scope["backward"],
+        elementwise=scope.get("elementwise", no_elementwise),
+        sizes=cell.sizes,
+        linear=cell.linear,
+    )
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_the_reverse_that_is_written_is_the_derived_one(name, tmp_path):
+    cell = written(CELLS[name], tmp_path)
+    derivation = derive(cell)
+    assert not derivation.disagreeing, str(derivation)
+    assert len([row for row in derivation.rows if row.lines]) > len(
+        derivation.parameters
+    )
+
+
+@pytest.mark.parametrize("name", ["lstm", "rg_lru", "gru_before", "rhn"])
+def test_the_reverse_that_is_written_passes_the_gradient_check(name, tmp_path):
+    report = check_gradients(written(ALL[name], tmp_path), steps=0)
+    assert report.ok, str(report)
+
+
+def test_without_a_reverse_it_says_so():
+    derivation = derive(forward_only(LSTM))
+    assert not derivation.derived
+    assert all(row.lines == () and row.agrees is None for row in derivation.rows)
+    assert "There is no hand-written reverse" in str(derivation)
+    assert "dc = dc_next + da * (1 - a**2)  # (6)" in derivation.python()
+
+
+# --- operations that the tables don't have --------------------------------------------
+
+
+def cell_of(activation):
+    """The simple recurrent cell with some other function for tanh."""
+
+    @numbered
+    def equations(params, state, u, v):
+        z = u + v  # (1)
+        h = activation(z)  # (2)
+        return OutputState(h), z
+
+    return gated(
+        "other",
+        init=RNN_TANH.init,
+        initial_state=RNN_TANH.initial_state,
+        equations=equations,
+    )
+
+
+def test_an_operation_without_a_row_is_written_by_its_name():
+    row = derive(cell_of(lambda z: jnp.arctan(z))).row("z")
+    assert "power" in repr(row.result)
+    text = str(derive(cell_of(jax.lax.erf)))
+    assert "h = erf(z)" in text
+
+
+def test_what_has_no_rule_is_named_with_the_way_to_add_one():
+    with pytest.raises(
+        lj.graph.UnknownPrimitiveError, match=r"(?s)'lgamma'.*graph\.rule"
+    ):
+        derive(cell_of(jax.lax.lgamma))
+
+
+def test_what_cannot_be_written_is_named_with_the_way_to_add_it():
+    with pytest.raises(NotDerivable, match=r"(?s)'sort'.*reading.row\('sort'\)"):
+        derive(cell_of(lambda z: jnp.sort(z, axis=-1)))
+
+
+# --- as a reader sees it --------------------------------------------------------------
+
+
+def formulas(derivation):
+    """The lines of the LaTeX, each by itself, without the marks that align them."""
+    body = derivation.latex().split("\n")[1:-1]
+    for line in body:
+        yield re.sub(r"&&.*|&|\\\\$", "", line).strip()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_formula_can_be_set(name):
+    mathtext = pytest.importorskip("matplotlib.mathtext")
+    parser = mathtext.MathTextParser("path")
+    found = list(formulas(derive(ALL[name])))
+    assert len(found) > 5
+    for formula in found:
+        parser.parse(f"${formula}$")  # raises where it can't
+
+
+def katex():
+    """KaTeX's folder, where Node and it are installed."""
+    if shutil.which("node") is None:
+        pytest.skip("no node")
+    run = subprocess.run(
+        ["node", "-p", "require.resolve('katex')"], capture_output=True, text=True
+    )
+    if run.returncode:
+        pytest.skip("node has no katex")
+    return run.stdout.strip()
+
+
+def test_katex_sets_every_derivation():
+    module = katex()
+    texts = [derive(cell).latex() for cell in ALL.values()]
+    texts.append(derive("lstm", letters="article").latex())
+    program = (
+        f"const katex = require({json.dumps(module)});"
+        "for (const text of JSON.parse(require('fs').readFileSync(0)))"
+        " katex.renderToString(text, {displayMode: true, strict: 'error'});"
+    )
+    run = subprocess.run(
+        ["node", "-e", program], input=json.dumps(texts), capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+
+
+def test_the_articles_letters():
+    derivation = derive("lstm", letters="article")
+    text = str(derivation)
+    assert "c⟨t⟩ = Γ_i * c̃⟨t⟩ + Γ_f * c⟨t-1⟩" in text
+    assert "∂J/∂Γ_f = ∂J/∂c⟨t⟩ * ∂c⟨t⟩/∂Γ_f" in text
+    assert "W_aᵀ · ∂J/∂V" in text  # examples in columns
+    latex = derivation.latex()
+    assert (
+        r"\frac{\partial J}{\partial c^{\langle t \rangle}} * c^{\langle t-1 \rangle}"
+        in latex
+    )
+    with pytest.raises(ValueError, match="LSTM's; there is none for"):
+        derive("gru", letters="article")
+
+
+def test_it_is_shown_in_a_notebook():
+    derivation = derive("lstm")
+    assert derivation._repr_latex_().startswith("$$\n\\begin{aligned}")
+    markdown = derivation._repr_markdown_()
+    assert markdown == derivation.markdown()
+    assert (
+        "| (5) | $c = i * g + f * c_{\\mathrm{prev}}$ | $a$ (6) and the next step |"
+        in markdown
+    )
+
+
+def test_the_command_prints_each_form(capsys):
+    for form in ("text", "markdown", "latex", "python"):
+        main(["rnn_tanh", f"--{form}"])
+        printed = capsys.readouterr().out
+        assert printed == getattr(derive("rnn_tanh"), form)()
+    main(["lstm", "--letters", "article"])
+    assert "Γ_f" in capsys.readouterr().out
+
+
+def test_the_command_says_what_is_wrong(capsys, tmp_path):
+    file = tmp_path / "wrong.py"
+    file.write_text(
+        "from lstm_jax.cells.elman import RNN_TANH\n"
+        "WRONG = RNN_TANH._replace(backward=lambda p, s, n, k, d:\n"
+        "    (s, (d.h, None)))\n",
+        "utf-8",
+    )
+    with pytest.raises(SystemExit) as ended:
+        main([f"{file}:WRONG"])
+    assert ended.value.code == 1
+    assert "WRONG" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as ended:
+        main(["lstn"])
+    assert ended.value.code == 2
+    assert "cell must be one of" in capsys.readouterr().err
+
+
+def test_bad_arguments():
+    with pytest.raises(ValueError, match="cell must be one of"):
+        derive("lstn")
+    with pytest.raises(TypeError, match=r"lstm_jax\.([cC]ell)"):
+        derive(3)
+    with pytest.raises(ValueError, match="letters must be one of"):
+        derive("lstm", letters="greek")

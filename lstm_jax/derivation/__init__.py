@@ -15,7 +15,7 @@ Backpropagation through, well, anything!" (2018).
 """
 
 from lstm_jax.derivation.comparison import Line
-from lstm_jax.derivation.derive import derive
+from lstm_jax.derivation.deriving import derive
 from lstm_jax.derivation.operations import operation
 from lstm_jax.derivation.reading import NotDerivable
 from lstm_jax.derivation.result import Derivation, Row

@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from lstm_jax.cells import CELLS, find_cell
-from lstm_jax.derivation.derive import derive
+from lstm_jax.derivation.deriving import derive
 from lstm_jax.derivation.letters import LETTERS
 from lstm_jax.derivation.reading import NotDerivable
 from lstm_jax.graph import UnknownPrimitiveError

@@ -69,9 +69,7 @@ class _Backward:
 
     def __init__(self, forward: Forward) -> None:
         self.forward = forward
-        self.letters = Letters(
-            (ex.name(e.name, e.right.shape), e.right) for e in forward.equations
-        )
+        self.letters = Letters((e.letter, e.right) for e in forward.equations)
         self.concatenations: dict[Expression, Expression] = {}
         self.new = set(forward.state.values())
         self.uses: dict[str, list[Use]] = {}

@@ -181,10 +181,7 @@ class _Reverse:
         self.values = dict(given)
         for value, array in program.constants.items():
             self.values[value] = constant(array)
-        equations = forward.equations
-        self.letters = Letters(
-            (ex.name(e.name, forward.shape(e.name)), e.right) for e in equations
-        )
+        self.letters = Letters((e.letter, e.right) for e in forward.equations)
         self.outputs = dict(
             zip(self._output_names(cell, forward), program.outputs, strict=False)
         )

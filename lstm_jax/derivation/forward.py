@@ -18,6 +18,7 @@ from lstm_jax.derivation import expressions as ex
 from lstm_jax.derivation.expressions import Expression
 from lstm_jax.derivation.operations import WHOLE
 from lstm_jax.derivation.reading import constant, pulled_back, read
+from lstm_jax.derivation.recognition import Letters
 from lstm_jax.gated import GatedStep
 from lstm_jax.gradcheck.flat_jaxpr import Node, Program, trace
 from lstm_jax.gradcheck.points import advance
@@ -40,6 +41,7 @@ class Equation(NamedTuple):
         number: of the equation, also of one that this is a part of; None for products.
         right: the right-hand side.
         value: the number of the value in the traced program, before it is named.
+        shape: its shape.
         owner: the name of the equation that this is a part of; "" for none.
     """
 
@@ -47,7 +49,13 @@ class Equation(NamedTuple):
     number: int | None
     right: Expression
     value: int
+    shape: tuple[int, ...]
     owner: str = ""
+
+    @property
+    def letter(self) -> Expression:
+        """The left-hand side."""
+        return ex.name(self.name, self.shape)
 
 
 class Forward(NamedTuple):
@@ -145,6 +153,7 @@ class _Reading:
                     self.values[value] = self._named(node, value, right)
         kept = self.program.outputs[len(self.new) + len(self.projected) :]
         structure = tree.structure(self.program.shapes[2])
+        letters = Letters((e.letter, e.right) for e in self.equations)
         return Forward(
             self.program,
             tuple(self.equations),
@@ -152,7 +161,7 @@ class _Reading:
             self.inputs,
             {f: self.values[v].data[0] for f, v in self.new.items()},
             tuple(self.values[v] for v in self.projected),
-            tree.unflatten(structure, [self.values[v] for v in kept]),
+            tree.unflatten(structure, [letters.within(self.values[v]) for v in kept]),
             self.args,
         )
 
@@ -195,8 +204,9 @@ class _Reading:
                 name = _free(f"{owner}_1", self.taken)
         self.taken.add(name)
         shape = self.program.shape(value)
-        self.equations.append(Equation(name, number, ex.stripped(right), value, owner))
-        return ex.name(name, shape)
+        right = ex.stripped(right)
+        self.equations.append(Equation(name, number, right, value, shape, owner))
+        return self.equations[-1].letter
 
     def _needs_a_letter(
         self, node: Node, value: int, right: Expression, owners: list[str]
@@ -278,9 +288,7 @@ def leaving(
     gradients: dict[int, Expression] = {equation.value: arriving}
     found: dict[str, list[Expression]] = {}
     inputs = dict(zip(forward.program.inputs, forward.inputs, strict=True))
-    view = {
-        e.value: ex.name(e.name, forward.program.shape(e.value)) for e in own.values()
-    }
+    view = {e.value: e.letter for e in forward.equations}
     values = forward.values | view
     for node in reversed(forward.program.nodes):
         come = [gradients.pop(v, None) for v in node.outputs]

@@ -55,12 +55,12 @@ def markdown(derivation: "Derivation") -> str:
     for e in derivation.equations:
         formula = f"${write.letter(e.name)} = {write(e.right)}$".replace("|", r"\vert ")
         table.append(f"| {_label(e)} | {formula} | {goes.get(e.name, '')} |")
-    parts = ["\n".join(table), _reading(write)]
+    parts = ["# The equations", "\n".join(table), _reading(write)]
     for title, rows in _sections(derivation):
-        parts.append(f"**{title}**")
+        parts.append(f"# {title}")
         parts += [_row_as_markdown(derivation, write, row) for row in rows]
     for title, lines in _remarks(derivation, plain):
-        parts.append(f"**{title}**")
+        parts.append(f"# {title}")
         parts.append("\n".join(["```text", *lines, "```"]))
     said, *wrong = verdict(derivation).splitlines()
     parts.append("\n".join([said, "", "```text", *wrong, "```"]) if wrong else said)

@@ -202,13 +202,13 @@ class Program:
         self.missing: dict[str, None] = {}
 
     def text(self) -> str:
-        """The functions."""
-        functions = self.of_gated() if self.gated else self.of_four()
-        text = "\n\n\n".join(functions)
+        """The functions, after the imports that they need."""
+        functions = list(self.of_gated() if self.gated else self.of_four())
+        imports = "\n".join(_imports("\n".join(functions)))
         if self.missing:
             names = ", ".join(self.missing)
-            text = f"# `kept` must have these as well: {names}.\n{text}"
-        return text + "\n"
+            imports += f"\n\n# `kept` must have these as well: {names}."
+        return "\n\n\n".join([imports, *functions]) + "\n"
 
     # --- a gated cell
 
@@ -387,6 +387,28 @@ class Program:
         fields = ", ".join(f"{p}=d{p}" for p in self.forward.parameters)
         body.lines += ["", f"return {params}({fields}), dx"]
         return body.function("gradients", "params, x, state, new_state, kept, dz")
+
+
+MODULES = {
+    "lstm_jax.gated": ("THROUGH_V",),
+    "lstm_jax.identities": (
+        *("across", "bias_gradient", "concatenate", "sigmoid", "tanh"),
+        "weight_gradient",
+    ),
+    "lstm_jax.numbered": ("numbered",),
+}
+"""What a reverse may use, by the module that has it."""
+
+
+def _imports(text: str) -> Iterator[str]:
+    used = set(re.findall(r"\w+", text))
+    if "jax" in used:
+        yield "import jax"
+    if "jnp" in used:
+        yield "import jax.numpy as jnp"
+    for module, names in MODULES.items():
+        if taken := [name for name in names if name in used]:
+            yield f"from {module} import {', '.join(taken)}"
 
 
 class _Body:

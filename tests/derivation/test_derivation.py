@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,11 +21,21 @@ from lstm_jax.cell import OutputState
 from lstm_jax.cells import CELLS
 from lstm_jax.cells import lstm as lstm_file
 from lstm_jax.cells.elman import RNN_TANH
-from lstm_jax.derivation import NotDerivable, derive
+from lstm_jax.derivation import (
+    NotDerivable,
+    derive,
+    evaluation,
+    operation,
+    operations,
+    reading,
+    writing,
+)
 from lstm_jax.derivation.__main__ import main
 from lstm_jax.gated import GatedStep, gated, no_elementwise
 from lstm_jax.gradcheck import check_gradients
 from lstm_jax.gradcheck.points import Sizes, forward_only
+from lstm_jax.graph import backprop
+from lstm_jax.graph import rules as graph_rules
 from lstm_jax.numbered import numbered
 
 LSTM = CELLS["lstm"]
@@ -33,9 +44,14 @@ ALL = {**CELLS, **{cell.name: cell for cell in (LIGRU, MLSTM, RHN)}}
 
 # --- every hand-written line ---------------------------------------------------------
 
-# The reverse of a norm and of a guarded root is written in a way of its own. All other
-# lines of the table's cells are the very expressions that are derived.
-NUMBERS_ALONE = {"rg_lru": {"l"}, "layer_norm_lstm": {"c", "v", "p"}}
+# The reverse of a norm and of a guarded root is written in a way of its own, and f > i
+# where the derivation says l > z_i. All other lines of the table's cells are the very
+# expressions that are derived.
+NUMBERS_ALONE = {
+    "rg_lru": {"l"},
+    "layer_norm_lstm": {"c", "v", "p"},
+    "slstm": {"l", "z_i"},
+}
 
 
 @pytest.mark.parametrize("name", CELLS)
@@ -59,7 +75,7 @@ def test_cells_from_papers_agree(name):
 
 def test_the_derived_gradients_are_those_of_automatic_differentiation():
     """Not by way of the hand-written reverse, which might share a mistake."""
-    from lstm_jax.derivation.derive import _from_equations
+    from lstm_jax.derivation.deriving import _from_equations
     from lstm_jax.gradcheck.points import advance
 
     for name, cell in ALL.items():
@@ -152,22 +168,11 @@ def test_the_wrong_and_the_right_expression_are_printed():
 def written(cell, tmp_path):
     """The cell with the reverse that the program writes in the place of its own."""
     params = cell.init(jax.random.key(0), 3, 4)
-    state = cell.initial_state(params, ())
-    lines = [
-        "import jax",
-        "import jax.numpy as jnp",
-        "from lstm_jax.gated import THROUGH_V",
-        "from lstm_jax.identities import (across, bias_gradient, concatenate, sigmoid,",
-        "                                 tanh, weight_gradient)",
-        "from lstm_jax.numbered import numbered",
-        *(
-            f"from {type(t).__module__} import {type(t).__name__}"
-            for t in (params, state)
-        ),
-    ]
-    text = derive(forward_only(cell)).python()
+    types = type(params), type(cell.initial_state(params, ()))
+    imports = [f"from {t.__module__} import {t.__name__}\n" for t in types]
     file = tmp_path / f"{cell.name}_reverse.py"
-    file.write_text("\n".join([*lines, "", text]), "utf-8")
+    text = derive(forward_only(cell)).python()
+    file.write_text("".join([*imports, "\n", text]), "utf-8")
     scope = execute(file.read_text("utf-8"), str(file), {"__name__": file.stem})
     if not isinstance(cell.step, GatedStep):
         return cell._replace(backward=scope["backward"], gradients=scope["gradients"])
@@ -183,9 +188,33 @@ def written(cell, tmp_path):
     )
 
 
+class Keeping(NamedTuple):
+    kept: Any
+    z_i: Any
+
+
+def keeping_z_i(cell):
+    """The sLSTM, whose own reverse finds a way around z_i."""
+
+    def equations(params, state, u, v):
+        new, kept = cell.step.equations(params, state, u, v)
+        return new, Keeping(kept, jnp.split(u + v, 4, axis=-1)[0])
+
+    return cell._replace(step=GatedStep(equations))
+
+
+def test_what_the_step_does_not_keep_and_should_is_told():
+    text = derive(forward_only(CELLS["slstm"])).python()
+    assert "# `kept` must have these as well: z_i.\n" in text
+    assert "kept.z_i" in text
+    text = derive(forward_only(keeping_z_i(CELLS["slstm"]))).python()
+    assert "must have" not in text
+
+
 @pytest.mark.parametrize("name", CELLS)
 def test_the_reverse_that_is_written_is_the_derived_one(name, tmp_path):
-    cell = written(CELLS[name], tmp_path)
+    cell = keeping_z_i(CELLS[name]) if name == "slstm" else CELLS[name]
+    cell = written(cell, tmp_path)
     derivation = derive(cell)
     assert not derivation.disagreeing, str(derivation)
     assert len([row for row in derivation.rows if row.lines]) > len(
@@ -239,6 +268,29 @@ def test_what_has_no_rule_is_named_with_the_way_to_add_one():
         lj.graph.UnknownPrimitiveError, match=r"(?s)'lgamma'.*graph\.rule"
     ):
         derive(cell_of(jax.lax.lgamma))
+
+
+def test_a_rule_that_is_added_is_used(monkeypatch):
+    monkeypatch.setattr(graph_rules, "RULES", dict(graph_rules.RULES))
+    monkeypatch.setattr(backprop, "RULES", graph_rules.RULES)
+
+    @lj.graph.rule("lgamma", "digamma {a}")
+    def _(dc, c, a):
+        return dc * jax.lax.digamma(a)
+
+    derivation = derive(cell_of(jax.lax.lgamma))
+    assert "= dh * digamma(z)" in str(derivation)
+    assert "dz = dh * jax.lax.digamma(z)" in derivation.python()
+
+
+def test_an_operation_is_written_as_it_is_told(monkeypatch):
+    monkeypatch.setattr(operations, "OPERATIONS", dict(operations.OPERATIONS))
+    for module in (evaluation, reading, writing):
+        monkeypatch.setattr(module, "OPERATIONS", operations.OPERATIONS)
+    operation("erf", text="Φ({0})", latex=r"\Phi({0})")
+    derivation = derive(cell_of(lambda z: jax.lax.erf(z) * 2))
+    assert "h = 2 * Φ(z)" in str(derivation)
+    assert r"h &= 2 * \Phi(z)" in derivation.latex()
 
 
 def test_what_cannot_be_written_is_named_with_the_way_to_add_it():

@@ -112,7 +112,7 @@ def _score_line(axes: Axes, text: ScoredText) -> None:
             textcoords="offset points",
             # The line comes from the other side: above a rise and below a fall, the
             # left is free.
-            ha="center" if n < len(scores) / 8 else "right",
+            ha="right" if n > len(text.words[n]) * len(scores) / 150 else "center",
             va="bottom" if rising else "top",
             fontsize=9,
             bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.4},

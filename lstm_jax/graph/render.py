@@ -164,7 +164,7 @@ def _dot(drawing: Drawing) -> str:
     layout = (
         "TB; nodesep=0.2; ranksep=0.35"
         if drawing.down
-        else "LR; nodesep=0.3; ranksep=0.6"
+        else "LR; nodesep=0.3; ranksep=0.3"
     )
 
     def node_line(k: int, node: Node, indent: str) -> str:

@@ -134,7 +134,8 @@ def test_a_notebook_is_one(path):
     assert re.match(
         r"(?s)---\njupytext:.*format_name: myst\n.*?name: python3\n---\n", text
     )
-    cells = re.findall(r"(?ms)^```\{code-cell\} python\n(?::.*?\n\n)?(.*?)^```", text)
+    options = r"(?::.*?\n\n|---\n.*?\n---\n)?"
+    cells = re.findall(rf"(?ms)^```{{code-cell}} python\n{options}(.*?)^```", text)
     assert len(cells) > 5
     for cell in cells:
         assert ast.parse(cell).body

@@ -5,7 +5,6 @@ Nothing of it is committed, so that no page can say anything else than the cell'
 
 import ast
 import inspect
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -116,15 +115,13 @@ def _page(cell: lj.Cell) -> str:
 
 
 def _derivation(cell: lj.Cell) -> Iterator[str]:
-    """The derivation, one heading deeper than it stands alone."""
-    if not hasattr(lj, "derive"):
-        return
     yield "## The derivation"
     yield (
-        "Made by `lj.derive` from the equations alone, not from the reverse above, "
-        "with which it is compared line by line."
+        "Made by `lj.derive` from the equations and the local rules, not from the "
+        "reverse above; beside each result stands the line that computes it, and "
+        "whether the two agree."
     )
-    yield re.sub(r"(?m)^(#+ )", r"##\1", lj.derive(cell).markdown())
+    yield lj.derive(cell).markdown()
 
 
 def _measured(name: str) -> Iterator[str]:

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from sphinx.application import Sphinx
+from sphinx.domains.python import PyObject
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 
@@ -173,6 +174,8 @@ def warn(app: Sphinx, env: BuildEnvironment) -> None:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Sphinx's door."""
+    [variables] = (f for f in PyObject.doc_field_types if f.name == "variable")
+    variables.label = "Attributes"
     app.connect("builder-inited", write_pages)
     app.connect("missing-reference", resolve)
     app.connect("autodoc-process-docstring", keep_the_colon, priority=100)

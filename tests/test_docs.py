@@ -36,11 +36,13 @@ def without_rounding(text):
     """The text without what rounding decides, which differs from machine to machine.
 
     Errors below 1e-9 count as none; where a row passes, its largest deviation is one
-    of them, and so is where it stands.
+    of them, and so is where it stands. The numbers of lines don't count in files of the
+    library.
     """
     lines = []
     for line in text.splitlines():
         line = re.sub(r"\d\.\de-(?:09|[1-9]\d)", "0.0e+00", line)
+        line = re.sub(r"\b(lstm|gated|identities)\.py:\d+", r"\1.py", line)
         if line.rstrip().endswith(" ok"):
             line = re.sub(r"(?<=0\.0e\+00 )[ \d,]+(?= ok)", " ", line)
             line = re.sub(r" +", " ", line)

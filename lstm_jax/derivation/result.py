@@ -105,6 +105,10 @@ class Derivation:
         """The formulas alone in LaTeX, one `aligned` environment."""
         return pages.latex(self)
 
+    def verdict(self) -> str:
+        """Whether the hand-written reverse agrees; what of it doesn't, line by line."""
+        return pages.verdict(self)
+
     def python(self) -> str:
         """The reverse as Python, in the form of a cell's file."""
         return self.program

@@ -154,11 +154,7 @@ class Writer:
             else:
                 above.append(factor)
         size, count = self.sizes(count)
-        numbers = Fraction(count).limit_denominator(1000)
-        exact = abs(float(numbers) - count) < 1e-12
-        numerator, denominator = (
-            (abs(numbers.numerator), numbers.denominator) if exact else (abs(count), 1)
-        )
+        numerator, denominator = _ratio(abs(count))
         tops = [self._number(numerator)] if numerator != 1 else []
         lows = [self._number(denominator)] if denominator != 1 else []
         lows += [size] if size else []
@@ -315,6 +311,14 @@ class Writer:
 
 _RAISED = str.maketrans("0123456789-.", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻·")
 _SUB = {True: "ₙ", False: "ⱼ"}
+
+
+def _ratio(count: Number) -> tuple[Number, int]:
+    """A number as a quotient, if that is the simpler way to write it."""
+    found = Fraction(count).limit_denominator(1000)
+    exact = abs(float(found) - count) < 1e-12
+    simple = found.numerator == 1 or found.denominator in (2, 3)
+    return (found.numerator, found.denominator) if exact and simple else (count, 1)
 
 
 def _scaled(e: Expression) -> bool:

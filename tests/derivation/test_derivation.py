@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +17,7 @@ from papers import LIGRU, MLSTM, RHN
 from sources import execute
 
 import lstm_jax as lj
-from benchmarks.mutations import is_equivalent, mutants
+from benchmarks.mutations import mutants
 from lstm_jax.cell import OutputState
 from lstm_jax.cells import CELLS
 from lstm_jax.cells import lstm as lstm_file
@@ -33,13 +34,19 @@ from lstm_jax.derivation import (
 from lstm_jax.derivation.__main__ import main
 from lstm_jax.gated import GatedStep, gated, no_elementwise
 from lstm_jax.gradcheck import check_gradients
-from lstm_jax.gradcheck.points import Sizes, forward_only
+from lstm_jax.gradcheck.points import forward_only
 from lstm_jax.graph import backprop
 from lstm_jax.graph import rules as graph_rules
 from lstm_jax.numbered import numbered
 
 LSTM = CELLS["lstm"]
 ALL = {**CELLS, **{cell.name: cell for cell in (LIGRU, MLSTM, RHN)}}
+
+
+@cache
+def derived(name):
+    """The derivation of a cell, made once for all tests."""
+    return derive(ALL[name])
 
 
 # --- every hand-written line ---------------------------------------------------------
@@ -56,7 +63,7 @@ NUMBERS_ALONE = {
 
 @pytest.mark.parametrize("name", CELLS)
 def test_every_line_of_every_cell_agrees(name):
-    derivation = derive(name)
+    derivation = derived(name)
     assert not derivation.disagreeing, str(derivation)
     lines = {row.quantity: row.lines for row in derivation.rows if row.lines}
     assert all(line.error < 1e-12 for found in lines.values() for line in found)
@@ -68,7 +75,7 @@ def test_every_line_of_every_cell_agrees(name):
 
 @pytest.mark.parametrize("name", ["li_gru", "mlstm", "rhn"])
 def test_cells_from_papers_agree(name):
-    derivation = derive(ALL[name])
+    derivation = derived(name)
     assert not derivation.disagreeing, str(derivation)
     assert [row for row in derivation.rows if row.lines]
 
@@ -98,43 +105,35 @@ def test_the_derived_gradients_are_those_of_automatic_differentiation():
 
 
 def test_a_line_stands_beside_its_derivation():
-    row = derive("lstm").row("c")
+    row = derived("lstm").row("c")
     assert [(use.name, use.number) for use in row.uses] == [("", None), ("a", 6)]
     [line] = row.lines
     assert line.text == "dc = dc_next + da * (1 - a**2)  # (6)"
     assert re.fullmatch(r"lstm\.py:\d+", line.place)
     assert (line.number, line.same, row.through, row.agrees) == (6, True, (6,), True)
-    assert derive("lstm").row("h").given
+    assert derived("lstm").row("h").given
 
 
 # --- mistakes -------------------------------------------------------------------------
 
 
-def planted():
-    sizes = Sizes(3, 4, 2, 1, 0, 1e-6, 100)
-    for mutant in mutants(LSTM):
-        if not is_equivalent(LSTM, mutant.cell, sizes):
-            yield mutant
-
-
 def test_a_mistake_planted_in_any_line_is_shown_beside_the_right_one():
+    """Every term, factor and sign of the LSTM's reverse, one at a time."""
     seen = set()
-    for mutant in planted():
+    for mutant in mutants(LSTM):
         derivation = derive(mutant.cell)
-        wrong = [row for row in derivation.rows if row.agrees is False]
+        wrong = {row.gradient.data[0] for row in derivation.disagreeing}
         assert wrong, str(mutant)
-        named = {row.gradient.data[0] for row in wrong}
         if mutant.equation is not None:
             # Its own line alone is wrong, not those that are computed from it.
-            assert named <= mutant.quantities, f"{mutant}: {named}"
-            seen |= named
-        text = str(derivation)
-        assert "WRONG" in text
-        assert "computes  d" in text
-        assert "derived   d" in text
+            assert wrong <= mutant.quantities, f"{mutant}: {wrong}"
+            seen |= wrong
+        said = derivation.text().partition("Wrong in the hand-written reverse:")[2]
+        assert "computes  d" in said
+        assert "derived   d" in said
     hand_written = {
         row.gradient.data[0]
-        for row in derive("lstm").rows
+        for row in derived("lstm").rows
         for line in row.lines
         if line.number is not None
     }
@@ -222,7 +221,7 @@ def test_the_reverse_that_is_written_is_the_derived_one(name, tmp_path):
     )
 
 
-@pytest.mark.parametrize("name", ["lstm", "rg_lru", "gru_before", "rhn"])
+@pytest.mark.parametrize("name", ["lstm", "gru_before"])
 def test_the_reverse_that_is_written_passes_the_gradient_check(name, tmp_path):
     report = check_gradients(written(ALL[name], tmp_path), steps=0)
     assert report.ok, str(report)
@@ -312,7 +311,7 @@ def formulas(derivation):
 def test_every_formula_can_be_set(name):
     mathtext = pytest.importorskip("matplotlib.mathtext")
     parser = mathtext.MathTextParser("path")
-    found = list(formulas(derive(ALL[name])))
+    found = list(formulas(derived(name)))
     assert len(found) > 5
     for formula in found:
         parser.parse(f"${formula}$")  # raises where it can't
@@ -332,7 +331,7 @@ def katex():
 
 def test_katex_sets_every_derivation():
     module = katex()
-    texts = [derive(cell).latex() for cell in ALL.values()]
+    texts = [derived(name).latex() for name in ALL]
     texts.append(derive("lstm", letters="article").latex())
     program = (
         f"const katex = require({json.dumps(module)});"
@@ -361,7 +360,7 @@ def test_the_articles_letters():
 
 
 def test_it_is_shown_in_a_notebook():
-    derivation = derive("lstm")
+    derivation = derived("lstm")
     assert derivation._repr_latex_().startswith("$$\n\\begin{aligned}")
     markdown = derivation._repr_markdown_()
     assert markdown == derivation.markdown()

@@ -8,11 +8,9 @@ from lstm_jax.derivation.comparison import compared, random_values
 from lstm_jax.derivation.evaluation import Values
 from lstm_jax.derivation.forward import Forward, forward_of
 from lstm_jax.derivation.letters import ARTICLE, LETTERS
-from lstm_jax.derivation.python import Program
 from lstm_jax.derivation.result import Derivation, Row
-from lstm_jax.derivation.writing import Names, names_of
+from lstm_jax.derivation.writing import names_of
 from lstm_jax.engine import checks
-from lstm_jax.gated import GatedStep
 from lstm_jax.gradcheck.points import forward_only
 from lstm_jax.gradcheck.settings import as_compared
 
@@ -60,26 +58,15 @@ def derive(cell: Cell | str, *, letters: str = "own") -> Derivation:
         lines = compared(cell, forward, steps, points)
     _check_letters(letters, forward)
     gradients = [g for s in steps for g in (s.gradient, *(u.gradient for u in s.uses))]
-    names = names_of(forward, gradients, HIDDEN_SIZE)
     return Derivation(
-        cell=cell.name,
-        equations=forward.equations,
+        cell=cell,
+        forward=forward,
+        steps=steps,
         rows=tuple(
-            Row(
-                step.quantity,
-                step.gradient,
-                forward.equation(step.quantity),
-                step.uses,
-                step.result,
-                tuple(lines.get(step.quantity, ())),
-            )
+            Row(step, forward.equation(q := step.quantity), tuple(lines.get(q, ())))
             for step in steps
         ),
-        parameters=(*forward.parameters, "x"),
-        state=forward.state,
-        derived=cell.derived,
-        names=names,
-        program=_program(cell, forward, steps, names),
+        names=names_of(forward, gradients, HIDDEN_SIZE),
         letters=LETTERS[letters],
     )
 
@@ -90,12 +77,6 @@ def _from_equations(cell: Cell) -> tuple[Forward, tuple[Step, ...], list[Values]
     forward = forward_of(cell, INPUT_SIZE, HIDDEN_SIZE, BATCH)
     steps = chain(forward)
     return forward, steps, random_values(cell, forward, steps)
-
-
-def _program(
-    cell: Cell, forward: Forward, steps: tuple[Step, ...], names: Names
-) -> str:
-    return Program(forward, steps, names, isinstance(cell.step, GatedStep)).text()
 
 
 def _check_letters(letters: str, forward: Forward) -> None:

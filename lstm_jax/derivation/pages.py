@@ -29,12 +29,12 @@ READING = (
 def text(derivation: "Derivation") -> str:
     """See `Derivation.text`."""
     write = Writer(derivation.names, derivation.letters)
-    parts = [f"The backward pass of {derivation.cell!r}, from its equations"]
-    width = max(len(_label(e)) for e in derivation.equations)
+    parts = [f"The backward pass of {derivation.cell.name!r}, from its equations"]
+    width = max(len(_label(e)) for e in derivation.forward.equations)
     parts.append(
         "\n".join(
             f"  {_label(e):{width}}  {write.letter(e.name)} = {write(e.right)}"
-            for e in derivation.equations
+            for e in derivation.forward.equations
         )
     )
     parts.append(textwrap.fill(_reading(write), WIDTH))
@@ -52,15 +52,15 @@ def markdown(derivation: "Derivation") -> str:
     plain = Writer(derivation.names, derivation.letters)
     table = ["| | equation | goes to |", "|---|---|---|"]
     goes = {row.quantity: _listed_uses(write, row) for row in derivation.rows}
-    for e in derivation.equations:
+    for e in derivation.forward.equations:
         formula = f"${write.letter(e.name)} = {write(e.right)}$".replace("|", r"\vert ")
         table.append(f"| {_label(e)} | {formula} | {goes.get(e.name, '')} |")
-    parts = ["# The equations", "\n".join(table), _reading(write)]
+    parts = ["**The equations**", "\n".join(table), _reading(write)]
     for title, rows in _sections(derivation):
-        parts.append(f"# {title}")
+        parts.append(f"**{title}**")
         parts += [_row_as_markdown(derivation, write, row) for row in rows]
     for title, lines in _remarks(derivation, plain):
-        parts.append(f"# {title}")
+        parts.append(f"**{title}**")
         parts.append("\n".join(["```text", *lines, "```"]))
     said, *wrong = verdict(derivation).splitlines()
     parts.append("\n".join([said, "", "```text", *wrong, "```"]) if wrong else said)
@@ -71,7 +71,7 @@ def latex(derivation: "Derivation") -> str:
     """See `Derivation.latex`."""
     write = Latex(derivation.names, derivation.letters)
     lines = []
-    for e in derivation.equations:
+    for e in derivation.forward.equations:
         number = "" if e.number is None else rf" && {_label(e)}"
         lines.append(f"{write.letter(e.name)} &= {write(e.right)}{number}")
     for _, rows in _sections(derivation):
@@ -81,7 +81,7 @@ def latex(derivation: "Derivation") -> str:
 
 def verdict(derivation: "Derivation") -> str:
     """How many lines of the hand-written reverse agree; those that don't, in full."""
-    if not derivation.derived:
+    if not derivation.cell.derived:
         return "There is no hand-written reverse; python() gives the one to write."
     lines = [(row, line) for row in derivation.rows for line in row.lines]
     wrong = [(row, line) for row, line in lines if not line.agrees]
@@ -157,7 +157,7 @@ def equalities(
     if len(terms) > 1 and not all(term.op == "concat" for term in terms):
         texts.append(write(Expression("add", tuple(terms), shape=row.gradient.shape)))
     texts.append(write(row.result))
-    if write.letters.columns and row.quantity in derivation.parameters[:-1]:
+    if write.letters.columns and row.quantity in derivation.parameters:
         texts = [write.per_example(text) for text in texts]
     left = write.partial(row.quantity)
     return [("" if k else left, t) for k, t in enumerate(dict.fromkeys(texts))]
@@ -207,7 +207,7 @@ def _judged(line: Line) -> str:
 def _sections(derivation: "Derivation") -> Iterator[tuple[str, list["Row"]]]:
     """The rows of the step, then those of the parameters and the input."""
     rows = [row for row in derivation.rows if not row.given]
-    last = [row for row in rows if row.quantity in derivation.parameters]
+    last = [row for row in rows if row.quantity in (*derivation.parameters, "x")]
     yield "From the last equation to the first", [r for r in rows if r not in last]
     yield "Parameters and input", last
 
@@ -222,7 +222,7 @@ def _remarks(
 
 def _through_time(derivation: "Derivation", write: Writer) -> Iterator[str]:
     """What one step's gradients have to do with the next one's."""
-    for field, quantity in derivation.state.items():
+    for field, quantity in derivation.forward.state.items():
         given = write(derivation.row(quantity).uses[0].gradient)
         before = next(
             (r for r in derivation.rows if r.quantity == f"{field}_prev"), None
@@ -232,7 +232,7 @@ def _through_time(derivation: "Derivation", write: Writer) -> Iterator[str]:
     names = [
         write(row.gradient)
         for row in derivation.rows
-        if row.quantity in derivation.parameters[:-1]
+        if row.quantity in derivation.parameters
     ]
     if names:
         yield f"{_listed(names)}: the sum over all steps, which share them."
@@ -240,7 +240,7 @@ def _through_time(derivation: "Derivation", write: Writer) -> Iterator[str]:
 
 def _by_element(derivation: "Derivation", write: Writer) -> Iterator[str]:
     """The weighted-input rule, one element at a time."""
-    for equation in derivation.equations:
+    for equation in derivation.forward.equations:
         terms = equation.right.args if equation.right.op == "add" else (equation.right,)
         for term in terms:
             if term.op == "dot" and all(a.op == "name" for a in term.args):

@@ -3,44 +3,61 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from lstm_jax.cell import Cell
 from lstm_jax.derivation import pages
-from lstm_jax.derivation.chain import Use
+from lstm_jax.derivation.chain import Step, Use
 from lstm_jax.derivation.comparison import Line
 from lstm_jax.derivation.expressions import Expression
-from lstm_jax.derivation.forward import Equation
+from lstm_jax.derivation.forward import Equation, Forward
 from lstm_jax.derivation.letters import OWN, Letters
+from lstm_jax.derivation.program import program
 from lstm_jax.derivation.writing import Names
+from lstm_jax.gated import GatedStep
 
 
 class Row(NamedTuple):
-    """The derivation of one gradient, dq = ∂J/∂q.
+    """The derivation of one gradient, dq = ∂J/∂q, and what it is compared with.
 
     Attributes:
-        quantity: q.
-        gradient: dq, a name.
+        step: the derivation.
         equation: that q is the left-hand side of; None for an argument of the step.
-        uses: the immediate outputs of q, and what comes back from each.
-        result: their sum, simplified: what dq is.
-        lines: the lines of the cell's file that compute it; none if they don't name it,
+        lines: the lines of the cell's file that compute dq; none if they don't name it,
             or if there is no hand-written reverse.
     """
 
-    quantity: str
-    gradient: Expression
+    step: Step
     equation: Equation | None
-    uses: tuple[Use, ...]
-    result: Expression
     lines: tuple[Line, ...]
+
+    @property
+    def quantity(self) -> str:
+        """The letter, "c"."""
+        return self.step.quantity
+
+    @property
+    def gradient(self) -> Expression:
+        """The name of dq."""
+        return self.step.gradient
+
+    @property
+    def uses(self) -> tuple[Use, ...]:
+        """The immediate outputs of q, and what comes back from each."""
+        return self.step.uses
+
+    @property
+    def result(self) -> Expression:
+        """What dq is: the sum of what comes back, simplified."""
+        return self.step.result
+
+    @property
+    def through(self) -> tuple[int, ...]:
+        """The numbers of the equations that are gone through."""
+        return self.step.through
 
     @property
     def given(self) -> bool:
         """Whether the gradient comes from outside: the output's, from what follows."""
         return self.result == self.gradient
-
-    @property
-    def through(self) -> tuple[int, ...]:
-        """The numbers of the equations that are gone through."""
-        return tuple(sorted({u.number for u in self.uses if u.number is not None}))
 
     @property
     def agrees(self) -> bool | None:
@@ -55,27 +72,26 @@ class Derivation:
     `str` and `print` give it in plain text; a notebook shows it with its formulas.
 
     Attributes:
-        cell: the cell's name.
-        equations: the step's, in order; see `lstm_jax.derivation.forward.Equation`.
-        rows: the gradients, from the last equation to the first, those of the
-            parameters and of the input at the end.
-        parameters: the names of the parameters, and "x".
-        state: for each field of the state the quantity that is its new value.
-        derived: whether the cell has a hand-written reverse.
+        cell: the cell.
+        forward: its equations; see `lstm_jax.derivation.forward.Forward`.
+        steps: the derivation of every gradient, from the last equation to the first,
+            those of the parameters and of the input at the end.
+        rows: the same, each with the lines that it is compared with.
         names: see `lstm_jax.derivation.writing.Names`.
-        program: what `python` gives, or the reason why it can't.
         letters: in which formulas are written.
     """
 
-    cell: str
-    equations: tuple[Equation, ...]
+    cell: Cell
+    forward: Forward
+    steps: tuple[Step, ...]
     rows: tuple[Row, ...]
-    parameters: tuple[str, ...]
-    state: dict[str, str]
-    derived: bool
     names: Names
-    program: str
     letters: Letters = OWN
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names of the parameters."""
+        return self.forward.parameters
 
     def row(self, quantity: str) -> Row:
         """The row of a quantity's gradient.
@@ -111,7 +127,8 @@ class Derivation:
 
     def python(self) -> str:
         """The reverse as Python, in the form of a cell's file."""
-        return self.program
+        gated = isinstance(self.cell.step, GatedStep)
+        return program(self.forward, self.steps, self.names, gated=gated)
 
     def __str__(self) -> str:
         return self.text()

@@ -6,6 +6,8 @@ and a record of all times are written to a folder under ``runs/bench/``.
 """
 
 import dataclasses
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -13,7 +15,14 @@ import tyro
 
 import lstm_jax as lj
 from benchmarks.command import choose_peers, told
-from benchmarks.measure import Result, Settings, measure, processor_count
+from benchmarks.measure import (
+    SCAN,
+    Result,
+    Settings,
+    measure,
+    processor_count,
+    runs,
+)
 from benchmarks.peers import PEERS
 from benchmarks.problem import ROWS, Row
 from benchmarks.processes import ALLOCATORS
@@ -51,7 +60,9 @@ class Config:
     """What to measure.
 
     Attributes:
-        sweep: vary this alone, instead of the table's rows.
+        cell: a name of `lstm_jax.CELLS`. Beside it run the libraries that have it with
+            the same equations, and our LSTM.
+        sweep: vary this alone, instead of the table's rows; "cell" goes through all.
         peers: compare only these, "manual" among them; all that can run by default.
         rounds: turns each library gets.
         threads: processors each library may use; all that this process may by default.
@@ -61,9 +72,10 @@ class Config:
         quick: see that all works: tiny rows, two at most, two rounds, one allocator.
             Its times say nothing.
         folder: where results go; by default runs/bench/ and then "quick", what is
-            swept, or "rows".
+            swept, or "rows", and the cell if it is not the LSTM.
     """
 
+    cell: str = "lstm"
     sweep: Literal["T", "B", "D", "H", "dtype", "cell"] | None = None
     peers: tuple[str, ...] = ()
     rounds: int = 5
@@ -83,7 +95,11 @@ def run(config: Config) -> str:
         ValueError: a name is not known or a number too small, or ours disagree.
         benchmarks.processes.WorkerError: "manual" failed.
     """
+    if config.cell not in lj.CELLS:
+        raise ValueError(f"cell must be one of {list(lj.CELLS)}; got {config.cell!r}")
+    begin = time.perf_counter()
     names, left_out = choose_peers(config.peers, PEERS, config.device)
+    left_out |= without_cell(config, names)
     settings = Settings(
         rounds=2 if config.quick else config.rounds,
         threads=processor_count() if config.threads is None else config.threads,
@@ -105,7 +121,17 @@ def run(config: Config) -> str:
             text = write_report(
                 folder_of(config), results, settings, left_out, config.sweep
             )
+    print(f"{(time.perf_counter() - begin) / 60:.1f} minutes in all", flush=True)
     return text
+
+
+def without_cell(config: Config, names: Sequence[str]) -> dict[str, str]:
+    """Those that have no such cell, and so have no part in any row."""
+    if config.sweep == "cell":
+        return {}
+    row = QUICK_ROW._replace(cell=config.cell)
+    others = [name for name in names if not runs(name, row, config.device)]
+    return {name: f"has no {config.cell}" for name in others if name != SCAN}
 
 
 def choose_allocators(config: Config) -> tuple[str, ...]:
@@ -118,16 +144,20 @@ def choose_allocators(config: Config) -> tuple[str, ...]:
 def choose_rows(config: Config) -> tuple[Row, ...]:
     """The table's rows, or a sweep's."""
     if config.sweep is None:
-        return (QUICK_ROW,) if config.quick else ROWS
+        rows = (QUICK_ROW,) if config.quick else ROWS
+        return tuple(row._replace(cell=config.cell) for row in rows)
     row, values = SWEEPS[config.sweep]
     if config.quick:
         row, values = QUICK_ROW, values[:2]
+    row = row._replace(cell=config.cell)
     return tuple(row._replace(**{config.sweep: value}) for value in values)
 
 
 def folder_of(config: Config) -> Path:
     """Where results go."""
     name = "quick" if config.quick else config.sweep or "rows"
+    if config.cell != "lstm":
+        name += f"-{config.cell}"
     return config.folder or Path("runs/bench") / name
 
 

@@ -12,10 +12,12 @@ from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
+from jax import Array
 
 from benchmarks.peers import PEERS
-from benchmarks.problem import Outcome, Row
+from benchmarks.problem import Outcome, Row, numpy_dtype
 from benchmarks.processes import Crew, WorkerProcess, environment_of
 from lstm_jax import CELLS
 from lstm_jax.gated import GatedStep
@@ -60,6 +62,8 @@ class Result(NamedTuple):
         peak_bytes: by peer, the growth of the process in one value and gradient.
         differences: by peer, the largest difference from the reference.
         failures: by peer, why it has no figures: too slow, too big, or an error.
+        lstm_seconds: of another cell's row, the time of value and gradient of our LSTM
+            in each round.
     """
 
     row: Row
@@ -71,6 +75,7 @@ class Result(NamedTuple):
     peak_bytes: dict[str, int | None]
     differences: dict[str, float]
     failures: dict[str, str]
+    lstm_seconds: Sequence[float] = ()
 
 
 class Spread(NamedTuple):
@@ -92,12 +97,45 @@ def ratios(result: Result, call: str, name: str) -> Spread:
     return spread([a / b for a, b in zip(times, own, strict=True)])
 
 
-def limit_seconds(result: Result, call: str) -> float | None:
-    """What an LSTM's matrix products alone take at the measured rate."""
-    if result.row.cell != "lstm":
-        return None
+def beside_lstm(result: Result) -> Spread | None:
+    """Our time over our LSTM's of the same sizes, round by round; None of an LSTM."""
+    own = result.seconds["value_and_gradient"][REFERENCE]
+    both = zip(own, result.lstm_seconds, strict=False)
+    return spread([a / b for a, b in both]) if result.lstm_seconds else None
+
+
+def weight_count(row: Row) -> int:
+    """How many weights each step of each sequence is multiplied with.
+
+    Those of an LSTM are 4H (D + H).
+    """
+    cell = CELLS[row.cell]
+    params = jax.eval_shape(lambda key: cell.init(key, row.D, row.H), jax.random.key(0))
+    return sum(a.size for a in jax.tree.leaves(params) if a.ndim > 1)
+
+
+def output_bytes(row: Row) -> int:
+    """The size of all outputs."""
+    cell = CELLS[row.cell]
+
+    def outputs(key: Array) -> Array:
+        params = cell.init(key, row.D, row.H)
+        return cell.initial_state(params, (row.T, row.B))[0]
+
+    shape = jax.eval_shape(outputs, jax.random.key(0))
+    return shape.size * numpy_dtype(row.dtype).itemsize
+
+
+def limit_seconds(result: Result, call: str) -> float:
+    """What a cell's matrix products alone take at the measured rate.
+
+    A multiplication and an addition for each weight, step and sequence. The reverse
+    does twice as much: once for the gradients of inputs and states, once for those of
+    the weights.
+    """
     passes = {"forward": 1, "value_and_gradient": 3}[call]
-    return passes * result.row.product_flops / (result.gflops * 1e9)
+    additions = result.row.T * result.row.B * weight_count(result.row)
+    return passes * 2 * additions / (result.gflops * 1e9)
 
 
 def runs(name: str, row: Row, device: str) -> bool:
@@ -108,7 +146,7 @@ def runs(name: str, row: Row, device: str) -> bool:
     """
     cell = CELLS[row.cell]
     compiled = device == "cpu" and isinstance(cell.step, GatedStep) and not cell.linear
-    if row.cell != "lstm" and not PEERS[name].ours:
+    if row.cell not in PEERS[name].cells and not PEERS[name].ours:
         return False
     return name != SCAN or compiled
 
@@ -189,6 +227,11 @@ def measure(row: Row, names: Sequence[str], settings: Settings) -> Result:
             REFERENCE,
         )
         product = stack.enter_context(WorkerProcess(environment))
+        lstm = None
+        if row.cell != "lstm":
+            lstm = stack.enter_context(WorkerProcess(environment))
+            lstm.ask("load", REFERENCE)
+            lstm.ask("build", row._replace(cell="lstm"), settings.device)
         crew.load()
         # One after another: compile times are measured.
         built = crew.ask_all("build", row, settings.device)
@@ -196,7 +239,7 @@ def measure(row: Row, names: Sequence[str], settings: Settings) -> Result:
         differences = agreeing(crew, crew.ask_all("outcome"), row.dtype)
         peaks = crew.ask_all("peak_bytes")
         print(f"{describe(row)}: {len(crew.workers)} agree", flush=True)
-        seconds, products = _rounds(crew, product, settings.rounds)
+        seconds, products, of_lstm = _rounds(crew, product, lstm, settings.rounds)
     for name, why in crew.failures.items():
         print(f"{describe(row)}: {name} failed ({why})", flush=True)
     left = list(crew.workers)
@@ -210,6 +253,7 @@ def measure(row: Row, names: Sequence[str], settings: Settings) -> Result:
         peak_bytes={name: peaks[name] for name in left},
         differences={name: differences[name] for name in left},
         failures=crew.failures,
+        lstm_seconds=of_lstm,
     )
 
 
@@ -225,18 +269,20 @@ def describe(row: Row, without: str | None = None) -> str:
 
 
 def _rounds(
-    crew: Crew, product: WorkerProcess, rounds: int
-) -> tuple[dict[str, dict[str, list[float]]], list[float]]:
-    """The times by call and peer, and those of the product."""
+    crew: Crew, product: WorkerProcess, lstm: WorkerProcess | None, rounds: int
+) -> tuple[dict[str, dict[str, list[float]]], list[float], list[float]]:
+    """The times by call and peer, and those of the product and of the LSTM, if any."""
     order = random.Random(0)
     seconds: Any = {call: {name: [] for name in crew.workers} for call in CALLS}
-    products = []
+    products, of_lstm = [], []
     for _ in range(rounds):
         products.append(product.ask("time", "product"))
         for call in CALLS:
             for name in order.sample(list(crew.workers), len(crew.workers)):
                 seconds[call][name].append(crew.ask(name, "time", call))
-    return seconds, products
+        if lstm is not None:
+            of_lstm.append(lstm.ask("time", "value_and_gradient"))
+    return seconds, products, of_lstm
 
 
 def processor_count() -> int:

@@ -1,14 +1,26 @@
 """One layer to run: its sizes, and weights and inputs that belong to no library.
 
 Weights are kept in the order of `lstm_jax`: ``z = x Wx + h Wh + b`` with column blocks
-for input, forget, output gate and candidate, "ifog". Peers convert from it and back.
+as in `ORDERS`. Peers convert from it and back.
 """
 
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 
-ORDER = "ifog"
+ORDERS = MappingProxyType(
+    {
+        "lstm": "ifog",
+        "gru": "rzn",
+        "gru_before": "rzn",
+        "rnn_tanh": "h",
+        "rnn_relu": "h",
+    }
+)
+"""Of the cells that other libraries have too, the column blocks: input, forget and
+output gate, g the candidate; reset and update gate, n the candidate; or one alone. The
+candidate's recurrent product has no bias of its own."""
 
 
 class Row(NamedTuple):
@@ -20,7 +32,7 @@ class Row(NamedTuple):
         D: input size.
         H: hidden size.
         dtype: of everything, "float32" for one.
-        cell: a key of `lstm_jax.CELLS`. Peers know "lstm" only.
+        cell: a key of `lstm_jax.CELLS`; a peer knows those of its `cells`.
     """
 
     T: int
@@ -29,23 +41,6 @@ class Row(NamedTuple):
     H: int
     dtype: str = "float32"
     cell: str = "lstm"
-
-    @property
-    def product_flops(self) -> int:
-        """The arithmetic of an LSTM's matrix products in one forward pass.
-
-        A multiplication and an addition for each of the 4H (D + H) weights, each step
-        and each sequence. The reverse does twice as much: once for the gradients of
-        inputs and states, once for those of the weights.
-        """
-        return 2 * self.T * self.B * 4 * self.H * (self.D + self.H)
-
-    @property
-    def output_bytes(self) -> int | None:
-        """The size of an LSTM's outputs, (T, B, H); other cells' may differ."""
-        if self.cell != "lstm":
-            return None
-        return self.T * self.B * self.H * numpy_dtype(self.dtype).itemsize
 
 
 ROWS = (
@@ -63,9 +58,9 @@ class Outcome(NamedTuple):
 
     Attributes:
         ys: (T, B, H).
-        dWx: (D, 4H), blocks in the order `ORDER`.
-        dWh: (H, 4H), the same.
-        db: (4H,), the same.
+        dWx: (D, N), blocks in the order that `ORDERS` says.
+        dWh: (H, N), the same.
+        db: (N,), the same.
         dxs: (T, B, D).
     """
 
@@ -81,9 +76,9 @@ class Problem(NamedTuple):
 
     Attributes:
         row: the sizes.
-        Wx: (D, 4H).
-        Wh: (H, 4H).
-        b: (4H,).
+        Wx: (D, N), blocks in the order that `ORDERS` says; none of other cells.
+        Wh: (H, N).
+        b: (N,).
         xs: (T, B, D).
     """
 
@@ -102,11 +97,12 @@ def make_problem(row: Row) -> Problem:
         drawn = scale * generator.standard_normal(shape, dtype=np.float32)
         return drawn.astype(numpy_dtype(row.dtype))
 
+    columns = len(ORDERS.get(row.cell, "")) * row.H
     return Problem(
         row=row,
-        Wx=draw(row.D, 4 * row.H, scale=row.D**-0.5),
-        Wh=draw(row.H, 4 * row.H, scale=row.H**-0.5),
-        b=draw(4 * row.H, scale=0.1),
+        Wx=draw(row.D, columns, scale=row.D**-0.5),
+        Wh=draw(row.H, columns, scale=row.H**-0.5),
+        b=draw(columns, scale=0.1),
         xs=draw(row.T, row.B, row.D),
     )
 
@@ -121,6 +117,6 @@ def numpy_dtype(name: str) -> np.dtype:
 
 
 def reorder(array: np.ndarray, old: str, new: str) -> np.ndarray:
-    """The last axis' four blocks in another order, "ifog" to "ifgo" for one."""
-    blocks = dict(zip(old, np.split(array, 4, axis=-1), strict=True))
+    """The last axis' blocks in another order, "ifog" to "ifgo" for one."""
+    blocks = dict(zip(old, np.split(array, len(old), axis=-1), strict=True))
     return np.concatenate([blocks[gate] for gate in new], axis=-1)

@@ -5,6 +5,7 @@ import os
 import platform
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
@@ -12,12 +13,16 @@ from typing import Any
 
 from benchmarks.measure import (
     REFERENCE,
+    SCAN,
     Result,
     Settings,
+    beside_lstm,
     describe,
     limit_seconds,
+    output_bytes,
     ratios,
     spread,
+    weight_count,
 )
 from benchmarks.peers import PEERS
 from experiments.plots import Panel, cost_curves, cost_dots
@@ -151,10 +156,8 @@ def costs(results: Sequence[Result], axis: str | None) -> list[Panel]:
         ]
         compiling[name] = [r.compile_seconds.get(name) for r in results]
         memory[name] = [_scaled(r.temporary_bytes.get(name), 1e-6) for r in results]
-    times["limit"] = [
-        _scaled(limit_seconds(r, "value_and_gradient"), 1e3) for r in results
-    ]
-    memory["limit"] = [_scaled(r.row.output_bytes, 1e-6) for r in results]
+    times["limit"] = [1e3 * limit_seconds(r, "value_and_gradient") for r in results]
+    memory["limit"] = [1e-6 * output_bytes(r.row) for r in results]
     return [
         Panel("value and gradient, ms", times, axis == "T", "the matrix products"),
         Panel("compile time, s", compiling),
@@ -182,48 +185,101 @@ def describe_machine(settings: Settings) -> dict[str, str]:
     }
 
 
+Figure = tuple[float, str] | None
+"""A number of the summary and a remark behind it; None if it was not measured."""
+
+
 def _summary(results: Sequence[Result]) -> list[str]:
-    """The best of the JAX peers beside ours, row by row, and the medians."""
-    header = [
-        "row",
-        "limit / manual",
-        "fastest JAX peer / manual",
-        "torch / manual",
-        "manual's memory / leanest JAX peer's",
-        'with `memory="states"`',
+    """What value and gradient cost beside others, row by row, and the medians."""
+    columns = {title: [of(r) for r in results] for title, of in SUMMARY.items()}
+    columns = {title: figures for title, figures in columns.items() if any(figures)}
+    rows = [
+        [describe(r.row), *(_shown(figures[n]) for figures in columns.values())]
+        for n, r in enumerate(results)
     ]
-    rows, columns = [], [[] for _ in header[1:]]
-    for r in results:
-        jax_peers = [n for n in r.differences if _is_jax_peer(n)]
-        figures: list[tuple[float, str] | None] = [None] * len(columns)
-        own = spread(r.seconds["value_and_gradient"][REFERENCE]).median
-        if limit := limit_seconds(r, "value_and_gradient"):
-            figures[0] = (limit / own, "")
-        if jax_peers:
-            figures[1] = min(
-                (ratios(r, "value_and_gradient", n).median, f" ({n})")
-                for n in jax_peers
-            )
-            known = {n: b for n, b in r.temporary_bytes.items() if b is not None}
-            least, leanest = min((known[n], n) for n in jax_peers)
-            for column, name in ((3, REFERENCE), (4, "manual, states")):
-                if name in known:
-                    figures[column] = (known[name] / least, f" ({leanest})")
-        if "torch" in r.differences:
-            figures[2] = (ratios(r, "value_and_gradient", "torch").median, "")
-        for column, figure in zip(columns, figures, strict=True):
-            column += [figure[0]] if figure else []
-        cells = [f"{f[0]:.2f}{f[1]}" if f else NOT_MEASURED for f in figures]
-        rows.append([describe(r.row), *cells])
-    middle = [f"**{median(c):.2f}**" if c else NOT_MEASURED for c in columns]
-    return _markdown(header, [*rows, ["**median**", *middle]])
+    middle = [
+        f"**{median(f[0] for f in figures if f):.2f}**" if title != OWN else ""
+        for title, figures in columns.items()
+    ]
+    return _markdown(["row", *columns], [*rows, ["**median**", *middle]])
+
+
+def _shown(figure: Figure) -> str:
+    if figure is None:
+        return NOT_MEASURED
+    number, remark = figure
+    return f"{number:#.3g}{remark}" if remark == " ms" else f"{number:.2f}{remark}"
+
+
+def _own(result: Result) -> Figure:
+    times = result.seconds["value_and_gradient"][REFERENCE]
+    return 1e3 * spread(times).median, " ms"
+
+
+def _limit(result: Result) -> Figure:
+    own = spread(result.seconds["value_and_gradient"][REFERENCE]).median
+    return limit_seconds(result, "value_and_gradient") / own, ""
+
+
+def _beside(name: str, result: Result) -> Figure:
+    """A peer's time over ours."""
+    if name not in result.differences:
+        return None
+    return ratios(result, "value_and_gradient", name).median, ""
+
+
+def _fastest(result: Result) -> Figure:
+    """The time of the fastest JAX peer over ours."""
+    found = [
+        (ratios(result, "value_and_gradient", name).median, f" ({name})")
+        for name in filter(_is_jax_peer, result.differences)
+    ]
+    return min(found, default=None)
+
+
+def _beside_lstm(result: Result) -> Figure:
+    found = beside_lstm(result)
+    return None if found is None else (found.median, "")
+
+
+def _each_product_beside_lstm(result: Result) -> Figure:
+    found = beside_lstm(result)
+    if found is None:
+        return None
+    of_lstm = weight_count(result.row._replace(cell="lstm"))
+    return found.median * of_lstm / weight_count(result.row), ""
+
+
+def _memory(name: str, result: Result) -> Figure:
+    """One of ours' temporaries over those of the leanest JAX peer."""
+    known = {n: size for n, size in result.temporary_bytes.items() if size is not None}
+    peers = [(size, n) for n, size in known.items() if _is_jax_peer(n)]
+    if name not in known or not peers:
+        return None
+    least, leanest = min(peers)
+    return known[name] / least, f" ({leanest})"
+
+
+OWN = "manual"
+SUMMARY: dict[str, Callable[[Result], Figure]] = {
+    OWN: _own,
+    "limit / manual": _limit,
+    "automatic / manual": partial(_beside, "automatic"),
+    "scan / manual": partial(_beside, SCAN),
+    "fastest JAX peer / manual": _fastest,
+    "torch / manual": partial(_beside, "torch"),
+    "manual / our LSTM": _beside_lstm,
+    "the same a multiply-add": _each_product_beside_lstm,
+    "manual's memory / leanest JAX peer's": partial(_memory, REFERENCE),
+    'with `memory="states"`': partial(_memory, "manual, states"),
+}
+"""The columns of the summary; one that has nothing is left out."""
 
 
 def _times(results: Sequence[Result], call: str) -> list[str]:
     def cell(result: Result, name: str) -> str:
         if name == "limit":
-            limit = limit_seconds(result, call)
-            return NOT_MEASURED if limit is None else f"{1e3 * limit:.3g}"
+            return f"{1e3 * limit_seconds(result, call):.3g}"
         time = spread(result.seconds[call][name]).median
         if name == REFERENCE:
             return f"{1e3 * time:.3g}"
@@ -235,7 +291,7 @@ def _times(results: Sequence[Result], call: str) -> list[str]:
 
 def _memory_cell(result: Result, name: str) -> str:
     if name == "limit":
-        figures = (result.row.output_bytes,)
+        figures = (output_bytes(result.row),)
     else:
         figures = (result.temporary_bytes[name], result.peak_bytes[name])
     return " · ".join(NOT_MEASURED if f is None else f"{f / 1e6:.3g}" for f in figures)

@@ -9,8 +9,8 @@ from jax import Array
 
 from benchmarks.epoch import Epoch, Trainer
 from benchmarks.epoch.on_jax import trainer
-from benchmarks.peers.flax_lstm import FLAX
-from benchmarks.problem import ORDER, reorder
+from benchmarks.peers.flax_rnn import FLAX
+from benchmarks.problem import ORDERS, reorder
 
 
 def build(epoch: Epoch, device: str) -> Trainer:
@@ -22,9 +22,15 @@ def build(epoch: Epoch, device: str) -> Trainer:
         nnx.RNN(cell, time_major=True, rngs=nnx.Rngs(0)), nnx.Param, ...
     )
     parts: Any = params["cell"]
-    parts["dense_i"]["kernel"].set_value(jnp.asarray(reorder(Wx, ORDER, FLAX)))
-    parts["dense_h"]["kernel"].set_value(jnp.asarray(reorder(Wh, ORDER, FLAX)))
-    parts["dense_h"]["bias"].set_value(jnp.asarray(reorder(b, ORDER, FLAX)))
+    parts["dense_i"]["kernel"].set_value(
+        jnp.asarray(reorder(Wx, ORDERS["lstm"], FLAX["lstm"]))
+    )
+    parts["dense_h"]["kernel"].set_value(
+        jnp.asarray(reorder(Wh, ORDERS["lstm"], FLAX["lstm"]))
+    )
+    parts["dense_h"]["bias"].set_value(
+        jnp.asarray(reorder(b, ORDERS["lstm"], FLAX["lstm"]))
+    )
     return trainer(epoch, partial(layer, graph, rest), params)
 
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from benchmarks.epoch import CONFIG, Epoch, Trainer, Weights
-from benchmarks.peers.torch_lstm import TORCH
-from benchmarks.problem import ORDER, reorder
+from benchmarks.peers.torch_rnn import TORCH
+from benchmarks.problem import ORDERS, reorder
 from experiments.data import Bucket, Segment
 
 
@@ -25,9 +25,9 @@ class Model(nn.Module):
         self.head = nn.Linear(2 * H, 1)
         values = {
             "embedding.weight": weights.embedding,
-            "layer.weight_ih_l0": reorder(weights.Wx, ORDER, TORCH).T,
-            "layer.weight_hh_l0": reorder(weights.Wh, ORDER, TORCH).T,
-            "layer.bias_ih_l0": reorder(weights.b, ORDER, TORCH),
+            "layer.weight_ih_l0": reorder(weights.Wx, ORDERS["lstm"], TORCH["lstm"]).T,
+            "layer.weight_hh_l0": reorder(weights.Wh, ORDERS["lstm"], TORCH["lstm"]).T,
+            "layer.bias_ih_l0": reorder(weights.b, ORDERS["lstm"], TORCH["lstm"]),
             "layer.bias_hh_l0": np.zeros_like(weights.b),
             "head.weight": weights.head[None],
             "head.bias": np.zeros(1, np.float32),

@@ -42,7 +42,8 @@ class Peer(NamedTuple):
         module: the file in this folder.
         packages: what must be installed.
         options: passed on to its ``build``.
-        ours: whether it is this library. Peers that are not know LSTMs only.
+        ours: whether it is this library, which knows all cells.
+        cells: those that it has with the same equations as ours, if it is not.
         gpu_only: whether it needs a GPU.
     """
 
@@ -50,8 +51,12 @@ class Peer(NamedTuple):
     packages: tuple[str, ...] = ()
     options: Mapping[str, str] = MappingProxyType({})
     ours: bool = False
+    cells: tuple[str, ...] = ("lstm",)
     gpu_only: bool = False
 
+
+COMMON = ("lstm", "gru")
+SIMPLE = ("rnn_tanh", "rnn_relu")
 
 PEERS: dict[str, Peer] = {
     "manual": Peer("own", ours=True),
@@ -59,11 +64,12 @@ PEERS: dict[str, Peer] = {
     "manual, recompute": Peer("own", options={"memory": "recompute"}, ours=True),
     "manual, scan": Peer("own", options={"native": "0"}, ours=True),
     "automatic": Peer("own", options={"gradient": "automatic"}, ours=True),
-    "flax": Peer("flax_lstm", ("flax",)),
-    "equinox": Peer("equinox_lstm", ("equinox",)),
-    "haiku": Peer("haiku_lstm", ("haiku",)),
-    "keras": Peer("keras_lstm", ("keras",)),
-    "torch": Peer("torch_lstm", ("torch",)),
+    "flax": Peer("flax_rnn", ("flax",), cells=(*COMMON, *SIMPLE)),
+    "equinox": Peer("equinox_rnn", ("equinox",), cells=COMMON),
+    # Its GRU resets before the product; its simple cell has rectifiers alone.
+    "haiku": Peer("haiku_rnn", ("haiku",), cells=("lstm", "gru_before", "rnn_relu")),
+    "keras": Peer("keras_rnn", ("keras",), cells=(*COMMON, "gru_before", *SIMPLE)),
+    "torch": Peer("torch_rnn", ("torch",), cells=(*COMMON, *SIMPLE)),
     "cudnn": Peer("cudnn_lstm", gpu_only=True),
 }
 """All that can be compared. "manual" is what the others' times are divided by."""

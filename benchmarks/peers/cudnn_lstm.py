@@ -13,8 +13,9 @@ from jax.experimental import rnn
 
 from benchmarks.peers import Built
 from benchmarks.peers.compiled import Weights, compiled
-from benchmarks.problem import ORDER, Problem, reorder
+from benchmarks.problem import ORDERS, Problem, reorder
 
+ORDER = ORDERS["lstm"]
 CUDNN = "ifgo"
 
 

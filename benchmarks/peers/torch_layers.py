@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-LAYERS = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}
-"""The module of each cell."""
+from benchmarks.peers.torch_rnn import LAYERS
 
 
 class TorchLayer:

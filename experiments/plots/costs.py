@@ -123,7 +123,7 @@ def cost_dots(
     styles = _line_styles(lines)
     heights, places = dot_places(panels)
     edges = np.cumsum([0, *heights])
-    figure = make_figure(3.8 * len(panels) + 3.6, 1.4 + 0.1 * edges[-1])
+    figure = make_figure(3.8 * len(panels) + 3.6, 1.4 + 0.09 * edges[-1])
     grid = figure.subplots(1, len(panels), sharey=True)
     for axes, panel in zip(grid, panels, strict=True):
         for name, curve in panel.curves.items():

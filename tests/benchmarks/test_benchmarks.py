@@ -12,9 +12,11 @@ import runpy
 import signal
 import struct
 import sys
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 
@@ -28,11 +30,14 @@ from benchmarks.measure import (
     Result,
     Settings,
     agreeing,
+    beside_lstm,
     check_agreement,
     disagreement,
     limit_seconds,
+    output_bytes,
     ratios,
     runs,
+    weight_count,
 )
 from benchmarks.peers import PEERS, Peer, load, missing
 from benchmarks.problem import Outcome, Row, make_problem, reorder
@@ -84,21 +89,49 @@ def result(allocator="default", **changes) -> Result:
 
 @pytest.fixture(scope="module")
 def reference():
-    return load("automatic")(make_problem(ROW), "cpu").outcome()
+    """What automatic gradients give, by cell."""
+
+    @cache
+    def of(cell):
+        problem = make_problem(ROW._replace(cell=cell))
+        return load("automatic")(problem, "cpu").outcome()
+
+    return of
+
+
+AGREEING = [
+    (name, cell)
+    for name, peer in PEERS.items()
+    for cell in (("lstm", "gru_before") if peer.ours else peer.cells)
+    if name != "automatic"
+]
 
 
 @pytest.mark.jax_defaults
 @pytest.mark.filterwarnings("default")  # other libraries' own
-@pytest.mark.parametrize("name", [name for name in PEERS if name != "automatic"])
-def test_every_peer_agrees_on_outputs_and_gradients(name, reference):
+@pytest.mark.parametrize(("name", "cell"), AGREEING)
+def test_every_peer_agrees_on_outputs_and_gradients(name, cell, reference):
     if why := missing(PEERS[name], "cpu"):
         pytest.skip(why)
-    built = load(name)(make_problem(ROW), "cpu")
-    assert check_agreement(built.outcome(), reference, "float32") < 2e-6
+    built = load(name)(make_problem(ROW._replace(cell=cell)), "cpu")
+    assert check_agreement(built.outcome(), reference(cell), "float32") < 2e-6
     built.forward()
     built.value_and_gradient()
     assert (built.temporary_bytes is None) == (name == "torch")
     assert (built.compile_seconds is None) == (name == "torch")
+
+
+@pytest.mark.filterwarnings("default")  # other libraries' own
+@pytest.mark.parametrize("name", ["flax", "torch"])
+def test_nothing_is_rounded_in_float64(name):
+    if why := missing(PEERS[name], "cpu"):
+        pytest.skip(why)
+    problem = make_problem(ROW._replace(dtype="float64"))
+    with jax.numpy_dtype_promotion("standard"):
+        found, expected = (
+            load(n)(problem, "cpu").outcome() for n in (name, "automatic")
+        )
+    assert check_agreement(found, expected, "float64") < 1e-13
 
 
 @pytest.mark.jax_defaults
@@ -182,7 +215,8 @@ def test_a_peer_that_disagrees_leaves_and_ours_stops_the_run(name):
         ({"dtype": "float64"}, "cpu", {"manual", "manual, scan", "flax"}),
         ({"dtype": "bfloat16"}, "cpu", {"manual", "manual, scan", "flax"}),
         ({}, "gpu", {"manual", "flax"}),
-        ({"cell": "gru"}, "cpu", {"manual", "manual, scan"}),
+        ({"cell": "gru"}, "cpu", {"manual", "manual, scan", "flax"}),
+        ({"cell": "slstm"}, "cpu", {"manual", "manual, scan"}),
         ({"cell": "gru_before"}, "cpu", {"manual"}),
     ],
 )
@@ -210,6 +244,27 @@ def test_the_limit_is_that_of_the_products():
     )
 
 
+@pytest.mark.parametrize(
+    ("cell", "weights", "outputs"),
+    [("lstm", 4 * 4 * (2 + 4), 4), ("gru_before", 3 * 4 * (2 + 4), 4)],
+)
+def test_sizes_of_any_cell(cell, weights, outputs):
+    row = ROW._replace(cell=cell)
+    assert weight_count(row) == weights
+    assert output_bytes(row) == 5 * 3 * outputs * 4
+
+
+def test_another_cell_stands_beside_our_lstm():
+    """Round by round; a GRU has three quarters of the LSTM's weights."""
+    gru = Row(T=100, B=32, D=128, H=128, cell="gru")
+    made = result(row=gru, lstm_seconds=[1.0, 4.0, 6.0])
+    assert beside_lstm(made).median == 0.5
+    assert beside_lstm(result()) is None
+    text = render([made], {}, {}, {})
+    assert "| manual / our LSTM | the same a multiply-add |" in text
+    assert "| 0.50 | 0.67 |" in text
+
+
 def test_the_tables():
     results = [result(), result("kept")]
     left_out = {"keras": "keras not installed"}
@@ -217,7 +272,8 @@ def test_the_tables():
     assert "- left out: keras (keras not installed)" in text
     assert "![costs](rows.png)" in text
     row = "| T=100 B=32 D=128 H=128 |"
-    assert f"{row} 1.26 | 2.00 (flax) | 1.00 | 0.50 (flax) | – |" in text
+    assert f"{row} 2.00e+03 ms | 1.26 | 2.00 (flax) | 1.00 | 0.50 (flax) |" in text
+    assert "| **median** |  | **1.26** | **2.00** | **1.00** | **0.50** |" in text
     assert f"{row} 2.52e+03 | 2e+03 | 4e+03 · 2.00 (2.00–2.00) | 2e+03 · 1.00" in text
     assert f"{row} 1.64 | 5 · 30 | 10 · 30 | – · 30 |" in text
     assert f"{row} 0.50 | 0.25 | – |" in text
@@ -227,22 +283,23 @@ def test_the_tables():
 def test_a_sweep_over_cells_leaves_peers_blank_where_they_know_none():
     own = {"manual": [1.0]}
     other = result(
-        row=ROW._replace(cell="gru"),
+        row=ROW._replace(cell="mgu"),
         seconds={"forward": own, "value_and_gradient": own},
         compile_seconds={"manual": 0.5},
         temporary_bytes={"manual": 1_000_000},
         peak_bytes={"manual": None},
         differences={"manual": 0.0},
+        lstm_seconds=[2.0],
     )
     results = [result(), other]
     times, _, memory = costs(results, "cell")
     assert times.curves["flax"] == [4000.0, None]
-    assert times.curves["limit"][1] is None
     assert memory.curves["manual"] == [5.0, 1.0]
     text = render(results, {}, {}, {})
-    assert "| T=5 B=3 D=2 H=4 gru | – | – | – | – | – |" in text
-    assert "| T=5 B=3 D=2 H=4 gru | – | 1e+03 | – | – |" in text
-    assert "| T=5 B=3 D=2 H=4 gru | – | 1 · – | – | – |" in text
+    row = "| T=5 B=3 D=2 H=4 mgu |"
+    assert f"{row} 1.00e+03 ms | 0.00 | – | – | 0.50 | 1.00 | – |" in text
+    assert f"{row} 0.00432 | 1e+03 | – | – |" in text
+    assert f"{row} 0.00024 | 1 · – | – | – |" in text
 
 
 def test_costs_over_the_number_of_steps_have_a_line_of_slope_1():
@@ -265,19 +322,20 @@ def test_a_row_of_dots_is_as_high_as_it_has_lines():
 
 
 def test_the_picture_of_all_cells_fits_on_a_page(tmp_path):
-    cells = SWEEPS["cell"].values
-    own = [name for name in PEERS if runs(name, ROW._replace(cell="gru"), "cpu")]
-    figures = {"forward": {}, "value_and_gradient": {name: [1.0] for name in own}}
-    results = [
-        result(
-            row=ROW._replace(cell=cell),
-            seconds=figures,
-            compile_seconds=dict.fromkeys(own, 1.0),
-            temporary_bytes=dict.fromkeys(own, 1),
-            differences=dict.fromkeys(own, 0.0),
+    results = []
+    for cell in SWEEPS["cell"].values:
+        row = ROW._replace(cell=cell)
+        own = [name for name in PEERS if runs(name, row, "cpu")]
+        figures = {"forward": {}, "value_and_gradient": {name: [1.0] for name in own}}
+        results.append(
+            result(
+                row=row,
+                seconds=figures,
+                compile_seconds=dict.fromkeys(own, 1.0),
+                temporary_bytes=dict.fromkeys(own, 1),
+                differences=dict.fromkeys(own, 0.0),
+            )
         )
-        for cell in cells
-    ]
     draw(tmp_path / "cells.png", results, Settings(), "cell")
     width, height = struct.unpack(">II", (tmp_path / "cells.png").read_bytes()[16:24])
     assert height < width
@@ -321,7 +379,7 @@ def test_the_report_is_written_with_its_record(tmp_path):
 def test_the_quick_run(tmp_path):
     """Processes, agreement, rounds and report, at tiny sizes."""
     peers = ("manual", "automatic")
-    config = Config(folder=tmp_path, peers=peers, quick=True, threads=1)
+    config = Config(cell="gru", folder=tmp_path, peers=peers, quick=True, threads=1)
     text = run(config)
     record = json.loads((tmp_path / "record.json").read_text("utf-8"))
     (made,) = record["results"]
@@ -330,7 +388,8 @@ def test_the_quick_run(tmp_path):
     assert made["gflops"] > 0
     for call in ("forward", "value_and_gradient"):
         assert [len(made["seconds"][call][name]) for name in peers] == [2, 2]
-    assert "| T=7 B=3 D=4 H=5 |" in text
+    assert len(made["lstm_seconds"]) == 2
+    assert "| T=7 B=3 D=4 H=5 gru |" in text
 
 
 @pytest.mark.parametrize(
@@ -341,6 +400,7 @@ def test_the_quick_run(tmp_path):
         ({"peers": ("manual", "cudnn")}, "'cudnn' cannot run: needs --device gpu"),
         ({"rounds": 0}, "rounds must be at least 1; got 0"),
         ({"threads": 0}, "threads must be at least 1; got 0"),
+        ({"cell": "gruu"}, "cell must be one of .*; got 'gruu'"),
     ],
 )
 def test_what_cannot_be_run_is_refused(changes, expected, tmp_path):

@@ -1,23 +1,33 @@
-"""PyTorch: `torch.nn.LSTM` (oneDNN on a CPU, cuDNN on a GPU).
+"""PyTorch: `torch.nn.LSTM`, `GRU` and `RNN` (cuDNN on a GPU, on a CPU partly oneDNN).
 
-Its weights are transposed, with row blocks "ifgo" and two biases, of which the second
-is 0 here.
+Their weights are transposed, with two biases, of which the second is 0 here.
 """
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
 from benchmarks.peers import Built
-from benchmarks.problem import ORDER, Outcome, Problem, reorder
+from benchmarks.problem import ORDERS, Outcome, Problem, reorder
 
-TORCH = "ifgo"
+LAYERS = {
+    "lstm": torch.nn.LSTM,
+    "gru": torch.nn.GRU,
+    "rnn_tanh": partial(torch.nn.RNN, nonlinearity="tanh"),
+    "rnn_relu": partial(torch.nn.RNN, nonlinearity="relu"),
+}
+"""The module of each cell."""
+
+TORCH = {"lstm": "ifgo", "gru": "rzn", "rnn_tanh": "h", "rnn_relu": "h"}
+"""The order of its row blocks."""
 
 
 def build(problem: Problem, device: str) -> Built:
     """One layer, time-major; its number of threads is that of OpenMP."""
     row = problem.row
+    own, theirs = ORDERS[row.cell], TORCH[row.cell]
     dtype = getattr(torch, row.dtype)
     where = torch.device("cuda" if device == "gpu" else "cpu")
 
@@ -26,11 +36,11 @@ def build(problem: Problem, device: str) -> Built:
         exact = array.astype("float32") if row.dtype == "bfloat16" else array
         return torch.from_numpy(np.ascontiguousarray(exact)).to(where, dtype)
 
-    layer = torch.nn.LSTM(row.D, row.H).to(where, dtype)
+    layer = LAYERS[row.cell](row.D, row.H).to(where, dtype)
     values = {
-        "weight_ih_l0": tensor(reorder(problem.Wx, ORDER, TORCH).T),
-        "weight_hh_l0": tensor(reorder(problem.Wh, ORDER, TORCH).T),
-        "bias_ih_l0": tensor(reorder(problem.b, ORDER, TORCH)),
+        "weight_ih_l0": tensor(reorder(problem.Wx, own, theirs).T),
+        "weight_hh_l0": tensor(reorder(problem.Wh, own, theirs).T),
+        "bias_ih_l0": tensor(reorder(problem.b, own, theirs)),
         "bias_hh_l0": tensor(np.zeros_like(problem.b)),
     }
     layer.load_state_dict(values)
@@ -48,14 +58,16 @@ def build(problem: Problem, device: str) -> Built:
         return ys
 
     def value_and_gradient() -> Any:
-        value = layer(xs)[0].float().square().sum() / 2
+        ys = layer(xs)[0]
+        ys = ys.to(torch.promote_types(ys.dtype, torch.float32))
+        value = ys.square().sum() / 2
         gradients = torch.autograd.grad(value, inputs)
         wait()
         return value, gradients
 
     def outcome() -> Outcome:
         wx, wh, b, _, dxs = (_array(g) for g in value_and_gradient()[1])
-        wx, wh, b = (reorder(part, TORCH, ORDER) for part in (wx.T, wh.T, b))
+        wx, wh, b = (reorder(part, theirs, own) for part in (wx.T, wh.T, b))
         return Outcome(_array(forward()), wx, wh, b, dxs)
 
     return Built(forward, value_and_gradient, outcome, None, None)

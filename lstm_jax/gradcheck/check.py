@@ -8,8 +8,9 @@ from lstm_jax.gradcheck.claims import check_claims
 from lstm_jax.gradcheck.form import check_form
 from lstm_jax.gradcheck.oracles import DIFFERENCE_STEP
 from lstm_jax.gradcheck.points import POINTS, Sizes, choose, forward_only
+from lstm_jax.gradcheck.reference import VARIANTS
 from lstm_jax.gradcheck.report import TOLERANCES, Report, Row, Tolerances
-from lstm_jax.gradcheck.sequence import VARIANTS, check_sequence, steps_of
+from lstm_jax.gradcheck.sequence import check_sequence, steps_of
 from lstm_jax.gradcheck.settings import as_compared, check_differencing
 from lstm_jax.gradcheck.step import ONE_STEP, check_step
 

@@ -15,7 +15,8 @@ from jax import Array, tree
 
 from lstm_jax.cell import Cell
 from lstm_jax.gated import GatedStep, by_unit
-from lstm_jax.gradcheck.points import Point, Sizes, advance, choose
+from lstm_jax.gradcheck.oracles import once
+from lstm_jax.gradcheck.points import Point, Sizes, advance, choose, each_advanced
 from lstm_jax.gradcheck.report import Row, relative_errors, scales
 from lstm_jax.gradcheck.step import field_names
 
@@ -72,7 +73,7 @@ def _initial_state(cell: Cell, points: Point) -> str:
     """What is wrong with the state that a cell starts from."""
     params, _, state, *_ = points.at(0)
     for shape in ((), (5,), (2, 3)):
-        found = cell.initial_state(params, shape)
+        found = jax.eval_shape(lambda p, b=shape: cell.initial_state(p, b), params)
         expected = tree.map(lambda s, b=shape: (*b, *s.shape[1:]), state)
         if tree.map(jnp.shape, found) != expected:
             made = tree.map(jnp.shape, found)
@@ -86,9 +87,9 @@ def _initial_state(cell: Cell, points: Point) -> str:
 def _examples_apart(cell: Cell, points: Point) -> Row:
     """Whether a step of a batch is the step of each example by itself."""
     args = points.params, points.xs[:, 0], points.state
-    together = jax.vmap(lambda *a: advance(cell, *a)[0])(*args)
-    each = jax.vmap(lambda *a: advance(cell, *a)[0], in_axes=(None, 0, 0))
-    errors = _errors(together, jax.vmap(each)(*args))
+    together, *_ = each_advanced(cell)(*args)
+    of_one = jax.vmap(lambda *a: advance(cell, *a)[0], in_axes=(None, 0, 0))
+    errors = _errors(together, once(jax.vmap(of_one))(*args))
     return _measured("examples", errors, "{} of an example depends on others")
 
 
@@ -99,29 +100,36 @@ def _unit_by_unit(cell: Cell, points: Point) -> list[Row]:
     row where u or a state is not made of blocks of H numbers.
     """
     assert isinstance(cell.step, GatedStep)
+    equations = cell.step.equations
     units = points.state[0].shape[-1]
     params, (x, *_), state, *_ = points.at(0)
-    u = cell.project(params, x)
+    u = jax.eval_shape(cell.project, params, x)
     fits = [u.shape[-1] % units == 0, *(s.shape[-1:] == (units,) for s in state)]
     if not all(fits) or any(s.ndim != x.ndim for s in state):
         return []
-    v = jnp.cos(u) if "Wh" in params._fields else None
-    equations = partial(cell.step.equations, by_unit(params, u))
-
-    def elsewhere(unit: Array) -> Any:
-        def moved(a: Array) -> Array:
-            of_unit = jnp.arange(a.shape[-1]) % units == unit
-            return jnp.where(of_unit, a + 0.1, a)
-
-        new, _ = equations(*tree.map(moved, (state, u, v)))
-        return tree.map(lambda a: jnp.where(jnp.arange(units) == unit, 0, a), new)
-
     numbers = jnp.arange(units)
-    new, _ = equations(state, u, v)
-    still = jax.vmap(
-        lambda unit: tree.map(lambda a: jnp.where(numbers == unit, 0, a), new)
-    )(numbers)
-    errors = _errors(jax.vmap(elsewhere)(numbers), still)
+
+    def without(unit: Array, state: Any) -> Any:
+        return tree.map(lambda a: jnp.where(numbers == unit, 0, a), state)
+
+    def others(params: Any, x: Array, state: Any) -> tuple[Any, Any]:
+        u = cell.project(params, x)
+        v = jnp.cos(u) if "Wh" in params._fields else None
+        rows = by_unit(params, u)
+
+        def elsewhere(unit: Array) -> Any:
+            def moved(a: Array) -> Array:
+                of_unit = jnp.arange(a.shape[-1]) % units == unit
+                return jnp.where(of_unit, a + 0.1, a)
+
+            new, _ = equations(rows, *tree.map(moved, (state, u, v)))
+            return without(unit, new)
+
+        new, _ = equations(rows, state, u, v)
+        still = jax.vmap(lambda unit: without(unit, new))(numbers)
+        return jax.vmap(elsewhere)(numbers), still
+
+    errors = _errors(*once(others)(params, x, state))
     said = "{} of a unit depends on other units, and not through v"
     return [_measured("units", errors, said)]
 
@@ -136,7 +144,7 @@ def _linear(cell: Cell, points: Point) -> Row:
         b, a = jax.jvp(step, (zeros,), (ones,))
         return step(state), tree.map(lambda a, b, h: a * h + b, a, b, state)
 
-    found, expected = jax.vmap(at)(points.params, points.xs[:, 0], points.state)
+    found, expected = once(jax.vmap(at))(points.params, points.xs[:, 0], points.state)
     errors = _errors(found, expected)
     return _measured("linear", errors, "{0} is not a * {0}_prev + b, number by number")
 

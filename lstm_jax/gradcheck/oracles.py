@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -107,10 +106,32 @@ class Oracles(NamedTuple):
     missing: str = ""
     forward: dict[str, np.ndarray] | None = None
 
+    def at(self, index: int) -> "Oracles":
+        """The same at one of the points, which keeps its axis."""
+        point = slice(index, index + 1)
+
+        def taken(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            return {name: gradient[point] for name, gradient in found.items()}
+
+        around = self.remainders
+        return self._replace(
+            automatic=taken(self.automatic),
+            graph=taken(self.graph),
+            added_up=taken(self.added_up),
+            numerical={
+                name: d._replace(values=d.values[point], doubt=d.doubt[point])
+                for name, d in self.numerical.items()
+            },
+            remainders=around._replace(
+                center=around.center[point], around=around.around[point]
+            ),
+            forward=None if self.forward is None else taken(self.forward),
+        )
+
 
 def differentiate(
     loss: Loss,
-    at: Mapping[str, Array],
+    at: Mapping[str, np.ndarray],
     given: Any,
     differencing: Differencing,
     inputs: tuple[str, ...],
@@ -125,7 +146,6 @@ def differentiate(
         inputs: the targets that the remainder test moves, all at once.
     """
     rng = np.random.default_rng(differencing.seed)
-    at = {name: jnp.asarray(value) for name, value in at.items()}
     shapes = {name: value.shape[1:] for name, value in at.items()}
     bases = {
         name: _basis(shape, differencing.max_entries, rng)
@@ -147,7 +167,7 @@ def differentiate(
                 found += [graph.grad(loss)(at, given), graph.added_up(loss)(at, given)]
             return found
 
-        return once(jax.vmap(one, in_axes=(0, 0, None)))(at, given, moves)
+        return once(jax.vmap(one, in_axes=(0, 0, None)))(dict(at), given, moves)
 
     by_graph, added_up, missing = {}, {}, ""
     try:

@@ -5,6 +5,7 @@ wilder ones, until every branch of the forward has been taken to either side wit
 gradient passing through, or until it is plain that a side can't be reached.
 """
 
+from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from jax import Array, tree
 from lstm_jax.cell import Cell
 from lstm_jax.gradcheck.branches import Side, sides_of, watcher
 from lstm_jax.gradcheck.flat_jaxpr import trace
+from lstm_jax.gradcheck.oracles import once
 from lstm_jax.jaxprs import ALL_CALLS
 
 POINTS = 3
@@ -50,9 +52,9 @@ class Point(NamedTuple):
     """
 
     params: Any
-    xs: Array
+    xs: np.ndarray | Array
     state: Any
-    dys: Array
+    dys: np.ndarray | Array
     dstate: Any
 
     def at(self, index: int) -> "Point":
@@ -78,9 +80,9 @@ def forward_only(cell: Cell) -> Cell:
     return cell._replace(backward=defaults["backward"], gradients=defaults["gradients"])
 
 
-def draw(cell: Cell, sizes: Sizes, index: int = 0) -> Point:
-    """A random point for the forward of a cell."""
-    return _drawn(cell, sizes, (index,), 2).at(0)
+def draw(cell: Cell, sizes: Sizes) -> Point:
+    """The first of the random points for the forward of a cell."""
+    return _tame(cell, sizes).at(0)
 
 
 def advance(cell: Cell, params: Any, x: Array, state: Any) -> tuple[Any, Any, Any]:
@@ -91,6 +93,12 @@ def advance(cell: Cell, params: Any, x: Array, state: Any) -> tuple[Any, Any, An
 
 
 @lru_cache(maxsize=64)
+def each_advanced(cell: Cell) -> Callable[[Any, Any, Any], tuple[Any, Any, Any]]:
+    """`advance` at several points, compiled once for a cell."""
+    return once(jax.vmap(partial(advance, cell)))
+
+
+@lru_cache(maxsize=64)
 def choose(cell: Cell, sizes: Sizes) -> Chosen:
     """Points for the forward of a cell, until each of its branches has been seen.
 
@@ -98,7 +106,7 @@ def choose(cell: Cell, sizes: Sizes) -> Chosen:
         cell: as `forward_only` makes it.
         sizes: of what is drawn.
     """
-    chosen = _drawn(cell, sizes, tuple(range(sizes.points)), 2)
+    chosen = _tame(cell, sizes)
     first = chosen.at(0)
     args = first.params, first.xs[0], first.state
     forward = trace(partial(advance, cell), *args, calls=ALL_CALLS)
@@ -124,12 +132,16 @@ def choose(cell: Cell, sizes: Sizes) -> Chosen:
             if np.any(here & ~seen):
                 seen |= here
                 chosen = tree.map(
-                    lambda a, b, k=index: jnp.concatenate([a, b[k : k + 1]]),
+                    lambda a, b, k=index: np.concatenate([a, b[k : k + 1]]),
                     chosen,
                     wild,
                 )
     missing = (side for side, found in zip(sides, seen, strict=True) if not found)
     return Chosen(chosen, tuple(dict.fromkeys(missing)))
+
+
+def _tame(cell: Cell, sizes: Sizes) -> Point:
+    return _drawn(cell, sizes, tuple(range(sizes.points)), 2)
 
 
 @lru_cache(maxsize=64)
@@ -142,36 +154,36 @@ def _drawn(cell: Cell, sizes: Sizes, indices: tuple[int, ...], steps: int) -> Po
         indices: the numbers.
         steps: how many the cell has made when it gets to the state.
     """
-    initial = cell.init(
-        jax.random.key(sizes.seed),
-        sizes.input_size,
-        sizes.hidden_size,
-        dtype=jnp.float64,
-    )
-    state = cell.initial_state(initial, (sizes.batch,))
-    draws = [_numbers(initial, state, sizes, index, steps) for index in indices]
-    params, inputs, xs, dys, dstate = tree.map(lambda *a: jnp.stack(a), *draws)
 
-    def step(params: Any, state: Any, x: Array) -> Any:
-        return advance(cell, params, x, state)[0]
+    def initial() -> Any:
+        key = jax.random.key(sizes.seed)
+        return cell.init(key, sizes.input_size, sizes.hidden_size, dtype=jnp.float64)
 
-    states = jax.vmap(lambda params: cell.initial_state(params, (sizes.batch,)))(params)
+    def moved(moves: Any) -> tuple[Any, Any]:
+        params = tree.map(jnp.add, initial(), moves)
+        return params, cell.initial_state(params, (sizes.batch,))
+
+    like = jax.eval_shape(initial)
+    state = jax.eval_shape(lambda p: cell.initial_state(p, (sizes.batch,)), like)
+    draws = [_numbers(like, state, sizes, index, steps) for index in indices]
+    moves, inputs, xs, dys, dstate = tree.map(lambda *a: np.stack(a), *draws)
+    params, states = once(jax.vmap(moved))(moves)
     for number in range(steps):
-        states = jax.vmap(step)(params, states, inputs[:, number])
-    return Point(params, xs, states, dys, dstate)
+        states, *_ = each_advanced(cell)(params, inputs[:, number], states)
+    return tree.map(np.asarray, Point(params, xs, states, dys, dstate))
 
 
 def _numbers(
-    initial: Any, state: Any, sizes: Sizes, index: int, steps: int
+    params: Any, state: Any, sizes: Sizes, index: int, steps: int
 ) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, Any]:
-    """The random numbers of a point: parameters, inputs, gradients."""
+    """The random numbers of a point: moves of parameters, inputs, gradients."""
     rng = np.random.default_rng([sizes.seed, index] if index else sizes.seed)
     spread, scale = 0.2, 1.0
     if index >= sizes.points:
         spread, scale = rng.choice([0.2, 0.5, 1.0]), 10 ** rng.uniform(-1, 1)
-    params = tree.map(lambda p: p + spread * rng.normal(size=p.shape), initial)
+    moves = tree.map(lambda p: spread * rng.normal(size=p.shape), params)
     inputs = scale * rng.normal(size=(steps, sizes.batch, sizes.input_size))
     count = max(sizes.steps, 1)
     xs = scale * rng.normal(size=(count, sizes.batch, sizes.input_size))
     dys = rng.normal(size=(count, *state[0].shape))
-    return params, inputs, xs, dys, tree.map(lambda s: rng.normal(size=s.shape), state)
+    return moves, inputs, xs, dys, tree.map(lambda s: rng.normal(size=s.shape), state)

@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, tree
+from jax.typing import ArrayLike
 
 from lstm_jax.cell import Name
 from lstm_jax.gradcheck.flat_jaxpr import Program, evaluate
@@ -156,7 +157,7 @@ def know(
     program: Program,
     targets: dict[str, Target],
     args: tuple,
-    cotangents: Sequence[Array],
+    cotangents: Sequence[ArrayLike],
     inputs: tuple[str, ...],
     differencing: Differencing,
 ) -> Oracles:
@@ -188,7 +189,7 @@ def know(
 
     points = tree.leaves(args)[0].shape[0]
     at = {
-        name: jnp.zeros((points, *program.shape(target.value)))
+        name: np.zeros((points, *program.shape(target.value)))
         for name, target in targets.items()
     }
     given = args, list(cotangents)

@@ -178,6 +178,7 @@ def test_names_that_no_language_takes():
         "Real do_ = Tanh(u[0] + v[0]);  // do (1)",
         "Real H_ = Tanh(do_);  // H (2)",
         "Real z_ = Tanh(H_);  // z' (3)",
+        "Real n2z = Tanh(z_);  // 2z (4)",
         "Real do_1 = Tanh(",
         "Real u1 = Tanh(do_1);  // u (7)",
     ):

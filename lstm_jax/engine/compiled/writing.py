@@ -128,9 +128,9 @@ class _Lines:
 def _word(name: str) -> str:
     """A name that both languages take, and no macro has: none is in capitals alone."""
     name = re.sub(r"\W", "_", name, flags=re.ASCII)
-    if name in _TAKEN or name == name.upper() or name[0].isdigit():
-        return f"{name}_"
-    return name
+    if name[0].isdigit():  # the place in a tuple of what is kept, for instance
+        return f"n{name}"
+    return f"{name}_" if name in _TAKEN or name == name.upper() else name
 
 
 def _comment(name: str, said: tuple[str, ...]) -> str:

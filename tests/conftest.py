@@ -48,6 +48,7 @@ install_import_hook(
     [
         "lstm_jax",
         "experiments.data",
+        "experiments.explain_page",
         "experiments.gradients",
         "experiments.plots",
         "experiments.sentiment",

@@ -7,6 +7,7 @@ model       the classifier
 objective   its loss, its predictions, its measures
 training    a run
 trace       its score after every word of a review
+inside      what its last layer reads, and what the score asks of it
 predict     scoring text with a trained one
 ingredients what each part of the recipe gives
 =========== ====================================================================
@@ -14,14 +15,22 @@ ingredients what each part of the recipe gives
 
 from experiments.sentiment import ingredients
 from experiments.sentiment.config import PRESETS, Config
+from experiments.sentiment.inside import Inside, look_inside
 from experiments.sentiment.model import SequenceClassifier, mean_over_steps
 from experiments.sentiment.objective import (
     init_params,
     loss,
     make_model,
     measure,
+    predict_logits,
 )
-from experiments.sentiment.predict import load_scorer, print_scores, read_config
+from experiments.sentiment.predict import (
+    Trained,
+    load_scorer,
+    load_trained,
+    print_scores,
+    read_config,
+)
 from experiments.sentiment.reviews import load
 from experiments.sentiment.trace import running_scores
 from experiments.sentiment.training import STEPS_PER_SEGMENT, precision, train
@@ -30,16 +39,21 @@ __all__ = [
     "PRESETS",
     "STEPS_PER_SEGMENT",
     "Config",
+    "Inside",
     "SequenceClassifier",
+    "Trained",
     "ingredients",
     "init_params",
     "load",
     "load_scorer",
+    "load_trained",
+    "look_inside",
     "loss",
     "make_model",
     "mean_over_steps",
     "measure",
     "precision",
+    "predict_logits",
     "print_scores",
     "read_config",
     "running_scores",

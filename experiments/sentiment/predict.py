@@ -15,6 +15,7 @@ import numpy as np
 from experiments.data import UNKNOWN_ID, ReviewTokenizer
 from experiments.legible import one_line, without_surrogates
 from experiments.sentiment.config import Config
+from experiments.sentiment.model import SequenceClassifier
 from experiments.sentiment.objective import init_params, make_model
 from experiments.sentiment.training import precision
 from experiments.training import Checkpoints, Records
@@ -45,8 +46,24 @@ class Score(NamedTuple):
         return "positive" if self.probability > 0.5 else "negative"
 
 
-def load_scorer(folder: Path) -> Callable[[str], Score]:
-    """The function from a text to its score, from a run's folder.
+class Trained(NamedTuple):
+    """A trained classifier.
+
+    Attributes:
+        config: what its run followed from.
+        tokenizer: of its run.
+        model: the classifier.
+        params: those that did best.
+    """
+
+    config: Config
+    tokenizer: ReviewTokenizer
+    model: SequenceClassifier
+    params: Any
+
+
+def load_trained(folder: Path) -> Trained:
+    """The classifier of a run's folder.
 
     Raises:
         FileNotFoundError: the folder holds no run, or one without an evaluation yet.
@@ -62,7 +79,16 @@ def load_scorer(folder: Path) -> Callable[[str], Score]:
             f"{folder}: the run has come to no evaluation yet; train on, or choose "
             "another with --name"
         )
-    params = best.restore(like)
+    return Trained(config, tokenizer, model, best.restore(like))
+
+
+def load_scorer(folder: Path) -> Callable[[str], Score]:
+    """The function from a text to its score, from a run's folder.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_trained`.
+    """
+    config, tokenizer, model, params = load_trained(folder)
     apply = jax.jit(partial(model.apply, train=False))
 
     def score(text: str) -> Score:

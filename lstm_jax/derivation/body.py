@@ -9,7 +9,7 @@ from jax import tree
 
 from lstm_jax.derivation.chain import Step
 from lstm_jax.derivation.expressions import Expression
-from lstm_jax.derivation.forward import Forward
+from lstm_jax.derivation.forward import Equation, Forward
 from lstm_jax.derivation.python import Python
 from lstm_jax.derivation.writing import Names
 
@@ -93,15 +93,43 @@ class Body:
         if name in self._found:
             self._taken.add(name)
         elif equation is not None and self._can_be_had(equation.right):
-            for inner in equation.right.names():
-                self._define(inner)
-            number = f"  # ({equation.number}) again" if equation.number else ""
-            self._again.append(f"{name} = {self._write(equation.right)}{number}")
-            self._local.add(name)
+            self._compute(equation, equation.right)
+        elif equation is not None and (parts := self._parts(equation)) is not None:
+            self._compute(equation, parts)
         elif equation is not None:
             self.missing[name] = None
             self._found[name] = f"kept.{name}"
             self._taken.add(name)
+
+    def _compute(self, equation: Equation, right: Expression) -> None:
+        """Adds a line that computes a quantity again."""
+        for inner in right.names():
+            self._define(inner)
+        number = f"  # ({equation.number}) again" if equation.number else ""
+        self._again.append(f"{equation.name} = {self._write(right)}{number}")
+        self._local.add(equation.name)
+
+    def _parts(self, equation: Equation) -> Expression | None:
+        """A quantity put together again from the parts that have names of their own."""
+        whole = equation.letter
+        parts = [
+            e
+            for e in self.forward.equations
+            if e.right.op == "block" and e.right.args[0] == whole
+        ]
+        parts.sort(key=lambda e: e.right.data)
+        ends = [0, *(e.right.data[2] for e in parts)]
+        if not parts or ends[-1] != whole.shape[-1]:
+            return None
+        if [e.right.data[1] for e in parts] != ends[:-1]:
+            return None
+        again = Expression(
+            "concat",
+            tuple(e.letter for e in parts),
+            (parts[0].right.data[0], *ends[1:]),
+            whole.shape,
+        )
+        return again if self._can_be_had(again) else None
 
     def _can_be_had(self, e: Expression) -> bool:
         """Whether an expression's names can be taken or computed."""
@@ -130,12 +158,10 @@ class Body:
                 for name, place in places.items()
                 if name in self._taken and name != place
             }
-            fields = [
-                f"{argument}.{place.rpartition('.')[2]}" for place in places.values()
-            ]
-            whole = len(places) == self._fields(argument) and fields == [
-                *places.values()
-            ]
+            whole = len(places) == self._fields(argument) and all(
+                place in (f"{argument}[{k}]", f"{argument}.{place.rpartition('.')[2]}")
+                for k, place in enumerate(places.values())
+            )
             if len(used) > 1 and whole:
                 left = ", ".join(name if name in used else "_" for name in places)
                 yield f"{left} = {argument}"

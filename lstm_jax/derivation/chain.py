@@ -5,6 +5,7 @@ their derivatives with respect to it. Immediate outputs are the equations that i
 used in; and, of the new state, the step that comes next.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -92,12 +93,13 @@ class _Backward:
         self.reached.update(dict.fromkeys(q for q in names if q in back))
 
     def gradient(self, quantity: str) -> Expression:
+        """The name of ∂J/∂quantity."""
         return ex.name(gradient_name(quantity), self.forward.shape(quantity))
 
     def step(self, quantity: str) -> Step:
+        """The sum of what comes back to a quantity."""
         gradient = self.gradient(quantity)
         uses = self.uses.get(quantity, [])
-        # In the order of the file: what is used first comes last on the way back.
         if quantity in self.new:
             given = f"{gradient.data[0]}_next" if uses else gradient.data[0]
             arriving = ex.name(given, gradient.shape)
@@ -120,32 +122,20 @@ def _factor(term: Expression, arriving: Expression) -> Expression | None:
 
 
 def _order(forward: Forward, reached: dict[str, None]) -> Iterator[str]:
-    """The quantities, each when all that it goes to has been gone through."""
-    open_ = {
-        q: {
-            e.name
-            for e in forward.equations
-            if q in e.right.names() and e.name in reached
-        }
-        for q in reached
-    }
-    yield from (q for q in forward.state.values() if q in reached and not open_[q])
-    parameters = {*forward.parameters, "x"}
-    last = []
-    for equation in _grouped_back(forward.equations):
-        if equation.name not in reached:
-            continue
-        for q in equation.right.names():
-            if q not in open_ or equation.name not in open_[q]:
-                continue
-            open_[q].remove(equation.name)
-            if not open_[q]:
-                if q in parameters:
-                    last.append(q)
-                else:
-                    yield q
-    names = [*forward.parameters, "x"]
-    yield from sorted(last, key=names.index)
+    """The quantities, each when all that it goes to has been gone through.
+
+    The parameters and the input, whose gradients nothing else needs, come last.
+    """
+    passed = [e for e in _grouped_back(forward.equations) if e.name in reached]
+    open_ = Counter(q for e in passed for q in e.right.names() if q in reached)
+    yield from (q for q in forward.state.values() if not open_[q])
+    last = [*forward.parameters, "x"]
+    for equation in passed:
+        for quantity in equation.right.names():
+            open_[quantity] -= 1
+            if open_[quantity] == 0 and quantity not in last:
+                yield quantity
+    yield from (q for q in last if q in reached)
 
 
 def _grouped_back(equations: tuple[Equation, ...]) -> Iterator[Equation]:

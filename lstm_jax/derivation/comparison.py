@@ -173,7 +173,7 @@ class _Reverse:
         self, cell: Cell, forward: Forward, program: Program, steps: dict[str, Step]
     ) -> None:
         self.program, self.steps = program, steps
-        new = [forward.values[v] for v in forward.program.outputs[: len(forward.state)]]
+        new = [ex.name(n, forward.shape(n)) for n in forward.state.values()]
         kept = tree.leaves(forward.kept, is_leaf=lambda e: isinstance(e, Expression))
         arguments = [ex.name(n, forward.shape(n)) for n in forward.inputs]
         arriving = [steps[n].uses[0].gradient for n in forward.state.values()]
@@ -248,9 +248,10 @@ def _claimed(step: Step, written: Written) -> tuple[Expression, Expression]:
             if (use.number == written.number if through else use.term.op != "dot")
         )
         whole = ex.spread(ex.add(*parts), step.gradient.shape)
-    if right.shape != step.gradient.shape:  # at every example, before they are summed
-        axes = range(len(right.shape) - len(step.gradient.shape))
-        right = ex.reshape(ex.total(right, axes), step.gradient.shape)
+    more = len(right.shape) - len(step.gradient.shape)
+    if more > 0 and right.shape[more:] == step.gradient.shape:
+        # At every example, before they are summed.
+        right = ex.reshape(ex.total(right, range(more)), step.gradient.shape)
     return whole, right
 
 
@@ -271,14 +272,18 @@ def _line(
     definitions: dict[str, Expression],
     points: list[Values],
 ) -> Line:
-    error = 0.0
-    for known in points:
-        found, wanted = _value(right, known), _value(derived, known)
-        scale = np.max(np.abs(wanted)) or 1.0
-        error = max(error, float(np.max(np.abs(found - wanted)) / scale))
+    fits = right.shape == derived.shape
+    error = max(_error(right, derived, known) for known in points) if fits else np.inf
     place, text = _source(program, written.value)
     same = error < TOLERANCE and _same(right, derived, definitions)
     return Line(place, text, written.number, right, derived, same, error)
+
+
+def _error(found: Expression, wanted: Expression, known: Values) -> float:
+    """The largest deviation, relative to the largest number."""
+    right = _value(wanted, known)
+    scale = np.max(np.abs(right)) or 1.0
+    return float(np.max(np.abs(_value(found, known) - right)) / scale)
 
 
 def _same(a: Expression, b: Expression, definitions: dict[str, Expression]) -> bool:

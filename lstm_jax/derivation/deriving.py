@@ -14,11 +14,12 @@ from lstm_jax.engine import checks
 from lstm_jax.gradcheck.points import forward_only
 from lstm_jax.gradcheck.settings import as_compared
 
-# A number that is a small multiple of H, or one over it, stands for a size.
-INPUT_SIZE, HIDDEN_SIZE, BATCH = 5, 11, 3
+INPUT_SIZE, BATCH = 5, 3
 
 
-def derive(cell: Cell | str, *, letters: str = "own") -> Derivation:
+def derive(
+    cell: Cell | str, *, letters: str = "own", hidden_size: int = 11
+) -> Derivation:
     """Derives the backward pass of a cell from its equations.
 
     A step is traced in float64, with three examples, and read as numbered equations.
@@ -32,6 +33,9 @@ def derive(cell: Cell | str, *, letters: str = "own") -> Derivation:
         cell: a cell, or the name of one of `CELLS`. It need not have a reverse.
         letters: "own" for the names that the equations have, "article" for those of the
             article, which are the LSTM's (Γ, c̃, a⟨t⟩).
+        hidden_size: H of the arrays that are traced. Numbers that are 1/H or √H, or of
+            a small multiple of H, are written so; it should be one that the equations
+            don't have otherwise, and a multiple of their heads.
 
     Returns:
         The derivation; ``print(derive(cell))`` shows it.
@@ -54,10 +58,9 @@ def derive(cell: Cell | str, *, letters: str = "own") -> Derivation:
     cell = checks.as_cell(cell)
     checks.check_choice("letters", letters, tuple(LETTERS))
     with as_compared():
-        forward, steps, points = _from_equations(forward_only(cell))
+        forward, steps, points = _from_equations(forward_only(cell), hidden_size)
         lines = compared(cell, forward, steps, points)
     _check_letters(letters, forward)
-    gradients = [g for s in steps for g in (s.gradient, *(u.gradient for u in s.uses))]
     return Derivation(
         cell=cell,
         forward=forward,
@@ -66,15 +69,17 @@ def derive(cell: Cell | str, *, letters: str = "own") -> Derivation:
             Row(step, forward.equation(q := step.quantity), tuple(lines.get(q, ())))
             for step in steps
         ),
-        names=names_of(forward, gradients, HIDDEN_SIZE),
+        names=names_of(forward, steps, hidden_size),
         letters=LETTERS[letters],
     )
 
 
 @lru_cache(maxsize=32)
-def _from_equations(cell: Cell) -> tuple[Forward, tuple[Step, ...], list[Values]]:
+def _from_equations(
+    cell: Cell, hidden_size: int
+) -> tuple[Forward, tuple[Step, ...], list[Values]]:
     """What depends on a cell's forward alone: a reverse may change and be compared."""
-    forward = forward_of(cell, INPUT_SIZE, HIDDEN_SIZE, BATCH)
+    forward = forward_of(cell, INPUT_SIZE, hidden_size, BATCH)
     steps = chain(forward)
     return forward, steps, random_values(cell, forward, steps)
 

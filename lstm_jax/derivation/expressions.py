@@ -143,8 +143,37 @@ def mul(*factors: Expression) -> Expression:
         parts = [number(count), *parts]
     if len(parts) == 1:
         return spread(parts[0], shape)
+    side_by_side = _part_by_part(parts, shape)
+    if side_by_side is not None:
+        return side_by_side
     made = Expression("mul", tuple(parts), shape=broadcast_shape(parts))
     return spread(made, shape)
+
+
+def _part_by_part(factors: Sequence[Expression], shape: Shape) -> Expression | None:
+    """A product with a concatenation as the concatenation of products.
+
+    None if there is no such factor, or if another one has no parts but by being cut.
+    """
+    found = [f for f in factors if f.op == "concat"]
+    if len(found) != 1 or found[0].shape != shape:
+        return None
+    [whole], (axis, *ends) = found, found[0].data
+    back, parts, start = len(shape) - axis, [], 0
+    for part, end in zip(whole.args, ends, strict=True):
+        others = []
+        for factor in factors:
+            alone = len(factor.shape) < back or factor.shape[-back] == 1
+            if factor is not whole and alone and factor.op != "number":
+                return None
+            if factor is not whole:
+                at = len(factor.shape) - back
+                others.append(factor if alone else block(factor, at, start, end))
+        if any(other.op == "block" for other in others):
+            return None
+        parts.append(mul(part, *others))
+        start = end
+    return concat(parts, axis, shape)
 
 
 def power(base: Expression, exponent: Expression | Number) -> Expression:
@@ -163,7 +192,7 @@ def power(base: Expression, exponent: Expression | Number) -> Expression:
         return spread(power(base.args[0], exponent), base.shape)
     if whole and base.op == "mul":
         return mul(*(power(factor, exponent) for factor in base.args))
-    if whole and base.op == "where":
+    if whole and base.op == "where" and exponent.value > 0:
         return base
     if base.op == "power" and (whole or _is_half_integer(base, exponent)):
         return power(base.args[0], mul(base.args[1], exponent))
@@ -326,7 +355,7 @@ def dot(
 
 def total(e: Expression, axes: Iterable[int]) -> Expression:
     """The sum over axes, which are kept with size 1."""
-    axes = tuple(sorted(axes))
+    axes = tuple(axis for axis in sorted(axes) if e.shape[axis] != 1)
     shape = tuple(1 if k in axes else n for k, n in enumerate(e.shape))
     count = 1
     if e.op == "broadcast":
@@ -341,7 +370,9 @@ def total(e: Expression, axes: Iterable[int]) -> Expression:
                 mul(number(count), total(spread(inner, smaller), rest)), shape
             )
     if not axes or is_zero(e):
-        return spread(e if axes == () else ZERO, shape)
+        return spread(ZERO, shape) if axes else e
+    if e.op == "sum":
+        return total(e.args[0], (*e.data, *axes))
     outside = [f for f in _factors(e) if _constant_along(f, axes, len(e.shape))]
     if e.op == "mul" and outside:
         inside = mul(*(f for f in e.args if f not in outside))
@@ -356,6 +387,13 @@ def _constant_along(e: Expression, axes: Iterable[int], rank: int) -> bool:
 
 def concat(parts: Sequence[Expression], axis: int, shape: Shape) -> Expression:
     """The parts side by side."""
+    parts = [
+        inner
+        for part in parts
+        for inner in (
+            part.args if part.op == "concat" and part.data[0] == axis else (part,)
+        )
+    ]
     if len(parts) == 1:
         return parts[0]
     if all(map(is_zero, parts)):
@@ -389,17 +427,21 @@ def _divided_by_block(
     if is_zero(part):
         return part
     rests = [f for f in _factors(part) if f != block(whole, axis, start, end)]
-    return mul(*rests) if len(rests) < len(_factors(part)) else None
+    found = len(rests) < len(_factors(part))
+    return spread(mul(*rests), part.shape) if found else None
 
 
 def _blocks_together(terms: Sequence[Expression]) -> Expression | None:
-    """A sum of concatenations of the same form is the concatenation of the sums."""
+    """A sum of concatenations along one axis as the concatenation of the sums."""
     if len(terms) < 2 or any(t.op != "concat" for t in terms):
         return None
-    if len({t.data for t in terms}) > 1:
+    axis, *_ = terms[0].data
+    if any(t.data[0] != axis or t.shape != terms[0].shape for t in terms):
         return None
-    parts = [add(*each) for each in zip(*(t.args for t in terms), strict=True)]
-    return concat(parts, terms[0].data[0], terms[0].shape)
+    ends = sorted({end for t in terms for end in t.data[1:]})
+    pairs = list(zip((0, *ends), ends, strict=False))
+    parts = [add(*(block(t, axis, *pair) for t in terms)) for pair in pairs]
+    return concat(parts, axis, terms[0].shape)
 
 
 def _sums_together(terms: Sequence[Expression]) -> Expression | None:
@@ -429,7 +471,7 @@ def block(e: Expression, axis: int, start: int, stop: int) -> Expression:
                 shift = max(start - first, 0), min(stop, end) - first
                 found.append(block(part, axis, *shift))
         return concat(found, axis, shape)
-    if e.op in ("add", "mul", "power", "broadcast", "where"):
+    if is_elementwise(e) or e.op == "broadcast":
         back = len(e.shape) - axis
 
         def taken(a: Expression) -> Expression:
@@ -466,11 +508,7 @@ def _without_first_axes(e: Expression, count: int) -> Expression:
         inner = stripped(e)
         more = len(inner.shape) - len(shape)
         return spread(_without_first_axes(inner, more) if more > 0 else inner, shape)
-    if e.op in ("add", "mul", "power") or (
-        e.args
-        and e.shape == broadcast_shape(e.args)
-        and e.op not in ("sum", "dot", "block", "concat", "reshape", "transpose")
-    ):
+    if is_elementwise(e):
         return rebuilt(
             e,
             [
@@ -509,6 +547,12 @@ def spread(e: Expression, shape: Shape) -> Expression:
 def stripped(e: Expression) -> Expression:
     """What is broadcast, by itself."""
     return e.args[0] if e.op == "broadcast" else e
+
+
+def is_elementwise(e: Expression) -> bool:
+    """Whether every element of it is made of one element of each operand."""
+    moves = ("sum", "dot", "block", "concat", "reshape", "transpose", "broadcast")
+    return bool(e.args) and e.op not in moves
 
 
 def is_zero(e: Expression) -> bool:

@@ -40,7 +40,8 @@ class Equation(NamedTuple):
         name: the letter, "c".
         number: of the equation, also of one that this is a part of; None for products.
         right: the right-hand side.
-        value: the number of the value in the traced program, before it is named.
+        value: the number of the value in the traced program, before it is named; None
+            for a part of the new state that is something else again.
         shape: its shape.
         owner: the name of the equation that this is a part of; "" for none.
     """
@@ -48,7 +49,7 @@ class Equation(NamedTuple):
     name: str
     number: int | None
     right: Expression
-    value: int
+    value: int | None
     shape: tuple[int, ...]
     owner: str = ""
 
@@ -93,8 +94,9 @@ class Forward(NamedTuple):
     def shape(self, name: str) -> tuple[int, ...]:
         """A quantity's shape."""
         found = self.equation(name)
-        value = found.value if found else self.program.inputs[self.inputs.index(name)]
-        return self.program.shape(value)
+        if found is not None:
+            return found.shape
+        return self.program.shape(self.program.inputs[self.inputs.index(name)])
 
 
 def forward_of(cell: Cell, input_size: int, hidden_size: int, batch: int) -> Forward:
@@ -154,16 +156,32 @@ class _Reading:
         kept = self.program.outputs[len(self.new) + len(self.projected) :]
         structure = tree.structure(self.program.shapes[2])
         letters = Letters((e.letter, e.right) for e in self.equations)
+        state = self._state()
         return Forward(
             self.program,
             tuple(self.equations),
             self.values,
             self.inputs,
-            {f: self.values[v].data[0] for f, v in self.new.items()},
+            state,
             tuple(self.values[v] for v in self.projected),
             tree.unflatten(structure, [letters.within(self.values[v]) for v in kept]),
             self.args,
         )
+
+    def _state(self) -> dict[str, str]:
+        """The quantities that are the new state, each a different one."""
+        found: dict[str, str] = {}
+        for field, value in self.new.items():
+            e = self.values[value]
+            if e.op != "name" or e.data[0] in (*self.inputs, *found.values()):
+                name = _free(field, self.taken)
+                self.taken.add(name)
+                right, shape = ex.stripped(e), self.program.shape(value)
+                self.equations.append(Equation(name, None, right, None, shape))
+                found[field] = name
+            else:
+                found[field] = e.data[0]
+        return found
 
     def _labels(self) -> dict[int, tuple[str, int | None]]:
         """The names and numbers of values that are named, before they are."""
@@ -176,7 +194,9 @@ class _Reading:
                 quantity, number, _ = Name.parse(node.equation.params["name"])
                 found[source] = quantity, number  # a later name takes the place
         taken = {*self.inputs, *(name for name, _ in found.values())}
-        for name, value in (*self._products(), *self.new.items()):
+        # A cell without numbers has names in what it keeps, at least.
+        kept = () if found else self._kept()
+        for name, value in (*self._products(), *self.new.items(), *kept):
             value = raw.get(value, value)
             if value not in found and value not in self.program.inputs:
                 found[value] = _free(name, taken), None
@@ -188,6 +208,14 @@ class _Reading:
         leaves = tree.leaves_with_path(self.program.shapes[1])
         for (path, _), value in zip(leaves, self.projected, strict=True):
             yield jax.tree_util.keystr(path, simple=True, separator="_") or "u", value
+
+    def _kept(self) -> Iterator[tuple[str, int]]:
+        """The fields of what is kept, if they have names."""
+        leaves = tree.leaves_with_path(self.program.shapes[2])
+        values = self.program.outputs[len(self.new) + len(self.projected) :]
+        for (path, _), value in zip(leaves, values, strict=True):
+            if path and isinstance(path[-1], jax.tree_util.GetAttrKey):
+                yield path[-1].name, value
 
     def _named(self, node: Node, value: int, right: Expression) -> Expression:
         """The name that a value has or gets; otherwise what it is."""
@@ -284,34 +312,26 @@ def leaving(
         equation: the equation that is gone through.
         arriving: the gradient of its left-hand side.
     """
-    own = {e.value: e for e in forward.equations}
+    if equation.value is None:
+        return dict.fromkeys(equation.right.names(), arriving)
+    letters = {e.value: e.letter for e in forward.equations if e.value is not None}
+    values = forward.values | letters
     gradients: dict[int, Expression] = {equation.value: arriving}
     found: dict[str, list[Expression]] = {}
-    inputs = dict(zip(forward.program.inputs, forward.inputs, strict=True))
-    view = {e.value: e.letter for e in forward.equations}
-    values = forward.values | view
     for node in reversed(forward.program.nodes):
         come = [gradients.pop(v, None) for v in node.outputs]
         if all(d is None for d in come):
             continue
-        operands = [values[v] for v in node.inputs]
-        if node.equation.primitive.name == "name":
-            back: list[Any] = come
-        else:
-            outputs = [values[v] for v in node.outputs]
+        back = come
+        if node.equation.primitive.name != "name":
+            operands, outputs = ([values[v] for v in g] for g in node[1:3])
             back = pulled_back(node.equation, operands, outputs, come)
-        atoms = zip(node.inputs, node.equation.invars, back, strict=True)
-        for v, atom, d in atoms:
-            if d is None or v in forward.program.constants or ex.is_zero(d):
+        for v, atom, d in zip(node.inputs, node.equation.invars, back, strict=True):
+            constant = v in forward.program.constants or not differentiable(atom.aval)
+            if d is None or constant or ex.is_zero(d):
                 continue
-            if not differentiable(atom.aval):
-                continue
-            source = forward.values[v]
-            name = own[v].name if v in own else inputs.get(v)
-            if name is None and source.op == "name":
-                name = source.data[0]
-            if name is not None:
-                found.setdefault(name, []).append(d)
+            if values[v].op == "name":
+                found.setdefault(values[v].data[0], []).append(d)
             else:
                 gradients[v] = ex.add(gradients[v], d) if v in gradients else d
     return {

@@ -227,8 +227,8 @@ def _through_time(derivation: "Derivation", write: Writer) -> Iterator[str]:
         before = next(
             (r for r in derivation.rows if r.quantity == f"{field}_prev"), None
         )
-        back = "nothing" if before is None else write(before.gradient)
-        yield f"{given} of step t: {back} of step t + 1, and what the loss sends there."
+        back = "" if before is None else f"{write(before.gradient)} of step t + 1, and "
+        yield f"{given} of step t: {back}what the loss sends there."
     names = [
         write(row.gradient)
         for row in derivation.rows

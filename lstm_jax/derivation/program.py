@@ -244,17 +244,19 @@ class _FourFunctions(_Functions):
         return self.written("gradients", body)
 
     def _of_input(self) -> set[str]:
-        """The quantities of the input and the parameters alone that `step` isn't given.
+        """The quantities that `project` computes, but for those that it returns.
 
         Their gradients are computed for many steps at once.
         """
-        found = {"x"}
-        for e in self.forward.equations:
-            names = set(e.right.names()) - set(self.forward.parameters)
-            if names and names <= found:
-                found.add(e.name)
-        given = {name for e in self.forward.projected for name in e.names()}
-        return found - given - {"x"}
+        returned = {name for e in self.forward.projected for name in e.names()}
+        found, open_ = set(), set(returned)
+        while open_:
+            equation = self.forward.equation(open_.pop())
+            names = set(equation.right.names()) if equation else set()
+            more = {n for n in names if self.forward.equation(n)} - found
+            found |= more
+            open_ |= more
+        return found - returned
 
     def _needed(self) -> list[str]:
         """The gradients that those of parameters and input are computed from."""

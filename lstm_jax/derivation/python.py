@@ -1,6 +1,7 @@
 """Expressions written as Python, with `jnp` and `lstm_jax.identities`."""
 
 from collections.abc import Iterator
+from fractions import Fraction
 
 from lstm_jax.derivation import expressions as ex
 from lstm_jax.derivation.expressions import Expression, Number
@@ -51,15 +52,19 @@ class Python(Writer):
         return super().product(e)
 
     def sizes(self, count: Number) -> tuple[str, Number]:
-        """A number as one over the size of a row, if it is that."""
-        if self.sized is None:
+        """A number as one over the size of a row, or its root, if it is that."""
+        if self.sized is None or abs(count) >= 1:
             return "", count
         size = self.sized.shape[-1]
-        times = count * size
-        of_row = size % self.names.unit == 0 and abs(times - round(times)) < 1e-9
-        if abs(count) >= 1 or not of_row or not round(times):
-            return "", count
-        return f"{self.name(self.sized.data[0])}.shape[-1]", round(times)
+        text = f"{self.name(self.sized.data[0])}.shape[-1]"
+        for power in (1, 0.5) if size % self.names.unit == 0 else ():
+            above = count * size**power
+            if abs(above - round(above)) < 1e-9 and round(above):
+                return text if power == 1 else f"{text}**0.5", round(above)
+        return "", count
+
+    def _number(self, value: Number) -> str:
+        return repr(value)
 
     def power(self, base: Expression, exponent: Expression) -> Piece:
         """A power, or a root."""
@@ -98,8 +103,18 @@ class Python(Writer):
     def block(self, e: Expression) -> str:
         """A part of a quantity along the features."""
         whole, (axis, start, stop) = e.args[0], e.data
-        count = whole.shape[axis] // (stop - start)
-        return f"jnp.split({self(whole)}, {count}, axis=-1)[{start // (stop - start)}]"
+        text, size = self.inside(whole, ATOM), whole.shape[axis]
+        count, rest = divmod(size, stop - start)
+        place, shift = divmod(start, stop - start)
+        if not rest and not shift:
+            return f"jnp.split({self(whole)}, {count}, axis=-1)[{place}]"
+        ends = (Fraction(start, size), Fraction(stop, size))
+        size = f"{text}.shape[-1]"
+        first, last = (
+            "" if at in (0, 1) else f"{at.numerator} * {size} // {at.denominator}"
+            for at in ends
+        )
+        return f"{text}[..., {first}:{last}]"
 
     def piece(self, e: Expression) -> Piece:
         """The text of an expression, and how tightly it binds."""
@@ -113,25 +128,35 @@ class Python(Writer):
         return super().piece(e)
 
     def reshaped(self, e: Expression, shape: tuple[int, ...]) -> Piece:
-        """Axes of size 1 that are added, or were kept by a sum."""
+        """Axes of size 1 that are added, or dropped."""
         if e.op == "sum" and len(shape) == len(e.shape) - len(e.data):
             return Piece(self.total(e, keep=""))
-        added, sizes = [], list(e.shape)
+        dropped, index, sizes = [], [], list(e.shape)
         for size in reversed(shape):
-            if sizes and sizes[-1] == size:
+            while sizes and sizes[-1] == 1 != size:
+                dropped.append(len(sizes) - len(e.shape) - 1)
                 sizes.pop()
-                added.append(":")
-            else:
-                added.append("None")
-        while added and added[-1] == ":":
-            added.pop()
-        index = ", ".join(["...", *reversed(added)])
-        return Piece(f"{self.inside(e, ATOM)}[{index}]")
+            same = bool(sizes) and sizes[-1] == size
+            index.append(":" if same else "None")
+            sizes = sizes[:-1] if same else sizes
+        text = self.inside(e, ATOM)
+        if dropped or sizes:
+            axes = tuple(dropped)
+            text = f"{text}.squeeze({axes[0] if len(axes) == 1 else axes})"
+        while index and index[-1] == ":":
+            index.pop()
+        if index:
+            text = f"{text}[{', '.join(['...', *reversed(index)])}]"
+        return Piece(text)
 
     def dot(self, e: Expression) -> Piece:
         """A product of matrices; over the examples, `weight_gradient`."""
         sides = matrix_product(e)
-        if sides is None or not sides[0][1]:
+        if sides is None:
+            axes = ["".join("ijklmnpq"[k] for k in group) for group in e.data]
+            texts = ", ".join(self(a) for a in e.args)
+            return Piece(f'jnp.einsum("{axes[0]},{axes[1]}->{axes[2]}", {texts})')
+        if not sides[0][1]:
             return super().dot(e)
         (a, _), (b, _) = sides  # over the examples: the weighted-input rule
         return Piece(f"weight_gradient({self(b)}, {self(a)})")

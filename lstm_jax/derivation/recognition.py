@@ -1,8 +1,8 @@
 """Recognizing quantities: where an expression is one that has a letter, the letter.
 
 The derivative of tanh c is 1 - tanh² c; on paper one writes 1 - a², if a = tanh c has
-been named. The same goes for a power of a quantity that is a power itself, and for a
-multiple of an exponent.
+been named. The same goes for a power of a quantity that is a power itself, for a
+multiple of an exponent, and for whether what a maximum is taken of is above its bound.
 """
 
 from collections.abc import Iterable, Iterator
@@ -22,6 +22,7 @@ class Letters:
         self.exact: dict[Expression, Expression] = {}
         self.powers: list[tuple[Expression, Expression, Number]] = []
         self.exponentials: list[tuple[Expression, Expression]] = []
+        self.rectified: dict[tuple[Expression, ...], Expression] = {}
         for name, right in quantities:
             self.add(name, right)
 
@@ -35,6 +36,8 @@ class Letters:
             self.powers.append(
                 (ex.mul(name, *where), plain.args[0], plain.args[1].value)
             )
+        if right.op == "max" and right.args[1].op == "number":
+            self.rectified[right.args] = name
         if right.op == "exp":
             self.exponentials.append((name, right.args[0]))
 
@@ -49,6 +52,8 @@ class Letters:
             for name, exponent in self.exponentials:
                 if (times := _times(e.args[0], exponent)) is not None:
                     return ex.power(name, times)
+        if e.args in self.rectified and e.op == "gt":
+            return ex.call("gt", self.rectified[e.args], e.args[1])
         if e.op == "power":
             return next(self._powers(e, ()), e)
         if e.op == "mul":

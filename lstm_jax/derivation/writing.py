@@ -11,6 +11,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from lstm_jax.derivation import expressions as ex
+from lstm_jax.derivation.chain import Step
 from lstm_jax.derivation.expressions import Expression, Number
 from lstm_jax.derivation.forward import Forward
 from lstm_jax.derivation.letters import OWN, Letters
@@ -42,19 +43,39 @@ class Names(NamedTuple):
     unit: int
 
 
-def names_of(forward: Forward, gradients: Sequence[Expression], unit: int) -> Names:
-    """Names for the parts of quantities, by what they go to: u_i of z_i = u_i + v_i."""
+def names_of(forward: Forward, steps: Sequence[Step], unit: int) -> Names:
+    """The names in a derivation.
+
+    A part of a quantity is named by what it goes to: u_i is that of z_i = u_i + v_i.
+
+    Args:
+        forward: the step.
+        steps: the derivation of its gradients.
+        unit: H.
+    """
+    gradients = {}
+    for step in steps:
+        for use in step.uses:
+            if not use.name:
+                gradients[use.gradient.data[0]] = step.quantity, True
+        gradients[step.gradient.data[0]] = step.quantity, False
+    return Names(gradients, _parts_named(forward), unit)
+
+
+def _parts_named(forward: Forward) -> dict[tuple[str, int, int], str]:
+    """What the parts of quantities are called, one name for one part."""
     blocks: dict[tuple[str, int, int], str] = {}
+    taken: set[tuple[str, str]] = set()
     for equation in forward.equations:
         last = equation.name.partition("_")[2] or equation.name
         for e in _parts(equation.right):
-            if e.op == "block" and e.args[0].op == "name":
-                blocks.setdefault((e.args[0].data[0], *e.data[1:]), last)
-    known = {}
-    for e in gradients:
-        name = e.data[0]
-        known[name] = name.removesuffix("_next")[1:], name.endswith("_next")
-    return Names(known, blocks, unit)
+            if e.op != "block" or e.args[0].op != "name":
+                continue
+            whole, (_, start, stop) = e.args[0].data[0], e.data
+            if (whole, start, stop) not in blocks and (whole, last) not in taken:
+                blocks[whole, start, stop] = last
+                taken.add((whole, last))
+    return blocks
 
 
 def _parts(e: Expression) -> list[Expression]:
@@ -184,20 +205,22 @@ class Writer:
         return self.inside(e, POWER)
 
     def sizes(self, count: Number) -> tuple[str, Number]:
-        """A number that is a simple one over a size: the size's letter, the number."""
+        """A number that is a simple one over a size, or its root: that, the number."""
         for times in range(1, 9):
-            whole = count * self.names.unit * times
-            simple = abs(whole - round(whole)) < 1e-9 and abs(count) < 1
-            if simple and abs(whole) < self.names.unit and round(whole):
-                letter = self.size(times)
-                return letter, round(whole)
+            size = self.names.unit * times
+            for power in (1, 0.5):
+                above = count * size**power
+                simple = abs(above - round(above)) < 1e-9 and abs(count) < 1
+                if simple and 0 < abs(round(above)) < self.names.unit:
+                    return self.size(times, power), round(above)
         return "", count
 
     # What depends on the language.
 
-    def size(self, times: int) -> str:
-        """The text of a multiple of H."""
-        return "H" if times == 1 else f"({times}H)"
+    def size(self, times: int, power: Number) -> str:
+        """The text of a multiple of H, or of its root."""
+        text = "H" if times == 1 else f"({times}H)"
+        return text if power == 1 else f"√{text}"
 
     def name(self, name: str) -> str:
         """A quantity's letter, or a gradient: in the article's letters ∂J/∂q."""
@@ -279,13 +302,20 @@ class Writer:
 
     def block(self, e: Expression) -> str:
         """A part of a quantity along the features."""
-        whole, (_, start, stop) = e.args[0], e.data
+        whole, (axis, start, stop) = e.args[0], e.data
         if whole.op == "name":
             last = self.names.blocks.get((whole.data[0], start, stop))
             if last is not None:
                 return self.part(whole.data[0], last)
-        size = stop - start
-        return f"{self.inside(whole, ATOM)}[{start // size + 1}]"
+        ends = (
+            "" if k in (0, whole.shape[axis]) else self.end(k) for k in (start, stop)
+        )
+        return f"{self.inside(whole, ATOM)}[{':'.join(ends)}]"
+
+    def end(self, index: int) -> str:
+        """Where a part begins or ends."""
+        times, rest = divmod(index, self.names.unit)
+        return str(index) if rest else "H" if times == 1 else f"{times}H"
 
     def part(self, name: str, last: str) -> str:
         """A part of a quantity that has a letter."""
@@ -397,9 +427,10 @@ class Latex(Writer):
         """What comes to the gradient of a new state from the step after it."""
         return rf"{{{self.partial(quantity)}}}_{{t+1}}"
 
-    def size(self, times: int) -> str:
-        """The text of a multiple of H."""
-        return "H" if times == 1 else f"{times}H"
+    def size(self, times: int, power: Number) -> str:
+        """The text of a multiple of H, or of its root."""
+        text = "H" if times == 1 else f"{times}H"
+        return text if power == 1 else rf"\sqrt{{{text}}}"
 
     def _number(self, value: Number) -> str:
         text = f"{value:g}"
@@ -441,14 +472,6 @@ class Latex(Writer):
         if known is None:
             return self.letter(f"{name}_{last}")
         return rf"\mathrm{{d}}{self.letter(f'{known[0]}_{last}')}"
-
-    def block(self, e: Expression) -> str:
-        """A part of a quantity along the features."""
-        return (
-            super().block(e).replace("[", "{}_{[").replace("]", "]}")
-            if e.args[0].op != "name"
-            else super().block(e)
-        )
 
 
 _LETTER = re.compile(r"([A-Za-z])([a-z0-9]*)((?:_\w+)?)")

@@ -5,7 +5,7 @@ import json
 import re
 import shutil
 import subprocess
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -22,6 +22,7 @@ from lstm_jax.cell import OutputState
 from lstm_jax.cells import CELLS
 from lstm_jax.cells import lstm as lstm_file
 from lstm_jax.cells.elman import RNN_TANH
+from lstm_jax.cells.lstm import LSTMGates
 from lstm_jax.derivation import (
     NotDerivable,
     derive,
@@ -32,11 +33,13 @@ from lstm_jax.derivation import (
     writing,
 )
 from lstm_jax.derivation.__main__ import main
+from lstm_jax.derivation.comparison import random_values
 from lstm_jax.gated import GatedStep, gated, no_elementwise
 from lstm_jax.gradcheck import check_gradients
-from lstm_jax.gradcheck.points import forward_only
+from lstm_jax.gradcheck.points import advance, forward_only
 from lstm_jax.graph import backprop
 from lstm_jax.graph import rules as graph_rules
+from lstm_jax.initializers import ZeroState
 from lstm_jax.numbered import numbered
 
 LSTM = CELLS["lstm"]
@@ -80,28 +83,21 @@ def test_cells_from_papers_agree(name):
     assert [row for row in derivation.rows if row.lines]
 
 
-def test_the_derived_gradients_are_those_of_automatic_differentiation():
+@pytest.mark.parametrize("name", ["gru_before", "layer_norm_lstm", "slstm"])
+def test_the_derived_gradients_are_those_of_automatic_differentiation(name):
     """Not by way of the hand-written reverse, which might share a mistake."""
-    from lstm_jax.derivation.deriving import _from_equations
-    from lstm_jax.gradcheck.points import advance
-
-    for name, cell in ALL.items():
-        forward, steps, points = _from_equations(forward_only(cell))
-        known = points[0]
-        given = tree.unflatten(
-            tree.structure(forward.args),
-            [jnp.asarray(known[n]) for n in forward.inputs],
-        )
-        _, pull = jax.vjp(lambda *args, c=cell: advance(c, *args)[0], *given)
-        arriving = {s.quantity: s.uses[0].gradient.data[0] for s in steps}
-        dnew = [known[arriving[q]] for q in forward.state.values()]
-        new = forward.program.shapes[0]
-        found = pull(tree.unflatten(tree.structure(new), map(jnp.asarray, dnew)))
-        for argument, expected in zip(forward.inputs, tree.leaves(found), strict=True):
-            derived = known.get(f"d{argument}", np.zeros(expected.shape))
-            np.testing.assert_allclose(
-                derived, expected, rtol=1e-10, atol=1e-10, err_msg=f"{name}: {argument}"
-            )
+    derivation = derived(name)
+    forward = derivation.forward
+    known, *_ = random_values(ALL[name], forward, derivation.steps)
+    values = [jnp.asarray(known[argument]) for argument in forward.inputs]
+    given = tree.unflatten(tree.structure(forward.args), values)
+    new, pull = jax.vjp(lambda *args: advance(ALL[name], *args)[0], *given)
+    arriving = {row.quantity: row.uses[0].gradient for row in derivation.rows}
+    dnew = [jnp.asarray(known[arriving[q].data[0]]) for q in forward.state.values()]
+    found = pull(tree.unflatten(tree.structure(new), dnew))
+    for argument, expected in zip(forward.inputs, tree.leaves(found), strict=True):
+        gradient = known[f"d{argument}"]
+        np.testing.assert_allclose(gradient, expected, rtol=1e-10, atol=1e-10)
 
 
 def test_a_line_stands_beside_its_derivation():
@@ -210,9 +206,9 @@ def test_what_the_step_does_not_keep_and_should_is_told():
     assert "must have" not in text
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", ALL)
 def test_the_reverse_that_is_written_is_the_derived_one(name, tmp_path):
-    cell = keeping_z_i(CELLS[name]) if name == "slstm" else CELLS[name]
+    cell = keeping_z_i(ALL[name]) if name == "slstm" else ALL[name]
     cell = written(cell, tmp_path)
     derivation = derive(cell)
     assert not derivation.disagreeing, str(derivation)
@@ -232,6 +228,103 @@ def test_without_a_reverse_it_says_so():
     assert all(row.lines == () and row.agrees is None for row in derivation.rows)
     assert "There is no hand-written reverse" in str(derivation)
     assert "dc = dc_next + da * (1 - a**2)  # (6)" in derivation.python()
+
+
+# --- equations in other forms ---------------------------------------------------------
+
+
+def lstm_of(equations):
+    return gated(
+        "one_array_of_gates",
+        init=LSTM.init,
+        initial_state=LSTM.initial_state,
+        equations=equations,
+    )
+
+
+@numbered
+def numbered_equations(params, state, u, v):
+    size = state.c.shape[-1]
+    z = u + v  # (1)
+    gates = jax.nn.sigmoid(z[..., : 3 * size])  # (2)
+    i, f, o = jnp.split(gates, 3, axis=-1)  # (3)
+    g = jnp.tanh(z[..., 3 * size :])  # (4)
+    c = i * g + f * state.c  # (5)
+    h = o * jnp.tanh(c)  # (6)
+    return lj.LSTMState(h, c), (i, f, o, g)
+
+
+def plain_equations(params, state, u, v):
+    size = state.c.shape[-1]
+    gates = jax.nn.sigmoid((u + v)[..., : 3 * size])
+    i, f, o = jnp.split(gates, 3, axis=-1)
+    g = jnp.tanh((u + v)[..., 3 * size :])
+    c = i * g + f * state.c
+    return lj.LSTMState(o * jnp.tanh(c), c), LSTMGates(i, f, o, g)
+
+
+def test_gates_in_one_array():
+    derivation = derive(lstm_of(numbered_equations))
+    text = str(derivation)
+    assert "∂J/∂gates = [di, df, do]" in text
+    assert "∂J/∂z = [dgates * gates * (1 - gates), dg * (1 - g²)]" in text
+    # What is kept are the parts of what is needed.
+    assert "gates = concatenate(i, f, o)  # (2) again" in derivation.python()
+    assert "i, f, o, g = kept\n" in derivation.python()
+
+
+def test_without_numbers_the_letters_are_those_of_state_and_what_is_kept():
+    derivation = derive(lstm_of(plain_equations))
+    text = str(derivation)
+    assert "  i = σ(u_i + v_i)\n" in text
+    assert (
+        "[di * i * (1 - i), df * f * (1 - f), do * o * (1 - o), dg * (1 - g²)]" in text
+    )
+    assert "∂J/∂v = du" in text
+
+
+@pytest.mark.parametrize("equations", [numbered_equations, plain_equations])
+def test_their_reverse_is_right_too(equations, tmp_path):
+    cell = written(lstm_of(equations), tmp_path)
+    assert not derive(cell).disagreeing
+    assert derive(cell).row("h_prev").lines
+
+
+class TwiceAndOld(NamedTuple):
+    h: Any
+    again: Any
+    old: Any
+
+
+def test_a_state_that_is_the_output_again_or_the_old_one(tmp_path):
+    @numbered
+    def equations(params, state, u, v):
+        a = jnp.tanh(u + v)  # (1)
+        h = a * state.old  # (2)
+        return TwiceAndOld(h, h, state.again), a
+
+    cell = gated(
+        "twice_and_old",
+        init=RNN_TANH.init,
+        initial_state=ZeroState(TwiceAndOld),
+        equations=equations,
+    )
+    text = str(derive(cell))
+    assert "h goes to again and the next step" in text
+    assert (
+        "∂J/∂h = dh_next + ∂J/∂again * ∂again/∂h\n          = dh_next + dagain" in text
+    )
+    cell = written(cell, tmp_path)
+    derivation = derive(cell)
+    assert not derivation.disagreeing, str(derivation)
+    assert {"h_prev", "again_prev", "old_prev"} <= {r.quantity for r in derivation.rows}
+
+
+def test_heads():
+    cell = LSTM._replace(init=partial(LSTM.init, heads=2))
+    derivation = derive(cell, hidden_size=14)
+    assert not derivation.disagreeing
+    assert derivation.row("Wh").lines
 
 
 # --- operations that the tables don't have --------------------------------------------

@@ -274,7 +274,7 @@ def _line(
 ) -> Line:
     fits = right.shape == derived.shape
     error = max(_error(right, derived, known) for known in points) if fits else np.inf
-    place, text = _source(program, written.value)
+    place, text = _source(program, written)
     same = error < TOLERANCE and _same(right, derived, definitions)
     return Line(place, text, written.number, right, derived, same, error)
 
@@ -304,18 +304,23 @@ def _same(a: Expression, b: Expression, definitions: dict[str, Expression]) -> b
     return one == other
 
 
-def _source(program: Program, value: int) -> tuple[str, str]:
-    """Where a value is computed, and the statement that stands there."""
-    maker = program.maker(value)
+def _source(program: Program, written: Written) -> tuple[str, str]:
+    """Where a gradient is computed, and what stands there.
+
+    That is the statement that names it; if none does, the line.
+    """
+    maker = program.maker(written.value)
     place = None if maker is None else program.nodes[maker].place
     if place is None:
         return "", ""
-    path = Path(place.filename)
-    name = f"{path.name}:{place.lineno}"
+    path, number = Path(place.filename), place.lineno or 0
+    name = f"{path.name}:{number}"
     if path in HELPERS:
         return name, ""
     lines = linecache.getlines(place.filename)
-    return name, _statement(lines, place.lineno or 0)
+    if written.number is None:
+        return name, "".join(lines[number - 1 : number]).strip().rstrip(",")
+    return name, _statement(lines, number)
 
 
 def _statement(lines: list[str], number: int) -> str:

@@ -568,6 +568,11 @@ def broadcast_shape(parts: Iterable[Expression]) -> Shape:
 # --- going through an expression ------------------------------------------------------
 
 
+def contains(e: Expression, op: str) -> bool:
+    """Whether an operation is anywhere in it."""
+    return e.op == op or any(contains(a, op) for a in e.args)
+
+
 def rebuilt(e: Expression, args: Sequence[Expression]) -> Expression:
     """The same operation on other operands, simplified again."""
     match e.op:

@@ -248,7 +248,7 @@ class _Reading:
             return len(owners) > 1 or (self.gated and self._is_recurrent(node))
         if _is_plain(right):
             return False
-        of_rows = _has(right, "sum") and not _is_linear_sum(right)
+        of_rows = ex.contains(right, "sum") and not _is_linear_sum(right)
         return self.consumers[value] > 1 or (of_rows and right.shape[-1] == 1)
 
     def _is_recurrent(self, node: Node) -> bool:
@@ -280,10 +280,6 @@ def _free(name: str, taken: set[str]) -> str:
 
 def _real(node: Node) -> bool:
     return all(differentiable(v.aval) for v in node.equation.outvars)
-
-
-def _has(e: Expression, op: str) -> bool:
-    return e.op == op or any(_has(a, op) for a in e.args)
 
 
 def _is_plain(e: Expression) -> bool:

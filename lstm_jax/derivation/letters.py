@@ -14,7 +14,8 @@ class Letters(NamedTuple):
 
     Attributes:
         name: "own" or "article".
-        latex: the letter of a quantity, by its name, in LaTeX.
+        latex: the letter of a quantity, by its name, in LaTeX; by "dc_next", what comes
+            back to c from the next step.
         text: the same in plain text.
         columns: whether examples stand in columns.
     """
@@ -27,7 +28,7 @@ class Letters(NamedTuple):
 
 OWN = Letters("own", {}, {})
 
-_NOW, _BEFORE = r"^{\langle t \rangle}", r"^{\langle t-1 \rangle}"
+_BEFORE, _NOW, _AFTER = (rf"^{{\langle {t} \rangle}}" for t in ("t-1", "t", "t+1"))
 
 ARTICLE = Letters(
     "article",
@@ -44,6 +45,7 @@ ARTICLE = Letters(
         "z_g": "Z_{c}",
         "u": "U",
         "v": "V",
+        "dc_next": rf"\frac{{\partial J}}{{\partial c{_AFTER}}} * \Gamma_{{f}}{_AFTER}",
         "Wx": "W_{x}",
         "Wh": "W_{a}",
         "b": "b",
@@ -63,6 +65,7 @@ ARTICLE = Letters(
         "z_g": "Z_c",
         "u": "U",
         "v": "V",
+        "dc_next": "∂J/∂c⟨t+1⟩ * Γ_f⟨t+1⟩",
         "Wx": "W_x",
         "Wh": "W_a",
         "b": "b",

@@ -151,10 +151,16 @@ def equalities(
 ) -> list[tuple[str, str]]:
     """The chain rule, the local derivatives put in, the result; the left side once."""
     texts = []
-    terms = [ex.stripped(use.term) for use in row.uses]
     if all(use.local is not None for use in row.uses):
         texts.append(" + ".join(_chain_term(write, use, row) for use in row.uses))
-    if len(terms) > 1 and not all(term.op == "concat" for term in terms):
+    terms = [
+        term
+        for use in row.uses
+        for e in (ex.stripped(use.term),)
+        for term in (e.args if e.op == "add" else (e,))
+    ]
+    # One part of a concatenation and zeros says less than all parts together.
+    if len(terms) > 1 and not any(ex.contains(term, "concat") for term in terms):
         texts.append(write(Expression("add", tuple(terms), shape=row.gradient.shape)))
     texts.append(write(row.result))
     if write.letters.columns and row.quantity in derivation.parameters:

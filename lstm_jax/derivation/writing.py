@@ -225,9 +225,9 @@ class Writer:
     def name(self, name: str) -> str:
         """A quantity's letter, or a gradient: in the article's letters ∂J/∂q."""
         quantity, from_next = self.names.gradients.get(name, ("", False))
-        if not quantity or self.letters is OWN:
+        if not quantity or from_next or self.letters is OWN:
             return self.letter(name)
-        return self.from_next(quantity) if from_next else self.partial(quantity)
+        return self.partial(quantity)
 
     def letter(self, name: str) -> str:
         """A quantity's letter."""
@@ -249,10 +249,6 @@ class Writer:
         """A formula among words."""
         return text
 
-    def from_next(self, quantity: str) -> str:
-        """What comes to the gradient of a new state from the step after it."""
-        return f"∂J/∂{self.letter(quantity)} (from ⟨t+1⟩)"
-
     def number(self, value: Number) -> Piece:
         """A number's text."""
         text = self._number(abs(value))
@@ -272,7 +268,11 @@ class Writer:
         if exponent.op == "number" and float(exponent.value).is_integer():
             raised = f"{exponent.value:g}".translate(_RAISED)
             return Piece(self.inside(base, ATOM) + raised, POWER)
-        return Piece(f"{self.inside(base, ATOM)}^{self.inside(exponent, ATOM)}", POWER)
+        return Piece(f"{self.inside(base, ATOM)}^{self.exponent(exponent)}", POWER)
+
+    def exponent(self, e: Expression) -> str:
+        """What stands raised."""
+        return f"({Fraction(e.value)})" if _is_half(e) else self.inside(e, ATOM)
 
     def fraction(self, above: list[str], below: list[str]) -> Piece:
         """A quotient."""
@@ -351,6 +351,11 @@ def _ratio(count: Number) -> tuple[Number, int]:
     return (found.numerator, found.denominator) if exact and simple else (count, 1)
 
 
+def _is_half(e: Expression) -> bool:
+    """Whether it is a number of halves, such as 3/2."""
+    return e.op == "number" and float(2 * e.value).is_integer()
+
+
 def _scaled(e: Expression) -> bool:
     return e.op == "mul" and e.args[0].op == "number"
 
@@ -390,15 +395,15 @@ class Latex(Writer):
     """Writes expressions in LaTeX, without environments."""
 
     column = "latex"
-    matrix = r" \, "
+    matrix = r" \cdot "
 
     def name(self, name: str) -> str:
         """A quantity's letter, or a gradient: in the article's letters ∂J/∂q."""
         quantity, from_next = self.names.gradients.get(name, ("", False))
-        if not quantity:
+        if not quantity or name in self.letters.latex:
             return self.letter(name)
         if self.letters is not OWN:
-            return self.from_next(quantity) if from_next else self.partial(quantity)
+            return self.partial(quantity)
         text = rf"\mathrm{{d}}{self.letter(quantity)}"
         return rf"{{{text}}}_{{\mathrm{{next}}}}" if from_next else text
 
@@ -423,10 +428,6 @@ class Latex(Writer):
         """A formula among words."""
         return f"${text}$"
 
-    def from_next(self, quantity: str) -> str:
-        """What comes to the gradient of a new state from the step after it."""
-        return rf"{{{self.partial(quantity)}}}_{{t+1}}"
-
     def size(self, times: int, power: Number) -> str:
         """The text of a multiple of H, or of its root."""
         text = "H" if times == 1 else f"{times}H"
@@ -445,7 +446,11 @@ class Latex(Writer):
         if ex.is_number(exponent, 0.5):
             return Piece(rf"\sqrt{{{self(base)}}}")
         text = self.inside(base, ATOM)
-        return Piece(rf"{{{text}}}^{{{self(exponent)}}}", POWER)
+        return Piece(rf"{{{text}}}^{{{self.exponent(exponent)}}}", POWER)
+
+    def exponent(self, e: Expression) -> str:
+        """What stands raised."""
+        return str(Fraction(e.value)) if _is_half(e) else self(e)
 
     def fraction(self, above: list[str], below: list[str]) -> Piece:
         """A quotient."""
@@ -461,6 +466,10 @@ class Latex(Writer):
         """A sum over the examples, or the features of a row."""
         index = "n" if e.data == (0,) else "j"
         return rf"\sum_{{{index}}} {self.inside(e.args[0], ATOM)}"
+
+    def concatenation(self, parts: str, axis: int) -> str:
+        """Blocks side by side."""
+        return rf"\left[ {parts} \right]"
 
     def transposed(self, text: str) -> str:
         """A matrix on its side."""

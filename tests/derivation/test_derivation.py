@@ -441,6 +441,9 @@ def test_the_articles_letters():
     text = str(derivation)
     assert "c⟨t⟩ = Γ_i * c̃⟨t⟩ + Γ_f * c⟨t-1⟩" in text
     assert "∂J/∂Γ_f = ∂J/∂c⟨t⟩ * ∂c⟨t⟩/∂Γ_f" in text
+    # The article's one equation for two steps, and its weighted-input rule.
+    assert "= ∂J/∂c⟨t+1⟩ * Γ_f⟨t+1⟩ + ∂J/∂ã⟨t⟩ * (1 - ã⟨t⟩²)" in text
+    assert "∂J/∂W_x = 1/m * ∂J/∂U · x⟨t⟩ᵀ" in text
     assert "W_aᵀ · ∂J/∂V" in text  # examples in columns
     latex = derivation.latex()
     assert (

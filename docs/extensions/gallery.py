@@ -5,6 +5,7 @@ Nothing of it is committed, so that no page can say anything else than the cell'
 
 import ast
 import inspect
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -121,7 +122,7 @@ def _derivation(cell: lj.Cell) -> Iterator[str]:
         "reverse above; beside each result stands the line that computes it, and "
         "whether the two agree."
     )
-    yield lj.derive(cell).markdown()
+    yield re.sub(r"(?m)^(#+ )", r"##\1", lj.derive(cell).markdown())
 
 
 def _measured(name: str) -> Iterator[str]:

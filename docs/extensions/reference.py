@@ -117,12 +117,18 @@ def _members(value: type) -> list[str]:
     ]
 
 
+COLON = "\ue000"
+"""Stands for the colons in a property's text while napoleon reads it: to napoleon, what
+is before one is the type."""
+
+
 def escape(
     app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]
 ) -> None:
     """An asterisk in a docstring is one, and so is a bar: (*batch, H), |z|."""
     literal = None  # the indentation of the text around a literal block
     example = False
+    lines[:] = [line.replace(COLON, ":") for line in lines]
     for number, line in enumerate(lines):
         depth = len(line) - len(line.lstrip())
         example = line.lstrip().startswith(">>> ") or (example and bool(line.strip()))
@@ -137,12 +143,12 @@ def escape(
             literal = depth if line.endswith("::") else None
 
 
-def keep_the_colon(
+def hide_colons(
     app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]
 ) -> None:
-    """A property's text may have a colon: what is before it is no type to napoleon."""
+    """Before napoleon; `escape` brings them back."""
     if what == "property":
-        lines.insert(0, "")
+        lines[:] = [line.replace(":", COLON) for line in lines]
 
 
 def resolve(app: Sphinx, env: BuildEnvironment, node: Any, content: Any) -> Any | None:
@@ -178,7 +184,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     variables.label = "Attributes"
     app.connect("builder-inited", write_pages)
     app.connect("missing-reference", resolve)
-    app.connect("autodoc-process-docstring", keep_the_colon, priority=100)
+    app.connect("autodoc-process-docstring", hide_colons, priority=100)
     app.connect("autodoc-process-docstring", escape, priority=900)  # after napoleon
     app.connect("env-check-consistency", warn)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

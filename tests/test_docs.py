@@ -152,6 +152,16 @@ def test_the_readmes_picture_is_the_lstms():
     assert sorted(shown) == sorted([*(node.text for node in drawn.nodes), *labels])
 
 
+def test_every_page_is_reached_from_the_first():
+    trees = re.findall(
+        r"(?ms)^```\{toctree\}\n(.*?)^```", (DOCS / "index.md").read_text()
+    )
+    listed = [line for tree in trees for line in tree.split("\n\n")[1].split()]
+    pages = {path.stem for path in DOCS.glob("*.md")} - {"index"}
+    pages |= {f"notebooks/{path.stem}" for path in NOTEBOOKS}
+    assert sorted(listed) == sorted(pages | {"cells/index", "reference/index"})
+
+
 def test_what_a_page_would_fetch_is_seen(tmp_path):
     fetching = (
         '<script async src="https://cdn.example/a.js"></script>',

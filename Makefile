@@ -102,7 +102,7 @@ lock: $(locked) ## Write requirements*.txt from pyproject.toml (ARGS=--upgrade: 
 		--extra docs --constraint requirements.txt $(ARGS)
 
 clean: ## Remove the environments and caches, not the results under runs/
-	rm -rf .venv .venv-* .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv .venv-* .pytest_cache .ruff_cache .hypothesis build dist docs/cells docs/reference
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(locked): requirements.txt

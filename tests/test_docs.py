@@ -154,7 +154,7 @@ def test_the_readmes_picture_is_the_lstms():
 
 def test_every_page_is_reached_from_the_first():
     trees = re.findall(
-        r"(?ms)^```\{toctree\}\n(.*?)^```", (DOCS / "index.md").read_text()
+        r"(?ms)^```\{toctree\}\n(.*?)^```", (DOCS / "index.md").read_text("utf-8")
     )
     listed = [line for tree in trees for line in tree.split("\n\n")[1].split()]
     pages = {path.stem for path in DOCS.glob("*.md")} - {"index"}

@@ -248,7 +248,7 @@ def _length_curves(axes: Axes, lengths: dict[str, Any]) -> None:
     axes.axhline(1e-12, color=GREY, linestyle=":", linewidth=1)
     axes.annotate("passes below", (x[0], 1.3e-12), color=GREY, fontsize=9)
     axes.axhline(np.finfo(float).eps, color=GREY, linestyle=":", linewidth=1)
-    axes.annotate("float64 ε", (x[0], 2.6e-16), color=GREY, fontsize=9)
+    axes.annotate("float64 ε", (x[0], 1.9e-16), color=GREY, fontsize=9, va="top")
     axes.set_ylim(3e-18, 1e-11)
     axes.set_xticks(x, [str(v) for v in x])
     axes.minorticks_off()

@@ -24,6 +24,7 @@ OPTIONS = (
     "--disable-dev-shm-usage",
     "--hide-scrollbars",
     "--no-first-run",
+    "--no-sandbox",  # which root and most containers can't have; the page is our own
     "--remote-debugging-pipe",
 )
 
@@ -48,12 +49,9 @@ class Browser:
         assert program is not None
         commands, self._send = os.pipe()
         self._receive, answers = os.pipe()
-        # Root can't have the sandbox; what is shown is our own file.
-        sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
         shown = [
             program,
             *OPTIONS,
-            *sandbox,
             f"--user-data-dir={profile}",
             "about:blank",
         ]

@@ -1,8 +1,10 @@
 """The IMDB experiment from end to end, on a tiny folder of reviews."""
 
+import base64
 import io
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -11,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import imdb, plots, sentiment
+from experiments import explain, imdb, plots, sentiment
 from experiments.data import Bucket
 from experiments.training import Records, read_metrics
 
@@ -170,6 +172,19 @@ def test_an_option_behind_predict_is_no_text(capsys):
     with pytest.raises(SystemExit):
         imdb.parse(["--predict", "--name", "default"])
     assert "predict" in capsys.readouterr().err
+
+
+def test_any_run_can_be_stepped_through(trained, tmp_path):
+    out = tmp_path / "page.html"
+    given = ["--runs", str(trained.parent), "--run", trained.name, "--cells", "lstm"]
+    text = "wonderful nonsense word3"
+    assert explain.main([*given, "--text", text, "--out", str(out)]) == 0
+    page = out.read_text("utf-8")
+    assert '"words":["wonderful","?","word3"]' in page
+    [score] = re.findall(r'"scores":"([^"]*)"', page)
+    told = np.frombuffer(base64.b64decode(score), "<f4")[-1]
+    scored = sentiment.load_scorer(trained)(text)
+    assert told == pytest.approx(scored.probability, rel=1e-4)
 
 
 @pytest.fixture

@@ -1,0 +1,59 @@
+"""What the last layer reads, and what the score asks of its outputs."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.sentiment import SequenceClassifier, look_inside, precision
+from lstm_jax.cells import CELLS
+from lstm_jax.engine import unroll
+
+pytestmark = pytest.mark.jax_defaults
+
+T, H = 5, 3
+IDS = jnp.asarray([4, 2, 7, 1, 4], jnp.int32)
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    with precision("float64"):
+        yield
+
+
+def classifier(**fields):
+    model = SequenceClassifier(
+        vocabulary_size=9,
+        embedding_size=4,
+        hidden_size=H,
+        pooling=("last", "mean", "max"),
+        dtype=jnp.float64,
+        **fields,
+    )
+    tokens, lengths = IDS[None], jnp.asarray([T], jnp.int32)
+    params = model.init(jax.random.key(0), tokens, lengths, train=False)
+    return model, params, model.apply(params, tokens, lengths, train=False)[0]
+
+
+@pytest.mark.parametrize(("layers", "bidirectional"), [(1, False), (2, True)])
+def test_inside_is_what_the_whole_classifier_does(layers, bidirectional):
+    model, params, logit = classifier(layers=layers, bidirectional=bidirectional)
+    inside = look_inside(model, params, IDS)
+    np.testing.assert_allclose(inside.logit, logit, rtol=1e-12)
+
+    def whole(cell_params):
+        last = params["params"]["layers"][-1]._replace(forward=cell_params)
+        stack = (*params["params"]["layers"][:-1], last)
+        changed = {"params": {**params["params"], "layers": stack}}
+        tokens, lengths = IDS[None], jnp.asarray([T], jnp.int32)
+        return model.apply(changed, tokens, lengths, train=False)[0]
+
+    def alone(cell_params):
+        ys, _ = unroll(CELLS["lstm"], cell_params, inside.xs[:, None])
+        return jnp.sum(ys[:, 0] * inside.dys)
+
+    # The chain rule: what the outputs are asked for gives the parameters' gradients.
+    expected = jax.grad(whole)(inside.params)
+    found = jax.grad(alone)(inside.params)
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-12)

@@ -83,10 +83,7 @@ def _named(mutant: Mutant, found: Any) -> list[str]:
     """Whether the report names the equation of a mutant that touches only one."""
     if not mutant.quantities:
         return []
-    right = found is not None and found.quantity in mutant.quantities
-    if mutant.equation is not None:
-        right = right and mutant.equation in found.equations
-    return ["single", "named"] if right else ["single"]
+    return ["single", "named"] if mutant.is_named_by(found) else ["single"]
 
 
 def print_table(title: str, counts: Counter[tuple[str, str]]) -> None:

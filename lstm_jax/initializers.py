@@ -127,14 +127,14 @@ def init_blocks(
     return concatenate(*drawn)
 
 
-def check_size(name: str, size: Any) -> None:
-    """Raises if `size` is no integer (TypeError), or less than 1 (ValueError)."""
+def check_size(name: str, size: Any, least: int = 1) -> None:
+    """Raises if `size` is no integer (TypeError), or less than `least` (ValueError)."""
     try:
         whole = index(size)
     except TypeError:
         raise TypeError(f"{name} must be an integer; got {size!r}") from None
-    if whole < 1:
-        raise ValueError(f"{name} must be at least 1; got {size}")
+    if whole < least:
+        raise ValueError(f"{name} must be at least {least}; got {size}")
 
 
 glorot_uniform: Initializer = initializers.glorot_uniform()

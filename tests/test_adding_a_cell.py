@@ -17,10 +17,12 @@ from lstm_jax.gradcheck import check_gradients
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+TESTS = Path(__file__).parent
 # The tests that go through the table and say most of a single cell.
 TABLE_DRIVEN = (
     "test_cells.py",
     "test_unroll.py",
+    "test_linear.py",
     "test_gradcheck.py",
     "benchmarks/test_mutations.py",
 )
@@ -79,7 +81,10 @@ def test_a_wrong_line_is_named():
 
 
 def test_nothing_outside_the_folder_of_cells_changes(tmp_path):
-    """In a copy where the guide's cell is in the table, all its tests are there too."""
+    """In a copy with two cells more in the table, all their tests are there too.
+
+    The guide's, and one that is unlike those of the table (`fast_weights.py`).
+    """
     for folder in ("benchmarks", "experiments", "lstm_jax", "tests"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
@@ -88,13 +93,18 @@ def test_nothing_outside_the_folder_of_cells_changes(tmp_path):
     docstring = f'"""The UGRNN.\n\n{source}::\n\n{equations}\n"""\n\n'
     cells = tmp_path / "lstm_jax" / "cells"
     (cells / "ugrnn.py").write_text(docstring + _guide_code(), encoding="utf-8")
+    shutil.copy(TESTS / "fast_weights.py", cells)
     table = (cells / "__init__.py").read_text(encoding="utf-8")
-    table = table.replace("for cell in (", "for cell in (UGRNN,", 1)
-    imports = "from lstm_jax.cells.ugrnn import UGRNN\n\nCELLS:"
+    table = table.replace("for cell in (", "for cell in (UGRNN, FAST_WEIGHTS,", 1)
+    imports = (
+        "from lstm_jax.cells.fast_weights import FAST_WEIGHTS\n"
+        "from lstm_jax.cells.ugrnn import UGRNN\n\nCELLS:"
+    )
     table = table.replace("\nCELLS:", imports, 1)
     (cells / "__init__.py").write_text(table, encoding="utf-8")
 
-    options = ("-q", "-k", "ugrnn", "-p", "no:cacheprovider", "-p", "no:xdist")
+    chosen = "ugrnn or fast_weights"
+    options = ("-q", "-k", chosen, "-p", "no:cacheprovider", "-p", "no:xdist")
     tests = [tmp_path / "tests" / name for name in TABLE_DRIVEN]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, *tests],
@@ -106,7 +116,7 @@ def test_nothing_outside_the_folder_of_cells_changes(tmp_path):
     )
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
     passed = re.search(r"(\d+) passed", done.stdout)
-    assert int(passed[1]) >= 20, done.stdout
+    assert int(passed[1]) >= 60, done.stdout
 
 
 def test_the_guide_is_short():

@@ -199,6 +199,7 @@ def test_the_check_is_in_float64_and_leaves_the_setting_alone():
         ),
         ({"hidden_size": 0}, ValueError, "hidden_size must be at least 1; got 0"),
         ({"batch": -1}, ValueError, "batch must be at least 1; got -1"),
+        ({"points": 0}, ValueError, "points must be at least 1; got 0"),
         ({"steps": -1}, ValueError, "steps must be at least 0; got -1"),
         ({"variants": ("forward",)}, ValueError, "each of variants must be one of"),
         ({"memory": "none"}, ValueError, "memory must be one of"),

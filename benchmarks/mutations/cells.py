@@ -14,7 +14,8 @@ from benchmarks.mutations.source import (
     reverse_functions,
     with_function,
 )
-from lstm_jax.cell import Cell
+from lstm_jax.cell import Cell, Name
+from lstm_jax.gradcheck import Finding
 from lstm_jax.gradcheck.points import Sizes, draw, forward_only
 
 
@@ -45,6 +46,14 @@ class Mutant(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.where}, {self.kind}: {self.before}  ->  {self.after}"
+
+    def is_named_by(self, found: Finding | None) -> bool:
+        """Whether what a report calls wrong first is what was touched."""
+        if found is None:
+            return False
+        quantity = Name.parse(found.quantity).quantity  # "df" of "df [2]"
+        right = self.equation is None or self.equation in found.equations
+        return right and quantity in self.quantities
 
 
 def mutants(cell: Cell, *, shared: bool = False) -> Iterator[Mutant]:

@@ -13,6 +13,7 @@ from lstm_jax.gradcheck.report import TOLERANCES, Report, Row, Tolerances
 from lstm_jax.gradcheck.sequence import check_sequence, steps_of
 from lstm_jax.gradcheck.settings import as_compared, check_differencing
 from lstm_jax.gradcheck.step import ONE_STEP, check_step
+from lstm_jax.initializers import check_size
 
 
 def check_gradients(
@@ -81,11 +82,15 @@ def check_gradients(
         True
     """
     cell = checks.as_cell(cell, "manual")
-    _check_positive(
-        input_size=input_size, hidden_size=hidden_size, batch=batch, points=points
-    )
-    if steps < 0:
-        raise ValueError(f"steps must be at least 0; got {steps}")
+    counts = {
+        "input_size": input_size,
+        "hidden_size": hidden_size,
+        "batch": batch,
+        "points": points,
+    }
+    for name, count in counts.items():
+        check_size(name, count)
+    check_size("steps", steps, least=0)
     for variant in variants:
         checks.check_choice("each of variants", variant, VARIANTS)
     check_differencing(difference_step, max_entries)
@@ -145,9 +150,3 @@ def _check_all(
                 orders[where] = order
         rows += found
     return rows, orders
-
-
-def _check_positive(**sizes: int) -> None:
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1; got {size}")

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import jax
 
 from lstm_jax.gradcheck.oracles import DIRECTIONS
+from lstm_jax.initializers import check_size
 
 
 @contextmanager
@@ -19,7 +20,4 @@ def check_differencing(difference_step: float, max_entries: int) -> None:
     """Raises ValueError if differences can't be taken so."""
     if not 0 < difference_step < 1:
         raise ValueError(f"difference_step must be in (0, 1); got {difference_step}")
-    if max_entries < DIRECTIONS:
-        raise ValueError(
-            f"max_entries must be at least {DIRECTIONS}; got {max_entries}"
-        )
+    check_size("max_entries", max_entries, least=DIRECTIONS)

@@ -54,10 +54,7 @@ def assert_named(mutant, report):
     if not mutant.quantities:
         return
     found = report.first_wrong
-    assert found is not None, mutant
-    assert found.quantity in mutant.quantities, f"{mutant}\n{found}"
-    if mutant.equation is not None:
-        assert mutant.equation in found.equations, f"{mutant}\n{found}"
+    assert mutant.is_named_by(found), f"{mutant}\n{found}"
     if len(mutant.quantities) == 1:
         line = int(found.line.split(":")[1].split()[0])
         assert mutant.lines[0] <= line <= mutant.lines[1], f"{mutant}\n{found}"

@@ -75,7 +75,7 @@ test-interop: $(compared) ## Compare with torch and Keras, added to the environm
 
 docs: $(documented) ## Build the site into build/docs, warnings as errors
 	PATH="$(abspath $(bin)):$$PATH" $(bin)/python -m sphinx \
-		--fail-on-warning --keep-going --fresh-env --quiet docs build/docs $(ARGS)
+		--fail-on-warning --fresh-env --quiet docs build/docs $(ARGS)
 	@echo 'The site is in build/docs/index.html.'
 
 lint: $(installed) ## Check style and format

@@ -126,40 +126,46 @@ def _derivation(cell: lj.Cell) -> Iterator[str]:
 
 
 def _measured(name: str) -> Iterator[str]:
-    mutants = table_row(MUTATIONS, "mutants", name)
     yield (
         "**Mistakes planted in the reverse above, and caught** "
         "([how](../mutation_score.md)):"
     )
-    yield _as_table(mutants)
-    found = table_row(EXPERIMENTS, "adding problem (mean squared error)", name)
+    yield _as_table(table_row(MUTATIONS, "mutants", name))
     yield (
         "**Small tasks**, five seeds, mean and half of the 95% interval; an asterisk "
         "where the LSTM's interval is left ([all cells, and how to read "
         "them](../experiments.md)):"
     )
-    yield _as_table(found)
+    yield _as_table(table_row(EXPERIMENTS, "adding problem (mean squared error)", name))
 
 
 def table_row(path: Path, column: str, name: str) -> dict[str, str]:
     """The row of a cell in the table of a document that has a column of that name.
 
+    Empty if the cell has no row yet.
+
     Raises:
-        LookupError: there is no such row.
+        LookupError: there is no such table.
     """
     header: list[str] = []
+    tables = 0
     for line in path.read_text("utf-8").splitlines():
         cells = [part.strip() for part in line.strip().strip("|").split("|")]
         if not line.startswith("|"):
             header = []
         elif not header:
             header = cells
+            tables += header[0] == "cell" and column in header
         elif header[0] == "cell" and column in header and cells[0] == name:
             return dict(zip(header[1:], cells[1:], strict=True))
-    raise LookupError(f"{path} has no row of {name} in a table with {column!r}")
+    if not tables:
+        raise LookupError(f"{path} has no table of cells with {column!r}")
+    return {}
 
 
 def _as_table(row: dict[str, str]) -> str:
+    if not row:
+        return "Not measured yet."
     names, values = " | ".join(row), " | ".join(row.values())
     return f"| {names} |\n|{'---|' * len(row)}\n| {values} |"
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from docs.extensions import doors, drawings, offline
-from lstm_jax.cells import lstm
+from docs.extensions import doors, drawings, gallery, offline
+from lstm_jax.cells import CELLS, lstm
 
 DOCS = Path(__file__).parent.parent / "docs"
 README = DOCS.parent / "README.md"
@@ -150,6 +150,24 @@ def test_the_readmes_picture_is_the_lstms():
     drawn = drawings.lstm_drawing().diagram
     labels = [part.label for part in drawn.edges if part.label]
     assert sorted(shown) == sorted([*(node.text for node in drawn.nodes), *labels])
+
+
+@pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
+def test_a_cells_page_is_of_its_file(cell):
+    module = gallery.module_of(cell)
+    assert cell in vars(module).values()
+    line = inspect.getsource(module).splitlines()[gallery._after_docstring(module) - 1]
+    assert line.startswith(("import ", "from "))
+
+
+def test_a_cells_page_has_its_rows_of_the_tables():
+    row = gallery.table_row(gallery.MUTATIONS, "mutants", "lstm")
+    assert row["`check_gradients` catches"] == f"{row['mutants']} (all)"
+    assert gallery.table_row(gallery.MUTATIONS, "mutants", "none such") == {}
+    small_tasks = gallery.EXPERIMENTS, "adding problem (mean squared error)"
+    assert len(gallery.table_row(*small_tasks, "gru")) == 6
+    with pytest.raises(LookupError, match="no table of cells with 'speed'"):
+        gallery.table_row(gallery.EXPERIMENTS, "speed", "gru")
 
 
 def test_every_page_is_reached_from_the_first():

@@ -10,15 +10,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
-
-from sphinx.application import Sphinx
-from sphinx.util import logging
+from typing import TYPE_CHECKING, Any
 
 import lstm_jax as lj
 from docs.extensions import drawings
 
-LOGGER = logging.getLogger(__name__)
+if TYPE_CHECKING:  # the tests have no Sphinx
+    from sphinx.application import Sphinx
+
 ROOT = Path(__file__).parent.parent.parent
 MUTATIONS = ROOT / "docs" / "mutation_score.md"
 EXPERIMENTS = ROOT / "experiments" / "README.md"
@@ -28,8 +27,10 @@ thick outline is the new state. On every edge stands the local derivative that t
 gradient meets on its way back."""
 
 
-def write_pages(app: Sphinx) -> None:
+def write_pages(app: "Sphinx") -> None:
     """Writes cells/index.md, a page for every cell, and the first page's drawing."""
+    from sphinx.util.logging import getLogger
+
     folder = Path(app.srcdir) / "cells"
     folder.mkdir(exist_ok=True)
     pages = {name: _page(cell) for name, cell in lj.CELLS.items()}
@@ -44,7 +45,7 @@ def write_pages(app: Sphinx) -> None:
     picture = drawings.svg(drawings.lstm_drawing())
     (folder / "lstm.html").write_text(_figure(picture, "fits"), "utf-8")
     if drawings.README_PICTURE.read_text("utf-8") != drawings.readme_picture():
-        LOGGER.warning(
+        getLogger(__name__).warning(
             "%s is old: python -m docs.extensions.drawings writes it anew",
             drawings.README_PICTURE,
         )
@@ -201,7 +202,7 @@ def _raw(text: str) -> str:
     return f"```{{raw}} html\n{text}\n```"
 
 
-def setup(app: Sphinx) -> dict[str, Any]:
+def setup(app: "Sphinx") -> dict[str, Any]:
     """Sphinx's door."""
     app.connect("builder-inited", write_pages)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

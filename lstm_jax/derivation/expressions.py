@@ -269,6 +269,8 @@ def where(condition: Expression) -> Expression:
     That two numbers are equal holds almost nowhere, and is left out: the rule for a
     maximum has a part of its own for that, and some divisions a guard.
     """
+    if condition.op == "broadcast":
+        return spread(where(condition.args[0]), condition.shape)
     if condition.op in ("eq", "ne"):
         return spread(ONE if condition.op == "ne" else ZERO, condition.shape)
     return Expression("where", (condition,), shape=condition.shape)
@@ -278,6 +280,8 @@ def opposite(condition: Expression) -> Expression:
     """The condition that holds where the given one doesn't."""
     a = condition.args
     match condition.op:
+        case "broadcast":
+            return spread(opposite(a[0]), condition.shape)
         case "not":
             return a[0]
         case "gt":
@@ -297,16 +301,25 @@ def select(condition: Expression, yes: Expression, no: Expression) -> Expression
 def _where_it_holds(factors: list[Expression]) -> list[Expression]:
     """The factors of a product, simplified by the conditions among them."""
     for condition in [f for f in factors if f.op == "where"]:
-        contrary = where(opposite(condition.args[0]))
-
-        def holds(e: Expression, yes=condition, no=contrary) -> Expression:
-            return ONE if e == yes else ZERO if e == no else e
-
+        known = {condition: ONE, where(opposite(condition.args[0])): ZERO}
         others = [f for f in factors if f != condition]
         factors = [condition]
         for other in others:
-            factors += _factors(rewritten(other, holds))
+            factors += _factors(_element_by_element(other, known))
     return factors
+
+
+def _element_by_element(
+    e: Expression, known: dict[Expression, Expression]
+) -> Expression:
+    """The expression with some parts replaced that belong to the same element."""
+    if e in known:
+        return known[e]
+    if not is_elementwise(e) and e.op != "broadcast":
+        return e
+    args = [_element_by_element(a, known) for a in e.args]
+    same = all(a is b for a, b in zip(args, e.args, strict=True))
+    return e if same else rebuilt(e, args)
 
 
 # --- operations -----------------------------------------------------------------------
@@ -320,9 +333,11 @@ def call(
         return call("gt", args[1], args[0])
     if op == "ge":
         op = "gt"
-    args = tuple(map(stripped, args)) if shape is None else args
-    shape = broadcast_shape(args) if shape is None else shape
-    return Expression(op, args, data, shape)
+    if shape is not None:
+        return Expression(op, args, data, shape)
+    inner = tuple(map(stripped, args))
+    made = Expression(op, inner, data, broadcast_shape(inner))
+    return spread(made, broadcast_shape(args))
 
 
 def dot(
@@ -396,39 +411,41 @@ def concat(parts: Sequence[Expression], axis: int, shape: Shape) -> Expression:
     ]
     if len(parts) == 1:
         return parts[0]
-    if all(map(is_zero, parts)):
-        return spread(ZERO, shape)
-    first, ends = parts[0], tuple(np.cumsum([p.shape[axis] for p in parts]).tolist())
-    if all(p.op == "block" for p in parts):
-        whole = first.args[0]
-        starts = (0, *ends[:-1])
-        wanted = [(axis, a, b) for a, b in zip(starts, ends, strict=True)]
-        if whole.shape[axis] == ends[-1] and all(
-            p.args[0] == whole and p.data == d
-            for p, d in zip(parts, wanted, strict=True)
-        ):
-            return whole
-    for factor in _factors(first):  # [a * y_1, b * y_2] is [a, b] * y
-        if factor.op == "block" and len(_factors(first)) > 1:
-            whole = factor.args[0]
-            rests = [
-                _divided_by_block(p, whole, axis, end - p.shape[axis], end)
-                for p, end in zip(parts, ends, strict=True)
-            ]
-            if whole.shape[axis] == ends[-1] and None not in rests:
-                return mul(concat(rests, axis, shape), whole)
+    first, *others = map(stripped, parts)
+    if first.op == "number" and all(other == first for other in others):
+        return spread(first, shape)
+    ends = tuple(np.cumsum([p.shape[axis] for p in parts]).tolist())
+    for factor in _factors(parts[0]):
+        if factor.op == "block":
+            divided = _divided(parts, factor.args[0], len(shape) - axis, ends)
+            if divided is not None:
+                rest = spread(concat(divided, axis, shape), shape)
+                return mul(rest, factor.args[0])
     return Expression("concat", tuple(parts), (axis, *ends), shape)
 
 
-def _divided_by_block(
-    part: Expression, whole: Expression, axis: int, start: int, end: int
-) -> Any:
-    """A part of a concatenation without its factor, the part of `whole` there."""
-    if is_zero(part):
-        return part
-    rests = [f for f in _factors(part) if f != block(whole, axis, start, end)]
-    found = len(rests) < len(_factors(part))
-    return spread(mul(*rests), part.shape) if found else None
+def _divided(
+    parts: Sequence[Expression], whole: Expression, back: int, ends: Sequence[int]
+) -> list[Expression] | None:
+    """The parts of a concatenation without their common factor, [a y_1, b y_2] / y.
+
+    None if it is none. The axis is the one that is so many axes from the last.
+    """
+    axis = len(whole.shape) - back
+    if axis < 0 or whole.shape[axis] != ends[-1]:
+        return None
+    rests = []
+    for part, start, end in zip(parts, (0, *ends), ends, strict=False):
+        factors = list(_factors(part))
+        factor = block(whole, axis, start, end)
+        if factor in factors:
+            factors.remove(factor)
+            rests.append(spread(mul(*factors), part.shape))
+        elif is_zero(part):
+            rests.append(part)
+        else:
+            return None
+    return rests
 
 
 def _blocks_together(terms: Sequence[Expression]) -> Expression | None:

@@ -114,7 +114,7 @@ def _integer_power(params, shapes, a):
 
 @row("convert_element_type")
 def _convert(params, shapes, a):
-    condition = a.op in ("gt", "eq", "ne", "and", "or", "not")
+    condition = ex.stripped(a).op in ("gt", "eq", "ne", "and", "or", "not")
     return ex.spread(ex.where(a), shapes[0]) if condition else a
 
 

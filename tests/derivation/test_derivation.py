@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from functools import cache, partial
+from importlib.resources import files
 from typing import Any, NamedTuple
 
 import jax
@@ -124,7 +125,8 @@ def test_a_mistake_planted_in_any_line_is_shown_beside_the_right_one():
             # Its own line alone is wrong, not those that are computed from it.
             assert wrong <= mutant.quantities, f"{mutant}: {wrong}"
             seen |= wrong
-        said = derivation.text().partition("Wrong in the hand-written reverse:")[2]
+        said = derivation.verdict()
+        assert said.startswith("Wrong in the hand-written reverse:")
         assert "computes  d" in said
         assert "derived   d" in said
     hand_written = {
@@ -409,30 +411,54 @@ def test_every_formula_can_be_set(name):
         parser.parse(f"${formula}$")  # raises where it can't
 
 
-def katex():
-    """KaTeX's folder, where Node and it are installed."""
+MATHJAX = """
+const texts = JSON.parse(require('fs').readFileSync(0));
+const settings = {loader: {load: ['input/tex', 'adaptors/liteDOM']},
+                  tex: {packages: {'[-]': ['noundefined']}}};
+require(process.argv[1]).init(settings).then((MathJax) => {
+  for (const text of texts) {
+    if (MathJax.tex2mml(text).includes('merror')) console.log(text);
+  }
+});
+"""
+
+KATEX = """
+const texts = JSON.parse(require('fs').readFileSync(0));
+for (const text of texts)
+  require(process.argv[1]).renderToString(text, {displayMode: true, strict: 'error'});
+"""
+
+
+def run_by_node(program, module, texts):
+    command = ["node", "-e", program, module]
+    given = json.dumps(texts)
+    return subprocess.run(command, input=given, capture_output=True, text=True)
+
+
+def in_latex():
+    """One derivation as a whole, and every formula of the others, each once."""
+    whole = derive("lstm", letters="article").latex()
+    return [whole, *{formula for name in ALL for formula in formulas(derived(name))}]
+
+
+def test_the_mathjax_of_the_site_sets_every_derivation():
+    site = pytest.importorskip("mathjax")
     if shutil.which("node") is None:
         pytest.skip("no node")
-    run = subprocess.run(
-        ["node", "-p", "require.resolve('katex')"], capture_output=True, text=True
-    )
-    if run.returncode:
-        pytest.skip("node has no katex")
-    return run.stdout.strip()
+    module = str(files(site) / "static/mathjax/es5/node-main.js")
+    run = run_by_node(MATHJAX, module, in_latex())
+    assert (run.returncode, run.stdout) == (0, ""), run.stderr
+    wrong = [r"\frac{a}{b", r"\nonsense"]
+    assert run_by_node(MATHJAX, module, wrong).stdout.split() == wrong
 
 
 def test_katex_sets_every_derivation():
-    module = katex()
-    texts = [derived(name).latex() for name in ALL]
-    texts.append(derive("lstm", letters="article").latex())
-    program = (
-        f"const katex = require({json.dumps(module)});"
-        "for (const text of JSON.parse(require('fs').readFileSync(0)))"
-        " katex.renderToString(text, {displayMode: true, strict: 'error'});"
-    )
-    run = subprocess.run(
-        ["node", "-e", program], input=json.dumps(texts), capture_output=True, text=True
-    )
+    if shutil.which("node") is None:
+        pytest.skip("no node")
+    found = run_by_node("console.log(require.resolve('katex'))", "", [])
+    if found.returncode:
+        pytest.skip("node has no katex")
+    run = run_by_node(KATEX, found.stdout.strip(), in_latex())
     assert run.returncode == 0, run.stderr
 
 

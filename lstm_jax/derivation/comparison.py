@@ -11,6 +11,7 @@ import ast
 import linecache
 from collections import Counter
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -320,20 +321,20 @@ def _source(program: Program, written: Written) -> tuple[str, str]:
     lines = linecache.getlines(place.filename)
     if written.number is None:
         return name, "".join(lines[number - 1 : number]).strip().rstrip(",")
-    return name, _statement(lines, number)
+    start, end = _statements("".join(lines)).get(number, (number, number))
+    return name, " ".join(line.strip() for line in lines[start - 1 : end])
 
 
-def _statement(lines: list[str], number: int) -> str:
-    """The statement that a line is in, on one line, with the comment at its end."""
-    if not 0 < number <= len(lines):
-        return ""
-    start = end = number
+@lru_cache(maxsize=16)
+def _statements(text: str) -> dict[int, tuple[int, int]]:
+    """For every line of a file the first and the last of the statement it is in."""
     try:
-        module = ast.parse("".join(lines))
-    except SyntaxError:
-        return lines[number - 1].strip()
+        module = ast.parse(text)
+    except SyntaxError:  # a notebook's cell with a command of the notebook's own
+        return {}
+    found = {}
     for node in ast.walk(module):
-        simple = isinstance(node, ast.stmt) and not hasattr(node, "body")
-        if simple and node.lineno <= number <= (node.end_lineno or node.lineno):
-            start, end = node.lineno, node.end_lineno or node.lineno
-    return " ".join(line.strip() for line in lines[start - 1 : end])
+        if isinstance(node, ast.stmt) and not hasattr(node, "body"):
+            ends = node.lineno, node.end_lineno or node.lineno
+            found.update(dict.fromkeys(range(ends[0], ends[1] + 1), ends))
+    return found

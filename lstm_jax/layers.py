@@ -4,11 +4,16 @@ Pure functions over pytrees: `init_layers` makes the parameters, `unroll_layers`
 them. A bidirectional layer (Schuster & Paliwal, 1997) reads the sequence with two
 cells of its own, one from each end, and joins their outputs step by step::
 
-    h_t = [forward h_t, backward h_t]
+    h_t = [forward h_t, backward h_t]    or their sum, mean or product
+
+Layers may differ in cell and size. What goes from one layer to the next may pass
+dropout, or a function of one's own: a residual connection is
+``lambda number, ys, xs: ys + xs``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple, SupportsFloat
 
 import jax
@@ -62,14 +67,32 @@ class Dropout(NamedTuple):
     variational: bool = False
 
 
+Between = Callable[[int, Array, Array], Array]
+"""``(number, ys, xs) -> xs of the next layer``, from a layer's outputs and inputs.
+
+The next layer has the number `number`, from 1; all arrays have time first.
+"""
+
+MERGES: MappingProxyType[str, Callable[[Array, Array], Array]] = MappingProxyType(
+    {
+        "concatenate": lambda ys, others: jnp.concatenate([ys, others], axis=-1),
+        "sum": jnp.add,
+        "mean": lambda ys, others: (ys + others) / 2,
+        "product": jnp.multiply,
+    }
+)
+"""Ways to join the outputs of both directions."""
+
+
 def init_layers(
-    cell: Cell | str,
+    cell: Cell | str | Sequence[Cell | str],
     key: Array,
     input_size: int,
-    hidden_size: int,
+    hidden_size: int | Sequence[int],
     *,
     layers: int = 1,
     bidirectional: bool = False,
+    merge: str = "concatenate",
     learned_state: bool = False,
     dtype: Any = jnp.float32,
     **options: Any,
@@ -77,13 +100,14 @@ def init_layers(
     """Draws the parameters of a stack.
 
     Args:
-        cell: a cell, or a name of `lstm_jax.CELLS`.
+        cell: a cell, or a name of `lstm_jax.CELLS`; or one for each layer.
         key: a PRNG key.
         input_size: D, the size of the first layer's input.
         hidden_size: H, the size of each direction, and of its output unless the cell
-            projects that.
+            projects that; or one for each layer.
         layers: how many, at least 1. Each reads the outputs of the one before.
         bidirectional: whether each layer reads in both directions.
+        merge: how their outputs are joined, as for `unroll_layers`.
         learned_state: whether each cell's initial state is a parameter too, which
             starts as the cell's own; its parameters are then `Learned`.
         dtype: a floating dtype.
@@ -92,24 +116,23 @@ def init_layers(
 
     Raises:
         TypeError: an option that the cell's `init` does not have.
-        ValueError: a number is below 1.
+        ValueError: a number is below 1, not one cell or size for each layer, or an
+            unknown name.
     """
-    cell = checks.as_cell(cell)
-    for name, number in (
-        ("input_size", input_size),
-        ("hidden_size", hidden_size),
-        ("layers", layers),
-    ):
-        check_size(name, number)
+    check_size("layers", layers)
+    check_size("input_size", input_size)
+    checks.check_choice("merge", merge, tuple(MERGES))
+    cells = [checks.as_cell(own) for own in _each("cell", cell, layers)]
+    sizes = _each("hidden_size", hidden_size, layers)
     directions = 2 if bidirectional else 1
     keys = jax.random.split(key, (layers, directions))
     stack = []
-    for own in keys:
-        drawn = [
-            cell.init(k, input_size, hidden_size, dtype=dtype, **options) for k in own
-        ]
+    for cell, size, own in zip(cells, sizes, keys, strict=True):
+        check_size("hidden_size", size)
+        drawn = [cell.init(k, input_size, size, dtype=dtype, **options) for k in own]
         states = [cell.initial_state(params, ()) for params in drawn]
-        input_size = directions * states[0][0].size
+        joined = 2 if bidirectional and merge == "concatenate" else 1
+        input_size = joined * states[0][0].size
         if learned_state:
             drawn = map(Learned, drawn, states)
         stack.append(Layer(*drawn))
@@ -117,17 +140,21 @@ def init_layers(
 
 
 def unroll_layers(
-    cell: Cell | str,
+    cell: Cell | str | Sequence[Cell | str],
     params: tuple[Layer, ...],
-    xs: Array,
+    xs: ArrayLike,
     state: tuple[Layer, ...] | None = None,
     *,
     lengths: ArrayLike | Sequence[int] | None = None,
     resets: ArrayLike | None = None,
-    between: Dropout | None = None,
+    between: Dropout | Between | None = None,
     zoneout: Zoneout | None = None,
     gradient: str = "manual",
     memory: str = "store",
+    mask: ArrayLike | None = None,
+    masked_outputs: str = "zero",
+    merge: str = "concatenate",
+    time_axis: int = 0,
 ) -> tuple[Array, tuple[Layer, ...]]:
     """Runs a stack over sequences.
 
@@ -135,11 +162,14 @@ def unroll_layers(
     the `state` of the next, and the outputs are those of the whole.
 
     Args:
-        cell: the cell of all layers, or its name.
+        cell: the cell of all layers, or its name; or one for each layer.
         params: as `init_layers` makes them.
         xs: inputs, (T, B, D), in the dtype of the parameters.
-        state: the initial states, as they are returned; None for the learned ones if
-            there are any, or the cell's own. Differentiable.
+        state: the initial states, a `Layer` for each layer, as they are returned; None
+            for the learned ones if there are any, or the cell's own, and so for a
+            direction without one. Differentiable. A sequence that comes in pieces
+            has none for the backward direction: it starts at the end, which no piece
+            before has seen.
         lengths: (B,) integers from 0 to T, or None for T; see `lstm_jax.unroll`. The
             backward direction starts at each sequence's own last step.
         resets: (T, B) booleans, true at the first step of a new sequence: before it,
@@ -147,43 +177,88 @@ def unroll_layers(
             `state` is. The backward direction, which comes from the other end, is
             reset between the same two steps.
         between: dropout on the outputs of every layer but the last, as in Zaremba et
-            al. (2014), figure 2; None for none.
+            al. (2014), figure 2; or a function, see `Between`; None for none.
         zoneout: see `lstm_jax.Zoneout`; drawn for each layer and direction by itself.
         gradient: "manual" or "automatic"; see `lstm_jax.unroll`.
         memory: what the reverse keeps; see `lstm_jax.unroll`.
+        mask: (T, B) booleans, true at valid steps; see `lstm_jax.unroll`.
+        masked_outputs: of steps that are not valid; see `lstm_jax.unroll`.
+        merge: how the outputs of both directions are joined: "concatenate", "sum",
+            "mean" or "product".
+        time_axis: where `xs`, `resets`, `mask` and the outputs have time: 1 for
+            (B, T, D).
 
     Returns:
-        The last layer's outputs, (T, B, H), or (T, B, 2H) with both directions; and
-        the final states of all layers. They are 0 beyond a sequence's length.
+        The last layer's outputs, (T, B, H), or (T, B, 2H) where two directions are
+        concatenated; and the final states of all layers. Outputs are 0 beyond a
+        sequence's length, unless `masked_outputs` says otherwise.
 
     Raises:
         TypeError: as `lstm_jax.unroll`, or states that are no tuple of `Layer`.
         ValueError: as `lstm_jax.unroll`, a rate of dropout out of range, another
-            number of states than layers, or states for a stack of both directions.
+            number of states or cells than layers, or a state for a direction that a
+            layer does not have.
     """
-    cell, states = checks.as_cell(cell, gradient), _check_states(params, state)
-    turned = _turned(resets, xs)
-    run = partial(_run, cell, lengths=lengths, gradient=gradient, memory=memory)
-    finals = []
-    for number, (layer, initial) in enumerate(zip(params, states, strict=True)):
-        if number and between is not None:
-            drop = variational_dropout if between.variational else dropout
-            xs = drop(jax.random.fold_in(between.key, number), xs, between.rate)
+    cells = [checks.as_cell(c, gradient) for c in _each("cell", cell, len(params))]
+    states = _check_states(params, state)
+    checks.check_choice("merge", merge, tuple(MERGES))
+    checks.check_time_axis(time_axis, xs)
+    xs = checks.time_first(xs, time_axis)
+    shape = xs.shape[:-1]
+    resets = checks.check_booleans("resets", resets, shape, time_axis)
+    mask = checks.check_booleans("mask", mask, shape, time_axis)
+    options = {"lengths": lengths, "mask": mask, "masked_outputs": masked_outputs}
+    options |= {"gradient": gradient, "memory": memory}
+    turned = _turned(resets)
+    ys, finals = xs, []
+    for number, (cell, layer, initial) in enumerate(
+        zip(cells, params, states, strict=True)
+    ):
+        run = partial(_run, cell, xs=xs, **options)
         one, two = _zoneouts(zoneout, number)
-        ys, forward = run(layer.forward, xs, initial, resets=resets, zoneout=one)
+        ys, forward = run(layer.forward, initial.forward, resets=resets, zoneout=one)
         backward = None
         if layer.backward is not None:
             others, backward = run(
-                layer.backward, xs, None, resets=turned, zoneout=two, reverse=True
+                layer.backward,
+                initial.backward,
+                resets=turned,
+                zoneout=two,
+                reverse=True,
             )
-            ys = jnp.concatenate([ys, others], axis=-1)
-        xs = ys
+            ys = MERGES[merge](ys, others)
         finals.append(Layer(forward, backward))
-    return xs, tuple(finals)
+        if number + 1 < len(params):
+            xs = _passed_on(between, number + 1, ys, xs)
+    return jnp.moveaxis(ys, 0, time_axis), tuple(finals)
+
+
+def _each(name: str, given: Any, layers: int) -> list[Any]:
+    """What was given for each layer, or for all."""
+    if isinstance(given, str | Cell) or not isinstance(given, Sequence):
+        return [given] * layers
+    if len(given) != layers:
+        raise ValueError(
+            f"{name} must be one for all layers, or one for each of {layers}; got "
+            f"{len(given)}"
+        )
+    return list(given)
+
+
+def _passed_on(
+    between: Dropout | Between | None, number: int, ys: Array, xs: Array
+) -> Array:
+    """The inputs of layer `number`, from the outputs and inputs of the one before."""
+    if between is None:
+        return ys
+    if not isinstance(between, Dropout):
+        return between(number, ys, xs)
+    drop = variational_dropout if between.variational else dropout
+    return drop(jax.random.fold_in(between.key, number), ys, between.rate)
 
 
 def _run(
-    cell: Cell, params: Any, xs: Array, state: Any, **options: Any
+    cell: Cell, params: Any, state: Any, xs: Array, **options: Any
 ) -> tuple[Array, Any]:
     """`unroll`; a learned state, if there is one, stands for the cell's own."""
     fresh = None
@@ -199,16 +274,10 @@ def _run(
     return unroll(cell, params, xs, fresh if state is None else state, **options)
 
 
-def _check_states(params: tuple[Layer, ...], state: Any) -> list[Any]:
-    """The initial state of each layer's forward direction, None where none is given."""
+def _check_states(params: tuple[Layer, ...], state: Any) -> Sequence[Layer]:
+    """The initial states of each layer, None where none is given."""
     if state is None:
-        return [None] * len(params)
-    if any(layer.backward is not None for layer in params):
-        raise ValueError(
-            "a stack of both directions takes no state: its backward direction starts "
-            "at the end, which no piece before has seen. Initial states of both can "
-            "be learned (learned_state of init_layers)"
-        )
+        return [Layer(None)] * len(params)
     if not isinstance(state, tuple) or not all(isinstance(s, Layer) for s in state):
         raise TypeError(
             "state must be a tuple of Layer, as unroll_layers returns it; got "
@@ -219,12 +288,17 @@ def _check_states(params: tuple[Layer, ...], state: Any) -> list[Any]:
             f"state must have one Layer for each of {len(params)} layers; got "
             f"{len(state)}"
         )
-    return [layer.forward for layer in state]
+    for number, (layer, own) in enumerate(zip(params, state, strict=True)):
+        if layer.backward is None and own.backward is not None:
+            raise ValueError(
+                f"layer {number} reads in one direction, but its state has one for the "
+                "backward direction too"
+            )
+    return state
 
 
-def _turned(resets: Any, xs: Array) -> Array | None:
+def _turned(resets: Array | None) -> Array | None:
     """Resets for the way back: before the last step of a sequence, not its first."""
-    resets = checks.check_resets(resets, xs.shape[:-1])
     if resets is None:
         return None
     return jnp.concatenate([resets[1:], jnp.zeros_like(resets[:1])])

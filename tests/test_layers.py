@@ -153,8 +153,8 @@ def test_a_size_below_one(name):
 
 
 def test_a_size_that_is_no_integer():
-    with pytest.raises(TypeError, match=r"hidden_size must be an integer; got \(8, 4"):
-        init_layers.__wrapped__(LSTM, jax.random.key(0), 3, (8, 4))
+    with pytest.raises(TypeError, match=r"hidden_size must be an integer; got 8\.0"):
+        init_layers.__wrapped__(LSTM, jax.random.key(0), 3, 8.0)
 
 
 def test_every_cell_of_a_stack_is_drawn_by_itself():

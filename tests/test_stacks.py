@@ -159,9 +159,14 @@ STATES = tuple(Layer(lj.LSTM.initial_state(p.forward, (B,))) for p in stack())
 @pytest.mark.parametrize(
     ("bidirectional", "state", "error", "message"),
     [
-        (True, STATES, ValueError, "a stack of both directions takes no state"),
         (False, STATES[:1], ValueError, "one Layer for each of 2 layers; got 1"),
         (False, [*STATES], TypeError, "state must be a tuple of Layer.*got list"),
+        (
+            False,
+            (STATES[0], Layer(*STATES[:1] * 2)),
+            ValueError,
+            "layer 1 reads in one direction, but its state has one for the backward",
+        ),
         (False, STATES[0].forward, TypeError, "a tuple of Layer.*; got LSTMState"),
         (False, (Layer((1,)),) * 2, TypeError, r"must be LSTMState\(h, c\)"),
         (
@@ -188,3 +193,108 @@ def test_resets_and_their_state_are_checked():
     wrong = tree.map(lambda s: s[:1], STATES[0].forward)
     with pytest.raises(ValueError, match=r"must have the shape \(3, 4\)"):
         lj.unroll(lj.LSTM, one, XS, resets=RESETS, reset_state=wrong)
+
+
+# --- stacks of any cells and sizes ---------------------------------------------------
+
+
+CELLS = ("lstm", lj.CELLS["gru"], "min_gru")
+SIZES = (4, 2, 3)
+JOINED = {
+    "concatenate": lambda a, b: jnp.concatenate([a, b], -1),
+    "sum": lambda a, b: a + b,
+    "mean": lambda a, b: 0.5 * a + 0.5 * b,
+    "product": lambda a, b: a * b,
+}
+
+
+@pytest.mark.parametrize("merge", JOINED)
+def test_a_stack_of_different_cells_in_both_directions(merge):
+    """Layer by layer, each direction by itself, from states that are given to both."""
+    lengths = [T, 2, 0]
+    params = init_layers(
+        *(CELLS, jax.random.key(0), D, SIZES),
+        layers=3,
+        bidirectional=True,
+        merge=merge,
+        dtype=float,
+    )
+
+    def by_stack(params, xs, state):
+        options = {"lengths": lengths, "merge": merge, "state": state}
+        return unroll_layers(CELLS, params, xs, **options)
+
+    def one_by_one(params, xs, state):
+        finals = []
+        for cell, layer, own in zip(CELLS, params, state, strict=True):
+            ys, final = lj.unroll(cell, layer.forward, xs, own.forward, lengths=lengths)
+            others, other = lj.unroll(
+                *(cell, layer.backward, xs, own.backward),
+                lengths=lengths,
+                reverse=True,
+            )
+            xs = JOINED[merge](ys, others)
+            finals.append(Layer(final, other))
+        return xs, tuple(finals)
+
+    like = jax.eval_shape(partial(unroll_layers, CELLS, merge=merge), params, XS)[1]
+    arguments = params, XS, drawn_like(like, 2)
+    found, pull = jax.vjp(jax.jit(by_stack), *arguments)
+    expected, expected_pull = jax.vjp(jax.jit(one_by_one), *arguments)
+    assert_close(found, expected)
+    assert_close(pull(found), expected_pull(found))
+
+
+def test_a_state_for_one_direction_alone():
+    params, state = stack(layers=1, bidirectional=True), STATES[0].forward
+    _, (forward_given,) = unroll_layers("lstm", params, XS, (Layer(state, None),))
+    _, (both_given,) = unroll_layers("lstm", params, XS, (Layer(state, state),))
+    _, (none_given,) = unroll_layers("lstm", params, XS)
+    assert_close(forward_given.forward, both_given.forward)
+    assert_close(forward_given.backward, none_given.backward)
+
+
+def test_a_residual_connection():
+    params = stack(layers=3, cell="gru")
+    params = (params[1], *params[1:])  # all read what is as wide as they are
+    xs = drawn_like(np.empty((T, B, H)), 1)
+    seen = []
+
+    def residual(number, ys, xs):
+        seen.append(number)
+        return ys + xs
+
+    found, _ = unroll_layers("gru", params, xs, between=residual)
+    inputs = xs
+    for layer in params[:-1]:
+        inputs = inputs + lj.unroll("gru", layer.forward, inputs)[0]
+    assert_close(found, lj.unroll("gru", params[-1].forward, inputs)[0])
+    assert seen == [1, 2]
+
+
+def test_a_stack_with_time_where_the_caller_has_it():
+    params = stack(bidirectional=True)
+    mask = np.ones((T, B), bool)
+    mask[[0, 3, 5], [1, 1, 2]] = False
+    options = {"masked_outputs": "last"}
+    expected = unroll_layers("lstm", params, XS, mask=mask, resets=RESETS, **options)
+    turned = {"mask": mask.T, "resets": RESETS.T, "time_axis": 1}
+    xs = np.asarray(XS).swapaxes(0, 1)
+    ys, finals = unroll_layers("lstm", params, xs, **turned, **options)
+    assert_close((jnp.swapaxes(ys, 0, 1), finals), expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cell": ("lstm",)}, "cell must be one for all layers, or one for each of 2"),
+        ({"hidden_size": (4, 4, 4)}, "hidden_size must be one for all .* of 2; got 3"),
+        ({"hidden_size": (4, 0)}, "hidden_size must be at least 1; got 0"),
+        ({"cell": ("lstm", "lstn")}, "cell must be one of .*; got 'lstn'"),
+        ({"merge": "max"}, "merge must be one of 'concatenate', 'sum', 'mean', 'prod"),
+    ],
+)
+def test_what_a_stack_cannot_be_made_of(options, message):
+    given = {"cell": "lstm", "hidden_size": H, "layers": 2} | options
+    with pytest.raises(ValueError, match=message):
+        init_layers(key=jax.random.key(0), input_size=D, **given)

@@ -92,7 +92,7 @@ def reverse_steps(
     inputs: Inputs,
     steps: Steps,
     dfinal: Any,
-    dys: Array,
+    dys: Any,
 ) -> tuple[Starts, Any]:
     """The reverse of `steps`: the gradients of `starts`, and dz of every step."""
     reverse, valid, carried = settings.reverse, inputs.valid, inputs.carried

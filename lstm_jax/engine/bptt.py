@@ -38,17 +38,22 @@ from lstm_jax.identities import accumulator_dtype
 @partial(jax.jit, static_argnums=0)
 def run_sequence(
     settings: Settings, params: Any, starts: Starts, inputs: Inputs
-) -> tuple[Array, Any]:
+) -> tuple[Any, Any]:
     """All outputs (T, *batch, H) and the last state, differentiable as `settings` say.
 
+    With `Settings.every_state` it is all states, (T, *batch, ...), here and below.
     The arguments are checked by `lstm_jax.unroll`; T is at least 1.
     """
     run = _manual if settings.gradient == "manual" else _automatic
 
     def out_specs() -> Any:
         x, *_ = jax.tree.leaves(inputs.x)
-        batch = leading_spec(x, 1, -1)
-        return leading_spec(x, 0, -1), jax.tree.map(lambda _: batch, starts.state)
+        batch, steps = leading_spec(x, 1, -1), leading_spec(x, 0, -1)
+        state = starts.state
+        return (
+            jax.tree.map(lambda _: steps, settings.returned(state)),
+            jax.tree.map(lambda _: batch, state),
+        )
 
     return on_mesh(partial(run, settings), (params, starts, inputs), out_specs)
 
@@ -69,7 +74,7 @@ class Saved(NamedTuple):
 
 def _forward(
     settings: Settings, params: Any, starts: Starts, inputs: Inputs, save: bool = False
-) -> tuple[Array, Any, Saved]:
+) -> tuple[Any, Any, Saved]:
     """Outputs, last state, and, where `save` is true, what the reverse needs."""
     runner, _ = choose_runner(settings, params)
     weights = runner.lay_out(params)
@@ -85,7 +90,8 @@ def _forward(
             kept=kept if save and settings.memory == "store" else None,
         )
         # The outputs are the first field of the states: where those are kept, once.
-        return final, (new[0] if saved.states is None else None, saved)
+        ys = settings.returned(new) if saved.states is None else None
+        return final, (ys, saved)
 
     final, (ys, saved) = scan_chunks(
         settings.checkpoint(chunk, "recompute"),
@@ -95,7 +101,7 @@ def _forward(
         _chunk_length(settings, params, inputs, save=save),
         reverse=settings.reverse,
     )
-    ys = ys if saved.states is None else saved.states[0]
+    ys = ys if saved.states is None else settings.returned(saved.states)
     return trees.masked(inputs.valid, ys), final, saved
 
 
@@ -171,7 +177,7 @@ def _accumulator(parameter: Array) -> Array:
 
 def _automatic(
     settings: Settings, params: Any, starts: Starts, inputs: Inputs
-) -> tuple[Array, Any]:
+) -> tuple[Any, Any]:
     ys, final, _ = _forward(settings, params, starts, inputs)
     return ys, final
 
@@ -181,7 +187,7 @@ _manual = CustomVJP(_automatic)
 
 def _manual_forward(
     settings: Settings, params: Any, starts: Starts, inputs: Inputs
-) -> tuple[tuple[Array, Any], Any]:
+) -> tuple[tuple[Any, Any], Any]:
     ys, final, saved = _forward(settings, params, starts, inputs, save=True)
     return (ys, final), (params, starts, inputs, saved)
 

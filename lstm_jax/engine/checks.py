@@ -175,17 +175,42 @@ def check_rate(name: str, rate: Any) -> float:
     return number
 
 
-def check_resets(resets: Any, shape: tuple[int, ...]) -> Array | None:
-    """`resets` as an array, if they are booleans, one a step and sequence."""
-    if resets is None:
+def check_time_axis(time_axis: int, xs: Any) -> None:
+    """Raises ValueError if it is none of the axes before the last."""
+    if not 0 <= time_axis < xs.ndim - 1:
+        raise ValueError(
+            f"time_axis must be from 0 to {xs.ndim - 2} for xs of the shape "
+            f"{xs.shape}; got {time_axis}"
+        )
+
+
+def time_first(xs: Any, time_axis: int) -> Any:
+    """`xs` with time as its first axis, and its dtype as it was."""
+    return (np if isinstance(xs, np.ndarray) else jnp).moveaxis(xs, time_axis, 0)
+
+
+def check_booleans(
+    name: str, given: Any, shape: tuple[int, ...], time_axis: int = 0
+) -> Array | None:
+    """`given` with time first, if it is booleans, one a step and sequence.
+
+    Args:
+        name: of the argument.
+        given: what was given for it; None is no argument.
+        shape: (T, *batch).
+        time_axis: where `given` has time.
+    """
+    if given is None:
         return None
-    if not hasattr(resets, "dtype"):
-        resets = np.asarray(resets)
-    if resets.dtype != jnp.bool_:
-        raise TypeError(f"resets must be booleans; got {resets.dtype}")
-    if resets.shape != shape:
-        raise ValueError(f"resets must have the shape {shape}; got {resets.shape}")
-    return jnp.asarray(resets)
+    if not hasattr(given, "dtype"):
+        given = np.asarray(given)
+    if given.dtype != jnp.bool_:
+        raise TypeError(f"{name} must be booleans; got {given.dtype}")
+    steps, *batch = shape
+    expected = (*batch[:time_axis], steps, *batch[time_axis:])
+    if given.shape != expected:
+        raise ValueError(f"{name} must have the shape {expected}; got {given.shape}")
+    return jnp.moveaxis(jnp.asarray(given), time_axis, 0)
 
 
 @lru_cache(maxsize=256)

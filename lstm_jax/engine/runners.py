@@ -18,7 +18,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
-from jax import Array
 
 from lstm_jax.cell import Cell
 from lstm_jax.engine import associative_scan, checks, scan
@@ -56,7 +55,7 @@ class RunReverseSteps(Protocol):
         inputs: Inputs,
         steps: Steps,
         dfinal: Any,
-        dys: Array,
+        dys: Any,
         /,
     ) -> tuple[Starts, Any]:
         """The gradients of `starts`, and dz as `Cell.gradients` takes it."""
@@ -122,6 +121,8 @@ def choose_runner(settings: Settings, params: Any) -> tuple[Runner, str]:
         return SCAN, "its equations are asked about"
     if settings.cell.linear:
         return ASSOCIATIVE_SCAN, "the cell is linear in its state"
+    if settings.every_state:
+        return SCAN, "the states of all steps are asked for"
     if settings.gradient == "automatic":
         return SCAN, "automatic gradients need steps that JAX can differentiate"
     if jax.default_backend() == "gpu":

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import lax
 
 from lstm_jax.engine import trees
 from lstm_jax.engine.sequence import Inputs, Settings, Starts, Steps
@@ -41,7 +41,7 @@ def reverse_steps(
     inputs: Inputs,
     steps: Steps,
     dfinal: Any,
-    dys: Array,
+    dys: Any,
 ) -> tuple[Starts, Any]:
     """Each step's reverse from the one after it: the gradients of `starts`, and dz."""
     cell = settings.cell

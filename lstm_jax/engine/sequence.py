@@ -28,12 +28,19 @@ class Settings(NamedTuple):
         gradient: "manual" or "automatic".
         reverse: whether the steps go from the last to the first.
         memory: "store", "states" or "recompute".
+        every_state: whether the states after all steps are returned, and not only
+            their first field, the output.
     """
 
     cell: Cell
     gradient: str
     reverse: bool
     memory: str
+    every_state: bool = False
+
+    def returned(self, states: Any) -> Any:
+        """What is returned of states after some steps: all of them, or the output."""
+        return states if self.every_state else states[0]
 
     def checkpoint(self, function: Callable[..., Any], memory: str) -> Any:
         """`function`, run again in automatic reverse mode if `memory` is the policy."""

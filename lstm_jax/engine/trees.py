@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 
 def select(mask: Array | None, chosen: Any, other: Any) -> Any:
@@ -43,13 +43,42 @@ def last(new: Any, *, reverse: bool) -> Any:
     return jax.tree.map(lambda a: a[0] if reverse else a[-1], new)
 
 
+def hold(valid: Array, tree: Any, first: Any, *, reverse: bool) -> Any:
+    """`tree` where valid, and elsewhere what it was at the valid step run before.
+
+    Args:
+        valid: booleans, (T, *batch).
+        tree: arrays (T, *batch, ...).
+        first: stands for the steps before the first valid one, (*batch, ...).
+        reverse: whether steps run from the last to the first.
+    """
+    steps = valid.shape[0]
+    times = jnp.arange(steps).reshape(steps, *(1,) * (valid.ndim - 1))
+    if reverse:
+        source = lax.cummin(jnp.where(valid, times, steps), reverse=True)
+    else:
+        source = lax.cummax(jnp.where(valid, times, -1))
+    begun = (source >= 0) & (source < steps)
+    source = jnp.clip(source, 0, steps - 1)
+
+    def held(a: Array) -> Array:
+        return jnp.take_along_axis(a, _widen(source, a), axis=0)
+
+    return select_time(begun, jax.tree.map(held, tree), first)
+
+
 def add(a: Any, b: Any) -> Any:
     """The sum over fan-out, in the dtype of `a`."""
     return jax.tree.map(lambda x, y: x + y.astype(x.dtype), a, b)
 
 
-def add_output(dstate: Any, dy: Array) -> Any:
-    """The output is a state's first field: it goes to the next step and to y."""
+def add_output(dstate: Any, dy: Any) -> Any:
+    """The gradient of a state that goes to the next step, and is also returned.
+
+    What is returned is its first field, the output, or all of it; `dy` is alike.
+    """
+    if isinstance(dy, type(dstate)):
+        return add(dstate, dy)
     first, *rest = dstate
     return type(dstate)(first + dy, *rest)
 

@@ -32,7 +32,11 @@ def unroll(
     reverse: bool = False,
     memory: str = "store",
     zoneout: Zoneout | None = None,
-) -> tuple[Array, Any]:
+    mask: ArrayLike | None = None,
+    masked_outputs: str = "zero",
+    states: bool = False,
+    time_axis: int = 0,
+) -> tuple[Any, Any]:
     """Runs a cell over sequences: ``state_t = step(state_{t-1}, x_t)``.
 
     Args:
@@ -62,9 +66,18 @@ def unroll(
             gradients apply `jax.checkpoint` to the same end.
         zoneout: units that keep their old state at random, or in expectation; see
             `lstm_jax.Zoneout`. None for none.
+        mask: booleans (T, *batch), true at valid steps, with holes anywhere; the
+            others are treated as those beyond `lengths`. None where all are valid.
+        masked_outputs: what steps that are not valid put out: "zero", or "last", the
+            output of the valid step that ran before, or of the initial state.
+        states: returns the states after all steps in the place of the outputs, which
+            are their first field. The steps then run as a scan, not compiled.
+        time_axis: where `xs`, `resets`, `mask` and what is returned of all steps have
+            time: 1 for (B, T, D).
 
     Returns:
-        The outputs (T, *batch, H), and the final state, with the fields of `state`.
+        The outputs (T, *batch, H), or the states of all steps, with the fields of
+        `state`, (T, *batch, ...); and the final state.
 
     Raises:
         TypeError: a dtype that is not expected, or a structure of parameters or state
@@ -86,11 +99,15 @@ def unroll(
     checks.check_choice("memory", memory, MEMORIES)
     cell = checks.as_cell(cell, gradient)
     checks.check_params(cell, params)
+    checks.check_choice("masked_outputs", masked_outputs, ("zero", "last"))
     xs = checks.check_inputs(cell, params, xs, "T, *batch", 2)
+    checks.check_time_axis(time_axis, xs)
+    xs = jnp.moveaxis(xs, time_axis, 0)
     batch_shape = xs.shape[1:-1]
     state = checks.check_state(cell, params, state, batch_shape)
     lengths = checks.check_lengths(lengths, xs.shape[0], batch_shape)
-    resets = checks.check_resets(resets, xs.shape[:-1])
+    resets = checks.check_booleans("resets", resets, xs.shape[:-1], time_axis)
+    mask = checks.check_booleans("mask", mask, xs.shape[:-1], time_axis)
     if reset_state is None:
         reset_state = state
     elif resets is None:
@@ -100,23 +117,36 @@ def unroll(
     if zoneout is not None:
         zoneout = check_zoneout(zoneout, state)
 
+    settings = Settings(cell, gradient, reverse, memory, states)
     if xs.shape[0] == 0:
-        return state[0][None][:0], state
-    valid = None if lengths is None else _within(lengths, xs.shape[0])
+        none = jax.tree.map(lambda a: a[None][:0], settings.returned(state))
+        return _placed(none, time_axis), state
+    valid = mask
+    if lengths is not None:
+        within = _within(lengths, xs.shape[0])
+        valid = within if mask is None else within & mask
     if jax.config.jax_debug_nans:  # ty: ignore[missing-attribute]
         xs = trees.masked(valid, xs)  # what is kept of the forward is looked at too
     x = xs
     if zoneout is not None:
         x = xs, draw_masks(zoneout, xs.shape[0], state)
-        cell = zoned(cell, tuple(sorted(zoneout.rates.items())))
+        rates = tuple(sorted(zoneout.rates.items()))
+        settings = settings._replace(cell=zoned(cell, rates))
     inputs = Inputs(
         x=x,
         valid=valid,
         carried=None if resets is None else ~resets,
     )
     starts = Starts(state, None if resets is None else reset_state)
-    settings = Settings(cell, gradient, reverse, memory)
-    return run_sequence(settings, params, starts, inputs)
+    ys, final = run_sequence(settings, params, starts, inputs)
+    if masked_outputs == "last" and valid is not None:
+        ys = trees.hold(valid, ys, settings.returned(state), reverse=reverse)
+    return _placed(ys, time_axis), final
+
+
+def _placed(ys: Any, time_axis: int) -> Any:
+    """What is returned of all steps, with time where the caller has it."""
+    return jax.tree.map(lambda a: jnp.moveaxis(a, 0, time_axis), ys)
 
 
 def _within(lengths: Array, steps: int) -> Array:

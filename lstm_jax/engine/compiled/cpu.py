@@ -191,7 +191,9 @@ def _on_large_pages(name: str, Wx: Array, size: int) -> Array:
     places. So this takes so many bytes for a moment, before the first of the arrays
     that are as large together, which is a product with Wx.
     """
-    if size < LARGE or (jax.device_count() > 1 and not get_abstract_mesh().manual_axes):
+    if not isinstance(size, int) or size < LARGE:  # `jax.export` may leave sizes open
+        return Wx
+    if jax.device_count() > 1 and not get_abstract_mesh().manual_axes:
         return Wx
 
     @custom_vmap

@@ -34,10 +34,16 @@ class Reversed(NamedTuple):
     dx: Array
 
 
+def one_by_one(steps: Steps) -> list[Steps]:
+    """The steps, each by itself: arrays without the axis of time."""
+    return [jax.tree.map(lambda a, t=t: a[t], steps) for t in range(len(steps.xs))]
+
+
 def go_back(
     cell: Cell,
     params: Any,
     steps: Steps,
+    moments: list[Steps],
     dys: Array,
     change: Any = None,
 ) -> Reversed:
@@ -47,11 +53,11 @@ def go_back(
         cell: a derived cell.
         params: its parameters.
         steps: as they were taken.
+        moments: the same `one_by_one`.
         dys: the gradients of the outputs, (T, L, H).
         change: a mistake to plant in one line, as for `instrumented`.
     """
     backward = _backward(cell, lambda variables: None, change)
-    moments = [jax.tree.map(lambda a, t=t: a[t], steps) for t in range(len(dys))]
     dstate = jax.tree.map(jnp.zeros_like, moments[-1].new)
     arriving = []
     for t, (_, old, new, kept) in reversed(list(enumerate(moments))):

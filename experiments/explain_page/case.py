@@ -11,7 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from experiments.explain_page.backward import Reversed, go_back, per_unit
+from experiments.explain_page.backward import (
+    Reversed,
+    go_back,
+    one_by_one,
+    per_unit,
+)
 from experiments.explain_page.forward import (
     Named,
     edge_gradients,
@@ -95,7 +100,8 @@ def trace(reading: Reading) -> Trace:
     given = leaves(steps.old, steps.xs)
     variables: Named = {}
     given |= quantities(cell, params, given, variables.update)
-    back = go_back(cell, params, steps, each)
+    moments = one_by_one(steps)
+    back = go_back(cell, params, steps, moments, each)
     arriving = back.arriving._asdict()
     gradients, edges = edge_gradients(cell, params, given, arriving)
     output, *others = arriving
@@ -105,7 +111,7 @@ def trace(reading: Reading) -> Trace:
     def wrong(mistake: Mistake) -> Reversed:
         line = mistake.line
         change = line.quantity, line.equation, mistake.value
-        return go_back(cell, params, steps, each, change)
+        return go_back(cell, params, steps, moments, each, change)
 
     known = reads(cell, params, given)
     beside = {

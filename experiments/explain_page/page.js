@@ -55,18 +55,18 @@ function variable(name, t) {
   return at(own, t) ?? (name[0] === "d" ? gradient(name.slice(1), t) : null);
 }
 
-function shown(number) {
+function shown(number, count = 3) {
   if (number === null) return "";
   const { x, mean } = number;
-  const text = digits(x);
+  const text = digits(x, count);
   return mean ? `|${text}|` : text;
 }
 
-function digits(x) {
+function digits(x, count = 3) {
   const size = Math.abs(x);
   if (size === 0) return "0";
   if (size === Infinity) return x > 0 ? "∞" : "−∞";
-  const text = size >= 1e4 || size < 1e-3 ? x.toExponential(1) : x.toPrecision(3);
+  const text = size >= 1e4 || size < 1e-3 ? x.toExponential(1) : x.toPrecision(count);
   return text.replace("e+", "e").replaceAll("-", "−");
 }
 
@@ -288,8 +288,11 @@ function drawEdge(e, points, size, share, labels) {
   // Beside the crowded fans that leave a product, only what is lit has a number.
   const product = one.graph.nodes.find((n) => n.name === e.from).kind === "product";
   const hush = product || size.w < 80;
+  // Where edges are furthest from others: near the end that they don't share.
+  const shared = one.graph.edges.filter((other) => other.from === e.from).length > 1;
+  const [p, x] = shared ? [0.66, 0.8] : [0.34, 0.2];
   const middle = points.length > 2 ? points[Math.floor(points.length / 2)]
-    : [(first[0] + last[0]) / 2, (first[1] + last[1]) / 2];
+    : [first[0] + x * (last[0] - first[0]), first[1] + p * (last[1] - first[1])];
   const label = draw("g", { class: `edge ${hush ? "hush" : ""}`, "data-edge": `${e.from}>${e.to}` });
   label.append(draw("text", { class: `label`, x: middle[0], y: middle[1] + 4,
     style: `fill: ${colour}` }, shown(number)));
@@ -330,11 +333,12 @@ function drawNode(node, [x, y], size) {
     return group;
   }
   const [v, d] = [value(node.name), gradient(node.name)];
+  const count = size.w < 72 ? 2 : 3;
   group.setAttribute("aria-label", `${node.name} = ${shown(v)}, gradient ${shown(d)}`);
   const colour = signed(d) ? `fill: var(--${signed(d)})` : "";
-  const last = text(19, `∂ ${shown(d)}`, "d");
+  const last = text(19, `∂ ${shown(d, count)}`, "d");
   last.setAttribute("style", colour);
-  group.append(text(-10, node.name, "name", font + 1), text(5, shown(v), "d"), last);
+  group.append(text(-10, node.name, "name", font + 1), text(5, shown(v, count), "d"), last);
   const off = errorOf(node.name);
   if (off > 1e-9) group.append(badge(percent(off), size));
   const point = () => light(nodeLight(node.name));
@@ -582,15 +586,16 @@ function drawCourse() {
   const steps = one.words.map((_, t) => t);
   const values = steps.map((t) => value(name, t).x);
   const gradients = steps.map((t) => gradient(name, t).x);
-  const finite = values.filter(Number.isFinite);
-  const most = Math.max(...finite, 0);
-  const least = Math.min(...finite, 0);
+  // One line of 0 for both: at the bottom for sizes, else in the middle.
+  const most = Math.max(...values.filter(Number.isFinite).map(Math.abs), 1e-300);
+  const least = [...values, ...gradients].some((v) => v < 0) ? -most : 0;
   const frame = chart($("course"), 150, most, least, `${name} and d${name} over time`);
   gridLine(frame, most, digits(most));
+  gridLine(frame, 0, "0");
   if (least < 0) gridLine(frame, least, digits(least));
   const size = Math.max(...gradients.map(Math.abs), 1e-300);
-  const zero = (frame.y(most) + frame.y(least)) / 2;
-  const reach = (frame.y(least) - frame.y(most)) / 2;
+  const zero = frame.y(0);
+  const reach = zero - frame.y(most);
   const bar = Math.max(2, (frame.width - 52) / steps.length - 2);
   gradients.forEach((g, t) => {
     const h = (Math.abs(g) / size) * reach;

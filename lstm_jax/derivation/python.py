@@ -11,6 +11,7 @@ from lstm_jax.derivation.writing import (
     Names,
     Piece,
     Writer,
+    is_of_a_size,
     matrix_product,
 )
 
@@ -53,7 +54,7 @@ class Python(Writer):
 
     def sizes(self, count: Number) -> tuple[str, Number]:
         """A number as one over the size of a row, or its root, if it is that."""
-        if self.sized is None or abs(count) >= 1:
+        if self.sized is None or not is_of_a_size(count):
             return "", count
         size = self.sized.shape[-1]
         text = f"{self.name(self.sized.data[0])}.shape[-1]"
@@ -71,11 +72,6 @@ class Python(Writer):
         if ex.is_number(exponent, 0.5):
             return Piece(f"jnp.sqrt({self(base)})")
         return Piece(f"{self.inside(base, ATOM)}**{self.inside(exponent, ATOM)}", POWER)
-
-    def binding(self, e: Expression) -> int:
-        """How tightly a factor binds."""
-        root = e.op == "power" and ex.is_number(e.args[1], 0.5)
-        return ATOM if root else super().binding(e)
 
     def condition(self, text: str) -> str:
         """A condition as a number."""

@@ -158,59 +158,57 @@ class Writer:
 
     def product(self, e: Expression) -> Piece:
         """A product or quotient, with a root or a power for what is one."""
-        above, below = [], []
-        count: Fraction | Number = 1
-        factors = list(e.args) if e.op == "mul" else [e]
-        if factors[0].op == "number":
-            count = factors.pop(0).value
-        for factor in factors:
-            exponent = factor.args[1] if factor.op == "power" else ex.ONE
-            if exponent.op == "number" and exponent.value < 0:
-                below.append(ex.power(factor.args[0], -exponent.value))
-            elif factor.op == "sum" and _is_mean(
-                count * factor.args[0].shape[-1], factor
-            ):
-                count = count * factor.args[0].shape[-1]
-                above.append(self.mean(factor))
-            else:
-                above.append(factor)
+        count, above, below = self._quotient(e.args if e.op == "mul" else (e,))
         size, count = self.sizes(count)
         numerator, denominator = _ratio(abs(count))
-        tops = [self._number(numerator)] if numerator != 1 else []
+        tops = [Piece(self._number(numerator))] if numerator != 1 else []
         lows = [self._number(denominator)] if denominator != 1 else []
+        tops += above
         lows += [size] if size else []
-        tops += [a if isinstance(a, str) else self.factor(a) for a in above]
-        lows += [self.factor(b) for b in below]
-        text = (
-            self.fraction(tops or ["1"], lows)
-            if lows
-            else Piece(self.times.join(tops), PRODUCT if len(tops) > 1 else ATOM)
-        )
-        if len(tops) == 1 and not lows and above and not isinstance(above[0], str):
-            text = text._replace(
-                binds=ATOM if numerator != 1 else self.binding(above[0])
+        lows += [piece.text for piece in below]
+        texts = [piece.text for piece in tops]
+        if lows:
+            whole = self.fraction(texts or ["1"], lows)
+        else:
+            whole = (
+                tops[0] if len(tops) == 1 else Piece(self.times.join(texts), PRODUCT)
             )
-        return Piece(self.minus + text.text, SUM) if count < 0 else text
+        return Piece(self.minus + whole.text, SUM) if count < 0 else whole
 
-    def binding(self, e: Expression) -> int:
-        """How tightly a factor binds."""
-        return POWER if e.op == "power" else PRODUCT if e.op == "dot" else ATOM
+    def _quotient(
+        self, factors: Sequence[Expression]
+    ) -> tuple[Number, list[Piece], list[Piece]]:
+        """The factors of a product: its number, what is above, and what is below."""
+        count: Number = 1
+        above, below = [], []
+        for factor in factors:
+            size = factor.args[0].shape[-1] if factor.op == "sum" else 0
+            exponent = factor.args[1] if factor.op == "power" else ex.ONE
+            if factor.op == "number":
+                count = factor.value
+            elif size and _is_mean(count * size, factor):
+                count *= size
+                above.append(Piece(self.mean(factor)))
+            elif exponent.op == "number" and exponent.value < 0:
+                base = factor.args[0]
+                below.append(self.factor(ex.power(base, -exponent.value)))
+            else:
+                above.append(self.factor(factor))
+        return count, above, below
 
-    def factor(self, e: Expression) -> str:
+    def factor(self, e: Expression) -> Piece:
         """A factor of a product."""
         if e.op == "power":
-            return self.power(*e.args).text
-        if e.op == "sum":
-            return self.total(e)
-        return self.inside(e, POWER)
+            return self.power(*e.args)
+        return Piece(self.total(e) if e.op == "sum" else self.inside(e, POWER))
 
     def sizes(self, count: Number) -> tuple[str, Number]:
         """A number that is a simple one over a size, or its root: that, the number."""
-        for times in range(1, 9):
+        for times in range(1, 9) if is_of_a_size(count) else ():
             size = self.names.unit * times
             for power in (1, 0.5):
                 above = count * size**power
-                simple = abs(above - round(above)) < 1e-9 and abs(count) < 1
+                simple = abs(above - round(above)) < 1e-9
                 if simple and 0 < abs(round(above)) < self.names.unit:
                     return self.size(times, power), round(above)
         return "", count
@@ -341,6 +339,11 @@ class Writer:
 
 _RAISED = str.maketrans("0123456789-.", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻·")
 _SUB = {True: "ₙ", False: "ⱼ"}
+
+
+def is_of_a_size(count: Number) -> bool:
+    """Whether a number may come from a size: it is below 1, and no short decimal."""
+    return abs(count) < 1 and round(count, 4) != count
 
 
 def _ratio(count: Number) -> tuple[Number, int]:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+import lstm_jax
 from experiments.explain_page.backward import (
     Reversed,
     go_back,
@@ -154,6 +155,7 @@ def case_of(reading: Reading, units: int) -> dict[str, Any]:
     own = _own_variables(backward, found)
     return {
         "cell": reading.cell.name,
+        "file": _file(reverse),
         "about": reading.about,
         "words": reading.words,
         "scores": None if reading.scores is None else float32(reading.scores),
@@ -257,6 +259,14 @@ def _graph(found: Trace) -> dict[str, Any]:
 
 
 # --- the listings --------------------------------------------------------------------
+
+
+def _file(function: FunctionType) -> str:
+    """Where a function is: in the library with the folders, of others the name."""
+    path = Path(inspect.getfile(function))
+    library = Path(lstm_jax.__file__).parent
+    inside = path.is_relative_to(library)
+    return str(path.relative_to(library.parent)) if inside else path.name
 
 
 def _listing(

@@ -118,7 +118,11 @@ function fromAddress() {
 
 function toAddress() {
   const kept = Object.entries(state).filter(([, v]) => v !== "" && v !== -1);
-  history.replaceState(null, "", `#${new URLSearchParams(kept)}`);
+  try {
+    history.replaceState(null, "", `#${new URLSearchParams(kept)}`);
+  } catch {
+    // Within another page, a notebook for one, it may have no address of its own.
+  }
 }
 
 // --- changes -----------------------------------------------------------------------------
@@ -146,8 +150,8 @@ function chooseCase() {
   buildMistakes();
   buildListing($("backward"), one.backward, "backward");
   buildListing($("forward"), one.forward, "forward");
-  $("backward-file").textContent = fileOf(one.backward);
-  $("forward-file").textContent = fileOf(one.forward);
+  $("backward-file").textContent = `in ${one.file}`;
+  $("forward-file").textContent = `in ${one.file}`;
   drawAll();
 }
 
@@ -157,7 +161,6 @@ function mostAsked() {
   return 1 + sizes.indexOf(Math.max(...sizes));
 }
 
-const fileOf = (rows) => `in ${rows[0].line.split(":")[0]}`;
 const graphNodes = () => one.graph.nodes;
 
 function drawAll() {
@@ -574,7 +577,7 @@ function drawFlow() {
     if (Number.isFinite(here)) {
       frame.svg.append(draw("circle", { cx: frame.x(state.t), cy: frame.y(here), r: 4, fill: colour }));
       lowest = Math.max(frame.y(here) - 6, lowest + 14);
-      frame.svg.append(draw("text", { x: frame.x(state.t) + (right ? -8 : 8), y: lowest,
+      frame.svg.append(draw("text", { x: frame.x(state.t) + (right ? -8 : 8), y: lowest, class: "told",
         "text-anchor": right ? "end" : "start", "font-size": 11.5, style: `fill: ${colour}` },
       `|d${name}| = ${digits(10 ** here)}`));
     }

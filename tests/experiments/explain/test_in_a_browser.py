@@ -1,6 +1,7 @@
 """The page in Chromium: it loads, steps, and shows the numbers that Python has."""
 
 import json
+from html import escape
 
 import numpy as np
 import pytest
@@ -184,3 +185,15 @@ def test_pointing_moves_no_line(browser):
     browser.point("h1")
     browser.point("[data-row$=' i']")
     assert browser.ask(place) == before
+
+
+def test_it_runs_within_another_page(browser, written, tmp_path):
+    text = (tmp_path / written[0].removeprefix("file://")).read_text("utf-8")
+    outer = tmp_path / "outer.html"
+    outer.write_text(f'<iframe srcdoc="{escape(text)}"></iframe>', "utf-8")
+    browser.open(outer.as_uri())
+    inner = "document.querySelector('iframe').contentDocument"
+    browser.wait(f"{inner}.readyState", "complete")
+    browser.ask(f"{inner}.getElementById('on').click()")
+    step = f"{inner}.querySelector('[aria-selected=true]').id"
+    assert browser.ask(step) != browser.ask(f"{inner}.querySelector('.word').id")

@@ -40,11 +40,11 @@ if os.environ["JAX_PLATFORMS"] == "cpu":
 import hypothesis
 import jax
 import pytest
-from jaxtyping import install_import_hook
+from annotations import check_annotations_of
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
-install_import_hook(
+check_annotations_of(
     [
         "lstm_jax",
         "experiments.data",
@@ -54,8 +54,7 @@ install_import_hook(
         "experiments.sentiment",
         "experiments.tasks",
         "experiments.training",
-    ],
-    "beartype.beartype",
+    ]
 )
 
 # The first run of an example compiles, so its time says nothing. Derandomized, so that

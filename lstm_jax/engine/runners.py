@@ -15,7 +15,7 @@ for rounding:
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 
@@ -26,6 +26,7 @@ from lstm_jax.engine.sequence import GRADIENTS, Inputs, Settings, Starts, Steps
 from lstm_jax.jaxprs import equations_are_asked
 
 
+@runtime_checkable
 class RunSteps(Protocol):
     """The steps of a stretch of time, from `starts` and `inputs`.
 
@@ -39,6 +40,7 @@ class RunSteps(Protocol):
         ...
 
 
+@runtime_checkable
 class RunReverseSteps(Protocol):
     """The reverse of the same steps, from what is known of them.
 

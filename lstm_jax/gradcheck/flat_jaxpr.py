@@ -231,7 +231,8 @@ def _place(equation: JaxprEqn) -> traceback.FrameSummary | None:
     fallback = None
     for frame in reversed(frames):
         path = Path(frame.filename)
-        if "site-packages" in path.parts or path.parent in _TOOLS:
+        generated = frame.filename.startswith("<@beartype(")
+        if generated or "site-packages" in path.parts or path.parent in _TOOLS:
             continue
         if path not in HELPERS:
             return frame

@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import pytest
 from jax import export
 from oracles import assert_close, drawn_inputs
@@ -35,15 +34,6 @@ def test_it_goes_through_a_file():
     assert again.call(tuple(params), xs).shape == (5, 2, params.Wh.shape[0])
 
 
-@pytest.fixture
-def unchecked_annotations():
-    """A symbolic size is no `int`, as annotations have it; it is used as one."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
-
-
-@pytest.mark.usefixtures("unchecked_annotations")
 @pytest.mark.parametrize(
     ("shape", "gradient", "memory"),
     [

@@ -27,6 +27,7 @@ automatic gradients only.
 
 import re
 from collections.abc import Hashable
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 from jax import Array
@@ -175,6 +176,7 @@ class Name(NamedTuple):
     count: int = 1
 
     @classmethod
+    @lru_cache(maxsize=1024)
     def parse(cls, text: str) -> "Name":
         """The name that is written so; every text is one."""
         found = _NAME.fullmatch(text)

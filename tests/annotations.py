@@ -1,4 +1,4 @@
-"""Checks annotations at every call: an import hook that decorates functions by beartype.
+"""Checks annotations at every call: an import hook that puts beartype on functions.
 
 Functions inside functions are left alone, since they'd be decorated at every call of
 the outer one, and so are classes: the types of a NamedTuple's fields are what they are

@@ -7,6 +7,7 @@ one list, and questions about it are questions about that list.
 
 import traceback
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -230,11 +231,16 @@ def _place(equation: JaxprEqn) -> traceback.FrameSummary | None:
     frames = traceback.extract_tb(kept.as_python_traceback())
     fallback = None
     for frame in reversed(frames):
-        path = Path(frame.filename)
-        generated = frame.filename.startswith("<@beartype(")
-        if generated or "site-packages" in path.parts or path.parent in _TOOLS:
+        if _is_passed_over(frame.filename):
             continue
-        if path not in HELPERS:
+        if Path(frame.filename) not in HELPERS:
             return frame
         fallback = fallback or frame
     return fallback
+
+
+@cache
+def _is_passed_over(filename: str) -> bool:
+    path = Path(filename)
+    generated = filename.startswith("<@beartype(")
+    return generated or "site-packages" in path.parts or path.parent in _TOOLS

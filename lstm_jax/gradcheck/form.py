@@ -6,7 +6,7 @@ names the function, says what it must return and shows what it returned.
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -16,10 +16,24 @@ from jax import tree
 from lstm_jax.cell import Cell
 from lstm_jax.engine import checks
 from lstm_jax.gated import GatedBackward, GatedStep, by_unit
+from lstm_jax.gradcheck.points import forward_only
 
 
 def check_form(cell: Cell, input_size: int, hidden_size: int, batch: int) -> None:
     """Raises a TypeError for the first function that returns what it must not."""
+    of_forward = _check_forward(forward_only(cell), input_size, hidden_size, batch)
+    if cell.derived:
+        Form(cell.name).reverse(cell, *of_forward)
+
+
+@lru_cache(maxsize=64)
+def _check_forward(
+    cell: Cell, input_size: int, hidden_size: int, batch: int
+) -> tuple[Any, ...]:
+    """The shapes of params, x, state, u, new state and what is kept.
+
+    Kept, since a reverse that is being mended is checked again and again.
+    """
     form = Form(cell.name)
     sizes = {"input_size": input_size, "hidden_size": hidden_size}
     checks.check_init(cell, sizes)
@@ -35,10 +49,7 @@ def check_form(cell: Cell, input_size: int, hidden_size: int, batch: int) -> Non
     form.named_tuple("initial_state", "state", state)
     x = jax.ShapeDtypeStruct((batch, input_size), jnp.float64)
     u = form.called("project", cell.project, params, x)
-
-    stepped = form.step(cell, params, state, u)
-    if cell.derived:
-        form.reverse(cell, params, x, state, u, *stepped)
+    return params, x, state, u, *form.step(cell, params, state, u)
 
 
 class Form:

@@ -58,6 +58,15 @@ class _Loader(SourceFileLoader):
 
 
 class _Decorate(ast.NodeTransformer):
+    def visit_If(self, node: ast.If) -> ast.If:
+        # What is imported for type checkers alone is anything here.
+        if ast.unparse(node.test) == "TYPE_CHECKING":
+            imports = [part for part in node.body if isinstance(part, ast.ImportFrom)]
+            names = [a.asname or a.name for part in imports for a in part.names]
+            node.orelse = ast.parse(" = ".join([*names, "object"])).body
+        self.generic_visit(node)
+        return node
+
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
         # Nearest to the function: what other decorators return is not for beartype.
         decorator = ast.parse(f"__import__({__name__!r}).checked", mode="eval").body

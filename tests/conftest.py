@@ -1,9 +1,9 @@
 """How every test runs: float64, strict promotion, checked annotations, no accelerator.
 
 Gradients are compared to 1e-12, so arrays are float64 unless a test asks for less.
-Under strict promotion an operation that would mix dtypes in silence raises. jaxtyping
-and beartype check the library's annotations at every call. A test of something that
-needs JAX as it comes, optax's Adam for one, carries the mark ``jax_defaults``.
+Under strict promotion an operation that would mix dtypes in silence raises. beartype
+checks the library's annotations at every call. A test of something that needs JAX as it
+comes, optax's Adam for one, carries the mark ``jax_defaults``.
 """
 
 import ctypes

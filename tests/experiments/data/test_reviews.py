@@ -177,6 +177,6 @@ def test_films_are_read_from_the_archives_addresses(tmp_path, monkeypatch):
 
 
 def test_an_unknown_division_is_named():
-    unchecked = divide.__wrapped__  # by jaxtyping, as it is for a user
+    unchecked = divide.__wrapped__  # by beartype, as it is for a user
     with pytest.raises(ValueError, match="division: expected 'films' or 'reviews'"):
         unchecked({"train": numbered(8)}, validation_fraction=0.5, seed=0, division="f")

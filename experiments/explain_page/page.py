@@ -36,13 +36,13 @@ def write_page(path: Path, readings: Sequence[Reading], units: int = 8) -> int:
 def page_of(data: dict[str, Any]) -> str:
     """The page's text, from what its script reads."""
     text = _part("page.html")
-    # Within a script "</" would end it.
+    # Within a script "</script" would end it, and "<!--" begin a comment.
     numbers = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     parts = {
         "style": _part("page.css"),
         "script": _part("page.js"),
         "footer": FOOTER,
-        "data": numbers.replace("</", "<\\/"),
+        "data": numbers.replace("<", "\\u003c"),
     }
     for name, part in parts.items():
         text = text.replace(f"{{{{{name}}}}}", part)

@@ -368,6 +368,10 @@ def _mistakes(cell: Cell, found: Trace) -> list[dict[str, Any]]:
     for mistake in mistakes_of(lines_of(reverse_of(cell)), kept):
         wrong = found.wrong(mistake)
         now = manual_gradients(wrong)
+        if any(
+            name not in now or now[name].shape != right[name].shape for name in right
+        ):
+            continue  # a number for each unit is missing, which would be noticed
         planted.append(
             {
                 "target": mistake.line.quantity,

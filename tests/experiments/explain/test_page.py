@@ -85,6 +85,12 @@ def test_a_mistakes_errors_are_those_of_its_reverse(lstm):
     assert "o" in planted["errors"][0]  # at the steps before
 
 
+def test_mistakes_of_shape_are_left_out():
+    case = case_of(random_reading("layer_norm_lstm"), units=1)
+    texts = {m["text"] for m in case["mistakes"] if m["target"] == "dn"}
+    assert texts == {"-(dz_c * across(params.gain_c, dz_c))", "dz_c"}
+
+
 def test_what_is_off_and_what_is_not():
     right, wrong = np.ones((3, 2)), np.ones((3, 2))
     wrong[0] = 3.0

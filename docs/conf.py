@@ -65,7 +65,7 @@ mathjax3_config = {
     "svg": {"fontCache": "global"},
 }
 
-# --- notebooks: run anew at every build, in the folder of the build ------------------
+# --- notebooks: run anew at every build, in a temporary folder -----------------------
 
 nb_execution_mode = "force"
 nb_execution_timeout = 240

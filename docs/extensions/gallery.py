@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import lstm_jax as lj
-from docs.extensions import drawings
+from docs.extensions import drawings, generated
 
 if TYPE_CHECKING:  # the tests have no Sphinx
     from sphinx.application import Sphinx
@@ -32,16 +32,9 @@ def write_pages(app: "Sphinx") -> None:
     from sphinx.util.logging import getLogger
 
     folder = Path(app.srcdir) / "cells"
-    folder.mkdir(exist_ok=True)
     pages = {name: _page(cell) for name, cell in lj.CELLS.items()}
     pages["index"] = _index()
-    for name, text in pages.items():
-        path = folder / f"{name}.md"
-        if not path.exists() or path.read_text("utf-8") != text:
-            path.write_text(text, "utf-8")
-    for path in folder.glob("*.md"):
-        if path.stem not in pages:
-            path.unlink()
+    generated.write(folder, pages)
     picture = drawings.svg(drawings.lstm_drawing())
     (folder / "lstm.html").write_text(_figure(picture, "fits"), "utf-8")
     if drawings.README_PICTURE.read_text("utf-8") != drawings.readme_picture():

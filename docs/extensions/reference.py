@@ -17,6 +17,7 @@ from sphinx.domains.python import PyObject
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 
+from docs.extensions import generated
 from docs.extensions.doors import doors, places, public, said_below, says_something
 from lstm_jax import Cell
 
@@ -27,8 +28,6 @@ LOGGER = logging.getLogger(__name__)
 
 def write_pages(app: Sphinx) -> None:
     """Writes reference/index.md and a page for every door."""
-    folder = Path(app.srcdir) / "reference"
-    folder.mkdir(exist_ok=True)
     where = places()
     pages = {door: "\n".join(_page(door, where)) + "\n" for door in doors()}
     rows = [f"| {{py:mod}}`{door}` | {_first_line(door)} |" for door in pages]
@@ -51,13 +50,7 @@ def write_pages(app: Sphinx) -> None:
             "",
         ]
     )
-    for name, text in pages.items():
-        path = folder / f"{name}.md"
-        if not path.exists() or path.read_text("utf-8") != text:
-            path.write_text(text, "utf-8")
-    for path in folder.glob("*.md"):
-        if path.stem not in pages:
-            path.unlink()
+    generated.write(Path(app.srcdir) / "reference", pages)
 
 
 def _first_line(door: str) -> str:

@@ -1,0 +1,16 @@
+"""Pages that are made while the site is built; none of them is committed."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def write(folder: Path, pages: Mapping[str, str]) -> None:
+    """Makes a folder hold these pages and no others; those that changed are written."""
+    folder.mkdir(exist_ok=True)
+    for name, text in pages.items():
+        path = folder / f"{name}.md"
+        if not path.exists() or path.read_text("utf-8") != text:
+            path.write_text(text, "utf-8")
+    for path in folder.glob("*.md"):
+        if path.stem not in pages:
+            path.unlink()

@@ -160,16 +160,30 @@ class GatedGradients:
         self, params: Any, x: Array, state: Any, new_state: Any, kept: Any, dz: Any
     ) -> tuple[Any, Array]:
         """As `lstm_jax.cell.Gradients`."""
-        du, dv = dz
-        if dv is None and _recurrent(params):  # that of u + v
-            dv = du
+        du, dv, *own = dz
         dweights, dx = input_gradients(params, x, du)
         if _recurrent(params):
-            dweights["Wh"] = _recurrent_gradient(dv, state[0], params.Wh)
-        given = by_unit(params, du), state, new_state, kept, du, dv
-        own = self.elementwise(*given)
-        summed = {field: bias_gradient(d) for field, d in own.items()}
+            through = du if dv is None else dv  # that of u + v
+            dweights["Wh"] = _recurrent_gradient(through, state[0], params.Wh)
+        # A runner may have summed these over time.
+        each = own or [self.own_gradients(params, state, new_state, kept, du, dv)]
+        summed = {field: bias_gradient(d) for field, d in each[0].items()}
         return type(params)(**dweights, **summed), dx
+
+    def own_gradients(
+        self,
+        params: Any,
+        state: Any,
+        new_state: Any,
+        kept: Any,
+        du: Array,
+        dv: Array | None,
+    ) -> dict[str, Array]:
+        """The gradients of the elementwise parameters at every step, (..., H) each."""
+        if dv is None and _recurrent(params):  # that of u + v
+            dv = du
+        given = by_unit(params, du), state, new_state, kept, du, dv
+        return self.elementwise(*given)
 
 
 def by_unit(params: Any, like: Array) -> Any:

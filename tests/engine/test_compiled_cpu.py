@@ -21,8 +21,15 @@ from oracles import assert_close, drawn_inputs, drawn_like, pulled, results_like
 import lstm_jax as lj
 from lstm_jax import graph
 from lstm_jax.engine.compiled import cpu, source
+from lstm_jax.engine.compiled.unit import trace
 from lstm_jax.engine.runners import runner_of
-from lstm_jax.gated import BlockSizes, GatedStep, gated, input_product
+from lstm_jax.gated import (
+    BlockSizes,
+    GatedGradients,
+    GatedStep,
+    gated,
+    input_product,
+)
 from lstm_jax.initializers import ZeroState
 
 GATED = [cell for cell in lj.CELLS.values() if isinstance(cell.step, GatedStep)]
@@ -124,6 +131,20 @@ def test_values_and_gradients(
 def test_sizes(name, steps, batch, hidden_size, memory):
     arguments = drawn_inputs(lj.CELLS[name], steps, (batch,), hidden_size=hidden_size)
     assert_same(lj.CELLS[name], arguments, 1e-12, memory=memory)
+
+
+def test_own_gradients_that_mix_units_are_taken_outside():
+    """And those that do not are summed by the steps; the numbers are the scan's."""
+    peephole = lj.CELLS["peephole_lstm"]
+
+    def mixing(*given):
+        of_units = peephole.gradients.elementwise(*given)
+        return {name: jnp.flip(d, -1) for name, d in of_units.items()}
+
+    mixed = peephole._replace(gradients=GatedGradients(mixing))
+    assert trace(peephole, jnp.dtype(float)).own_gradients.outputs["down"]
+    assert trace(mixed, jnp.dtype(float)).own_gradients is None
+    assert_same(mixed, drawn_inputs(mixed, 6, (5,)), 1e-12, **MASKS["both"](6, 5))
 
 
 @pytest.mark.parametrize("name", ["indrnn", "slstm"])

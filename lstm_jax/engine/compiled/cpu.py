@@ -24,6 +24,7 @@ from lstm_jax.engine.compiled.source import TYPES, kept_parts, reads, source
 from lstm_jax.engine.compiled.unit import WEIGHTS, NotUnitByUnit, Program, Unit, trace
 from lstm_jax.engine.meshes import share_varying_axes
 from lstm_jax.engine.sequence import Inputs, Settings, Starts, Steps
+from lstm_jax.gated import GatedGradients
 from lstm_jax.identities import accumulator_dtype, concatenate
 
 LARGE = 2**23
@@ -143,7 +144,11 @@ def _built(cell: Cell, dtype: Any) -> _Built:
     unit = trace(cell, dtype)
     if unit.backward is None:
         raise NotUnitByUnit(f"{cell.name} has no hand-derived backward")
-    return _Built(registered(source(unit, unit.backward, dtype)), unit, unit.backward)
+    backward = unit.backward
+    if not unit.recurrent and unit.own_gradients is not None:
+        # Nothing else than the own parameters' gradients would read dv.
+        backward = backward._replace(outputs=backward.outputs | {"dv": ()})
+    return _Built(registered(source(unit, backward, dtype)), unit, backward)
 
 
 def _steps(
@@ -164,7 +169,9 @@ def _steps(
     # Beside u and what goes there: these, and in the reverse v's gradient and, for the
     # weights', the old outputs again, unless a field that it does not read makes room.
     beside = sum(n for k, n in enumerate(blocks) if k not in over.values())
-    beside += len(backward.outputs["dv"]) + (len(reads(backward)) == fields)
+    beside += len(backward.outputs["dv"]) + (
+        len(reads(backward, unit.own_gradients)) == fields
+    )
     unit_bytes = u * dtype.itemsize + beside * entry[0].dtype.itemsize
     units = math.prod(inputs.x.shape[:-1]) * entry[0].shape[-1]
     Wx = _on_large_pages(name, params.Wx, units * unit_bytes)
@@ -240,12 +247,12 @@ def _reverse_steps(
     steps: Steps,
     dfinal: Any,
     dys: Array,
-) -> tuple[Starts, tuple[Array, Array | None]]:
+) -> tuple[Starts, tuple[Any, ...]]:
     name, unit, backward = _built(settings.cell, weights.params.Wx.dtype)
     # What the other steps started from stands in `new` and `reset`.
     first = starts.first(inputs.carried, reverse=settings.reverse)
     reset = first if starts.reset is None else starts.reset
-    read = reads(backward)
+    read = reads(backward, unit.own_gradients)
     parts = _parts(unit, jax.tree.leaves(steps.kept))
     kept = [concatenate(*part) for part in parts if part]
     blocks = [len(backward.outputs[group]) for group in ("du", "dv")]
@@ -253,6 +260,7 @@ def _reverse_steps(
     over = {0: 0} if blocks[0] == 1 else {}
     if kept and kept[0].shape[-1] == blocks[0] * dys.shape[-1]:
         over = {1 + len(read): 0}
+    own = _own_fields(unit)
     states, (du, *dv) = _call(
         f"{name}_Backward",
         settings.reverse,
@@ -262,10 +270,21 @@ def _reverse_steps(
         inputs=inputs,
         results=(2 * len(dfinal), blocks),
         over=over,
+        sums=len(own),
     )
     state, fields = type(dfinal), len(dfinal)
-    dreset = None if starts.reset is None else state(*states[fields:])
-    return Starts(state(*states[:fields]), dreset), (du, dv[0] if dv else None)
+    dreset = None
+    if starts.reset is not None:
+        dreset = state(*states[fields : 2 * fields])
+    dz = du, dv[0] if dv else None
+    if own:
+        dz = *dz, dict(zip(own, states[2 * fields :], strict=True))
+    return Starts(state(*states[:fields]), dreset), dz
+
+
+def _own_fields(unit: Unit) -> tuple[str, ...]:
+    """The parameters whose gradients the steps sum over time."""
+    return tuple(unit.own) if unit.own_gradients is not None else ()
 
 
 def _call(
@@ -278,6 +297,7 @@ def _call(
     inputs: Inputs,
     results: tuple[int, Sequence[int]],
     over: dict[int, int],
+    sums: int = 0,
 ) -> tuple[list[Array], list[Array]]:
     """Calls a compiled function, which knows one batch axis; there may be any number.
 
@@ -291,9 +311,12 @@ def _call(
         results: how many are like the states, and how many blocks the sequences have
             that come after them. There are none of no blocks.
         over: which of these is written over which of `sequences`.
+        sums: how many results there are after those like the states, of the same shape
+            and at least in float32.
     """
     (*batch, H), T, dtype = states[0].shape, sequences[0].shape[0], states[0].dtype
-    B, (count, blocks) = math.prod(batch), results
+    B, (states_count, blocks) = math.prod(batch), results
+    count = states_count + sums
     sizes = [H * n for n in blocks if n]
     weights = [a for a in weights if a is not None]
     before = len(weights) + len(states)
@@ -308,9 +331,14 @@ def _call(
             for k, a in enumerate(arrays)
         )
         shapes = [(B, H)] * count + [(T * B, size) for size in sizes]
+        dtypes = [dtype] * len(shapes)
+        dtypes[states_count:count] = [accumulator_dtype(dtype)] * sums
         found = jax.ffi.ffi_call(
             name,
-            [jax.ShapeDtypeStruct((*problems, *shape), dtype) for shape in shapes],
+            [
+                jax.ShapeDtypeStruct((*problems, *shape), of)
+                for shape, of in zip(shapes, dtypes, strict=True)
+            ],
             vmap_method="broadcast_all",
             input_output_aliases={before + k: count + n for k, n in over.items()},
         )(*arrays, reverse=reverse)
@@ -349,8 +377,30 @@ def _scanned(settings: Settings, weights: Weights, *rest: Any) -> Any:
     return scan.steps(settings, weights.params, *rest)
 
 
-def _scanned_reverse(settings: Settings, weights: Weights, *rest: Any) -> Any:
-    return scan.reverse_steps(settings, weights.params, *rest)
+def _scanned_reverse(
+    settings: Settings,
+    weights: Weights,
+    starts: Starts,
+    inputs: Inputs,
+    steps: Steps,
+    *rest: Any,
+) -> Any:
+    params, cell = weights.params, settings.cell
+    given = settings, params, starts, inputs, steps, *rest
+    dstarts, (du, dv) = scan.reverse_steps(*given)
+    unit = trace(cell, params.Wx.dtype)
+    if own := _own_fields(unit):
+        assert isinstance(cell.gradients, GatedGradients)
+        old = steps.old(starts, inputs.carried, reverse=settings.reverse)
+        found = cell.gradients.own_gradients(params, old, *steps, du, dv)
+        dv = dv if unit.recurrent else None
+        return dstarts, (du, dv, {name: _sum_over_time(found[name]) for name in own})
+    return dstarts, (du, dv)
+
+
+def _sum_over_time(a: Array) -> Array:
+    """At least in float32."""
+    return jnp.sum(a, 0, dtype=accumulator_dtype(a.dtype))
 
 
 steps = compiled_on("cpu", _steps, _scanned)

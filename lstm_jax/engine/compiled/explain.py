@@ -43,6 +43,8 @@ def explain(cell: Cell, dtype: DTypeLike) -> str:
         back = cell.backward.backward
         parts.append(_beside(f"{cell.name}, its reverse", back, unit.backward))
         texts.append(write(unit.backward, "Reverse"))
+    if unit.own_gradients is not None:
+        texts.append(write(unit.own_gradients, "OwnGradients"))
     return "\n".join((*parts, "What is compiled\n", "\n".join(texts)))
 
 

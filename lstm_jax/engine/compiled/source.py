@@ -25,9 +25,10 @@ TYPES = {
 """For each dtype of arrays the types that are computed in, and stored."""
 
 
-def reads(backward: Program) -> tuple[int, ...]:
-    """The fields of the state that the reverse reads, of the old or of the new one."""
-    return tuple(sorted({*backward.reads("old"), *backward.reads("new")}))
+def reads(*reverse: Program | None) -> tuple[int, ...]:
+    """The fields of the state that programs read, of the old or of the new one."""
+    groups = [one.reads(group) for one in reverse if one for group in ("old", "new")]
+    return tuple(sorted(set().union(*groups)))
 
 
 def kept_parts(unit: Unit) -> tuple[int, int]:
@@ -52,7 +53,8 @@ def source(unit: Unit, backward: Program, dtype: DTypeLike) -> str:
         dtype: a key of `TYPES`.
     """
     scalar, stored = TYPES[jnp.dtype(dtype)]
-    forward, read = unit.forward, reads(backward)
+    forward, own = unit.forward, unit.own_gradients
+    read = reads(backward, own)
     sizes = {
         "kOwn": len(forward.inputs["own"]),
         "kStates": len(unit.state),
@@ -62,6 +64,7 @@ def source(unit: Unit, backward: Program, dtype: DTypeLike) -> str:
         "kFirst": sum(jax.tree.leaves(unit.kept)[: kept_parts(unit)[0]]),
         "kDu": len(backward.outputs["du"]),
         "kDv": len(backward.outputs["dv"]),
+        "kDown": len(own.outputs["down"]) if own else 0,
         "kReads": len(read),
     }
     constants = ", ".join(f"{name} = {size}" for name, size in sizes.items())
@@ -80,6 +83,7 @@ constexpr int kRead[] = {{{fields}}};
 
 {write(forward, "Step")}
 {write(backward, "Reverse")}
+{write(own, "OwnGradients") if own else "inline void OwnGradients(...) {}"}
 }}  // namespace
 
 #include "steps.h"

@@ -12,6 +12,8 @@
 //   kOwn, kStates, kU, kV, kKept   how many numbers a unit has of each
 //   kFirst        how many of those that are kept lie in the first of two arrays
 //   kDu, kDv      of the gradients of u and v; kDv is 0 where v's is u's
+//   kDown         of the gradients of its own parameters, which `OwnGradients` gives; 0
+//                 where that is done elsewhere
 //   kRead[kReads] the fields of the state that `Reverse` reads, old or new
 
 #include <sys/mman.h>
@@ -381,6 +383,9 @@ class Results {
     for (auto& one : found) one = Next();
     return found;
   }
+  Scalar* NextScalars() {
+    return static_cast<Scalar*>(all_.get<ffi::AnyBuffer>(next_++).value()->untyped_data());
+  }
 
  private:
   const ffi::RemainingRets& all_;
@@ -498,7 +503,8 @@ ffi::Error RunForward(ffi::ThreadPool pool, bool reverse, ffi::RemainingArgs arg
 // the gradients of the last states (B, H), of each field that is read the initial and
 // the first state (B, H), dy (T, B, H), of each field that is read the states (T, B, H),
 // what is kept, as above, valid and carried (T, B) -> the gradients of the first and of the
-// initial states (B, H), du (T B, kDu H), dv (T B, kDv H) if it is not du.
+// initial states (B, H), those of the own parameters by row (B, H; Scalars), du
+// (T B, kDu H), dv (T B, kDv H) if it is not du.
 ffi::Error RunBackward(ffi::ThreadPool pool, bool reverse, ffi::RemainingArgs arguments,
                        ffi::RemainingRets results) {
   Arguments in(arguments);
@@ -517,6 +523,8 @@ ffi::Error RunBackward(ffi::ThreadPool pool, bool reverse, ffi::RemainingArgs ar
   const bool* valid = static_cast<const bool*>(mask.untyped_data());
   const bool* carried = in.Next<bool>();
   const auto dfirst = out.Several<kStates>(), dinitial = out.Several<kStates>();
+  std::array<Scalar*, kDown> down{};
+  for (auto& one : down) one = out.NextScalars();
   Stored* du = out.Next();
   Stored* dv = kDv ? out.Next() : nullptr;
   // v's gradient, which goes back through the product.
@@ -533,6 +541,7 @@ ffi::Error RunBackward(ffi::ThreadPool pool, bool reverse, ffi::RemainingArgs ar
     std::vector<Scalar> product(rows * matrix.width());
     // The gradients of the state on their way back, and of what resets return to.
     std::vector<Scalar> dstate(rows * kStates * n), dreset(dstate.size());
+    std::vector<Scalar> down_rows(rows * kDown * n);
     for (int64_t r = 0; r < rows; ++r) {
       for (int s = 0; s < kStates; ++s) {
         const Stored* from = dlast[s] + (first_state + r) * H + head;
@@ -589,6 +598,14 @@ ffi::Error RunBackward(ffi::ThreadPool pool, bool reverse, ffi::RemainingArgs ar
           for (int k = 0; k < kStates; ++k) Store(dstate_row + k * n + j, dold[k], lanes);
           for (int k = 0; k < kDu; ++k) Store(du_row + k * H + j, dinput[k], lanes);
           for (int k = 0; k < kDv; ++k) Store(dv_row + k * H + j, drecurrent[k], lanes);
+          if constexpr (kDown > 0) {
+            Numbers<kDown> more;
+            OwnGradients(p, before, after, keep, dnew, more);
+            Scalar* sums = down_rows.data() + r * kDown * n + j;
+            for (int k = 0; k < kDown; ++k) {
+              Store(sums + k * n, Load(sums + k * n, lanes) + more[k], lanes);
+            }
+          }
         }
       }
       wait();  // for the rest of dv
@@ -621,6 +638,11 @@ ffi::Error RunBackward(ffi::ThreadPool pool, bool reverse, ffi::RemainingArgs ar
           Store(dfirst[s] + to + j, Load(dstate.data() + from + j, n - j), n - j);
           Store(dinitial[s] + to + j, Load(dreset.data() + from + j, n - j), n - j);
         }
+      }
+      for (int k = 0; k < kDown; ++k) {
+        const int64_t j = share.first_unit, from = (r * kDown + k) * n;
+        std::copy_n(down_rows.data() + from + j, share.last_unit - j,
+                    down[k] + (first_state + r) * H + head + j);
       }
     }
   });

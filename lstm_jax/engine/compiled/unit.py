@@ -19,7 +19,13 @@ from jax.typing import DTypeLike
 
 from lstm_jax.cell import Cell
 from lstm_jax.engine.compiled.expressions import EXPRESSIONS, parameters
-from lstm_jax.gated import GatedBackward, GatedStep, input_product
+from lstm_jax.gated import (
+    GatedBackward,
+    GatedGradients,
+    GatedStep,
+    input_product,
+    no_elementwise,
+)
 from lstm_jax.identities import accumulator_dtype
 from lstm_jax.jaxprs import ALL_CALLS, evaluate
 
@@ -89,6 +95,8 @@ class Unit(NamedTuple):
         backward: inputs own, old, new, kept, dnew; outputs dold (the path through v
             left out), du, dv; None for a cell without a hand-derived backward. Where
             `one_gradient` is true, dv is left out.
+        own_gradients: the same inputs; outputs down, the gradients of the parameters
+            that a unit has of its own, at a step. None where they are none, or not so.
         recurrent: whether there is a product v = h Wh. Without one, dv is what the
             cell's `elementwise` needs beside du.
         one_gradient: whether v's gradient is u's, because the equations see u + v.
@@ -100,6 +108,7 @@ class Unit(NamedTuple):
     kept: Any
     forward: Program
     backward: Program | None
+    own_gradients: Program | None
     recurrent: bool
     one_gradient: bool
 
@@ -122,9 +131,10 @@ def trace(cell: Cell, dtype: DTypeLike) -> Unit:
         one, several = (_Shapes.of(cell, functions, dtype, n) for n in (1, 3))
         recurrent, one_gradient = one.v is not None, False
         forward = _program(one.forward(), several.forward(), dtype)
-        backward = None
+        backward = own_gradients = None
         if functions.backward is not None:
             backward = _program(one.backward(), several.backward(), dtype)
+            own_gradients = _own_gradients(one, several, dtype)
             outputs = backward.outputs
             if recurrent and outputs["du"] == outputs["dv"]:
                 one_gradient = True
@@ -143,9 +153,22 @@ def trace(cell: Cell, dtype: DTypeLike) -> Unit:
         kept=jax.tree.map(lambda a: a.size, one.kept),
         forward=forward,
         backward=backward,
+        own_gradients=own_gradients,
         recurrent=recurrent,
         one_gradient=one_gradient,
     )
+
+
+def _own_gradients(
+    one: "_Shapes", several: "_Shapes", dtype: np.dtype
+) -> Program | None:
+    elementwise = one.functions.elementwise is not no_elementwise
+    if not elementwise or any(a.size > 1 for a in one.own.values()):
+        return None
+    try:
+        return _program(one.own_gradients(), several.own_gradients(), dtype)
+    except NotUnitByUnit:  # they are then taken for many steps at once, as in a scan
+        return None
 
 
 # --- the cell's functions, at arrays of a few units -----------------------------------
@@ -156,6 +179,7 @@ class _Functions(NamedTuple):
 
     equations: Callable[..., Any]
     backward: Any  # a function, or None
+    elementwise: Callable[..., dict[str, Any]]
 
     @classmethod
     def of(cls, cell: Cell) -> "_Functions":
@@ -166,8 +190,11 @@ class _Functions(NamedTuple):
         if cell.project is not input_product:
             raise NotUnitByUnit(f"{cell.name} projects its input in a way of its own")
         if not isinstance(cell.backward, GatedBackward):
-            return cls(cell.step.equations, None)
-        return cls(cell.step.equations, cell.backward.backward)
+            return cls(cell.step.equations, None, no_elementwise)
+        elementwise = no_elementwise
+        if isinstance(cell.gradients, GatedGradients):
+            elementwise = cell.gradients.elementwise
+        return cls(cell.step.equations, cell.backward.backward, elementwise)
 
 
 class _Call(NamedTuple):
@@ -245,6 +272,26 @@ class _Shapes(NamedTuple):
         kept = {jax.tree_util.keystr(path, simple=True): a for path, a in leaves}
         inputs = self.inputs(new=state, kept=kept, dnew=state)
         return _Call(backward, self.units, inputs, ("dold", "du", "dv"))
+
+    def own_gradients(self) -> _Call:
+        reverse = self.backward()
+        tree = jax.tree.structure(self.kept)
+
+        def gradients(
+            weights: Any, own: Any, old: Any, new: Any, kept: Any, dnew: Any
+        ) -> Any:
+            params, state = self._params(weights, own), type(self.state)
+            kept = jax.tree.unflatten(tree, kept)
+            before, after = state(*old), state(*new)
+            _, du, *rest = self.functions.backward(
+                params, before, after, kept, state(*dnew)
+            )
+            dv = rest[0] if rest else du if self.v is not None else None
+            given = (params, before, after, kept, du, dv)
+            found = self.functions.elementwise(*given)
+            return ([found[field] for field in self.own],)
+
+        return _Call(gradients, self.units, reverse.inputs, ("down",))
 
     def _params(self, weights: Sequence[Any], own: Sequence[Any]) -> Any:
         """The parameters, from those that `inputs` parts them into."""

@@ -93,7 +93,7 @@ def test_two_processes(programs, single, dies):
         assert [p.exitcode for p in pair] == [None, None], programs.said("two")
         time.sleep(0.01)
     pair[dies].kill()
-    assert programs.end(pair[1 - dies], 30) not in (0, None)
+    assert programs.end(pair[1 - dies], 90) not in (0, None)  # 100 is JAX's own
     assert programs.end(pair[dies]) == -signal.SIGKILL
     assert re.search("another (task|of the processes|process)", programs.said("two"))
     assert not (programs.home / "two" / "result.json").exists()

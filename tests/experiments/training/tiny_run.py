@@ -7,6 +7,7 @@ a fraction of a second.
 import multiprocessing
 import os
 import signal
+import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +22,7 @@ import lstm_jax as lj
 from experiments.data import BatchSchedule, Bucket
 from experiments.training import (
     Options,
+    Records,
     devices,
     fit,
     init_state,
@@ -125,7 +127,7 @@ def fit_in(run, config, folder, console):
     return run.finish(outcome.result())["interrupted"]
 
 
-def live(folder, options, config, device_count, cache):
+def live(folder, options, config, device_count, killed, cache):
     """The life of a program: trains as `python -m experiments.NAME` does, and exits."""
     said = os.open(f"{folder}.said", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(said, 1), os.dup2(said, 2)
@@ -135,7 +137,26 @@ def live(folder, options, config, device_count, cache):
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_num_cpu_devices", device_count)
     devices.HEARTBEAT_SECONDS = 3
+    if killed is not None:
+        kill_after(*killed)
     os._exit(launch(partial(train, config, folder, options), options))
+
+
+def kill_after(count, seconds):
+    """Kills this program so many seconds after it has added so many records.
+
+    Whoever watched it from outside would come too late on a busy machine.
+    """
+    append, added = Records.append, []
+    kill = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL))
+
+    def counted(*arguments, **options):
+        append(*arguments, **options)
+        added.append(None)
+        if len(added) == count:
+            kill.start()
+
+    Records.append = counted
 
 
 class Programs:
@@ -152,9 +173,9 @@ class Programs:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload([__name__, "pytest"])
 
-    def start(self, name, options=None, config=None, devices=1):
+    def start(self, name, options=None, config=None, devices=1, killed=None):
         given = (self.home / name, options or Options(), config or Config(), devices)
-        program = self._context.Process(target=live, args=(*given, self._cache))
+        program = self._context.Process(target=live, args=(*given, killed, self._cache))
         program.start()
         self._started.append(program)
         return program

@@ -98,12 +98,16 @@ def _compiled_programs_end_with_their_module():
     drop_compiled_programs()
 
 
+LEFT_BEHIND = [0.0]  # GB that were still held when programs were last dropped
+
+
 def drop_compiled_programs():
     """Gives back their memory, which the C library would keep (glibc; others don't)."""
     jax.clear_caches()
     gc.collect()
     if malloc_trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
         malloc_trim(0)
+    LEFT_BEHIND[0] = resident()
 
 
 def resident() -> float:
@@ -122,7 +126,8 @@ def pytest_runtest_protocol(item):
             settings.enter_context(jax.enable_x64(False))
             settings.enter_context(jax.numpy_dtype_promotion("standard"))
         outcome = yield
-    if resident() > 1:  # in the middle of a large module
+    # In the middle of a large module; not again for what dropping does not give back.
+    if resident() > max(1.0, LEFT_BEHIND[0] + 0.2):
         drop_compiled_programs()
     return outcome
 

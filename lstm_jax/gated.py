@@ -160,14 +160,16 @@ class GatedGradients:
         self, params: Any, x: Array, state: Any, new_state: Any, kept: Any, dz: Any
     ) -> tuple[Any, Array]:
         """As `lstm_jax.cell.Gradients`."""
-        du, dv, *own = dz
+        du, dv = dz[:2]
         dweights, dx = input_gradients(params, x, du)
         if _recurrent(params):
             through = du if dv is None else dv  # that of u + v
             dweights["Wh"] = _recurrent_gradient(through, state[0], params.Wh)
-        # A runner may have summed these over time.
-        each = own or [self.own_gradients(params, state, new_state, kept, du, dv)]
-        summed = {field: bias_gradient(d) for field, d in each[0].items()}
+        if len(dz) > 2:  # a runner has summed these over time
+            own = dz[2]
+        else:
+            own = self.own_gradients(params, state, new_state, kept, du, dv)
+        summed = {field: bias_gradient(d) for field, d in own.items()}
         return type(params)(**dweights, **summed), dx
 
     def own_gradients(

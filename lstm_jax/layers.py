@@ -246,7 +246,7 @@ def _each(name: str, given: Any, layers: int) -> list[Any]:
 
 
 def _passed_on(
-    between: Dropout | Between | None, number: int, ys: Array, xs: Array
+    between: Dropout | Between | None, number: int, ys: Array, xs: Any
 ) -> Array:
     """The inputs of layer `number`, from the outputs and inputs of the one before."""
     if between is None:
@@ -258,7 +258,7 @@ def _passed_on(
 
 
 def _run(
-    cell: Cell, params: Any, state: Any, xs: Array, **options: Any
+    cell: Cell, params: Any, state: Any, xs: Any, **options: Any
 ) -> tuple[Array, Any]:
     """`unroll`; a learned state, if there is one, stands for the cell's own."""
     fresh = None

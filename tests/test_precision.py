@@ -109,7 +109,7 @@ def test_other_dtypes_are_refused(dtype):
 
 def test_what_is_no_cell_is_refused():
     with pytest.raises(TypeError, match="cell must be an"):
-        inspect.unwrap(lj.mixed_precision)("lstm")
+        inspect.unwrap(lj.mixed_precision)(lj.CELLS)
 
 
 def test_a_product_in_a_loop_is_refused():

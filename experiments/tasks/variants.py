@@ -181,6 +181,12 @@ def in_order(names: Iterable[str]) -> list[str]:
     return known + sorted(present.difference(known))
 
 
+def runs_in(folder: Path) -> list[str]:
+    """The cells that a task's folder has runs of, those set aside left out."""
+    names = (own.name for own in folder.glob("*/"))
+    return [name for name in names if not name.endswith(".previous")]
+
+
 def report(folder: Path) -> None:
     """Writes results.md and result.json from the cells' records.
 
@@ -192,7 +198,7 @@ def report(folder: Path) -> None:
     found = {
         task: {
             name: interval(result)
-            for name in in_order(own.name for own in (folder / task).glob("*/"))
+            for name in in_order(runs_in(folder / task))
             if (result := Records(folder / task / name).read_result())
             and result["interrupted"] is None
             and source.items() <= result.items()

@@ -186,6 +186,8 @@ def check_time_axis(time_axis: int, xs: Any) -> None:
 
 def time_first(xs: Any, time_axis: int) -> Any:
     """`xs` with time as its first axis, and its dtype as it was."""
+    if time_axis == 0:
+        return xs  # NaN in padding is not looked at
     return (np if isinstance(xs, np.ndarray) else jnp).moveaxis(xs, time_axis, 0)
 
 

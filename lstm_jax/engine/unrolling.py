@@ -102,7 +102,7 @@ def unroll(
     checks.check_choice("masked_outputs", masked_outputs, ("zero", "last"))
     xs = checks.check_inputs(cell, params, xs, "T, *batch", 2)
     checks.check_time_axis(time_axis, xs)
-    xs = jnp.moveaxis(xs, time_axis, 0)
+    xs = checks.time_first(xs, time_axis)
     batch_shape = xs.shape[1:-1]
     state = checks.check_state(cell, params, state, batch_shape)
     lengths = checks.check_lengths(lengths, xs.shape[0], batch_shape)

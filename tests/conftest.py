@@ -44,6 +44,7 @@ from annotations import check_annotations_of
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
 check_annotations_of(
     [
         "lstm_jax",
@@ -125,6 +126,7 @@ def pytest_runtest_protocol(item):
         if item.get_closest_marker("jax_defaults"):
             settings.enter_context(jax.enable_x64(False))
             settings.enter_context(jax.numpy_dtype_promotion("standard"))
+            settings.enter_context(jax.numpy_rank_promotion("allow"))
         outcome = yield
     # In the middle of a large module; not again for what dropping does not give back.
     if resident() > max(1.0, LEFT_BEHIND[0] + 0.2):

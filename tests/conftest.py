@@ -1,9 +1,11 @@
 """How every test runs: float64, strict promotion, checked annotations, no accelerator.
 
 Gradients are compared to 1e-12, so arrays are float64 unless a test asks for less.
-Under strict promotion an operation that would mix dtypes in silence raises. beartype
-checks the library's annotations at every call. A test of something that needs JAX as it
-comes, optax's Adam for one, carries the mark ``jax_defaults``.
+Under strict promotion an operation that would mix dtypes in silence raises, and so does
+one that would broadcast from fewer axes to more, unless a test carries the mark
+``promotes_ranks``. beartype checks the library's annotations at every call. A test of
+something that needs JAX as it comes, optax's Adam for one, carries the mark
+``jax_defaults``.
 """
 
 import ctypes
@@ -126,6 +128,7 @@ def pytest_runtest_protocol(item):
         if item.get_closest_marker("jax_defaults"):
             settings.enter_context(jax.enable_x64(False))
             settings.enter_context(jax.numpy_dtype_promotion("standard"))
+        if {"jax_defaults", "promotes_ranks"} & {m.name for m in item.iter_markers()}:
             settings.enter_context(jax.numpy_rank_promotion("allow"))
         outcome = yield
     # In the middle of a large module; not again for what dropping does not give back.

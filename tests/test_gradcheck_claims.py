@@ -65,6 +65,7 @@ def test_a_wrong_initial_state_is_told(initial_state, message):
     assert re.search(message, row.note)
 
 
+@pytest.mark.promotes_ranks
 def test_examples_that_see_each_other_are_told():
     def step(params, state, u):
         return LSTM.step(params, state, u - jnp.mean(u, axis=0) if u.ndim > 1 else u)

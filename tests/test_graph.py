@@ -29,6 +29,8 @@ from lstm_jax.cell import Name
 from lstm_jax.cells import CELLS
 from lstm_jax.graph import backprop, rules
 
+pytestmark = pytest.mark.promotes_ranks
+
 # --- programs: many rules, and graphs inside graphs -----------------------------------
 
 

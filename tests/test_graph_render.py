@@ -13,6 +13,8 @@ from lstm_jax.cells import CELLS
 from lstm_jax.graph.render import GRAPHVIZ
 
 SCALAR = jax.ShapeDtypeStruct((), jnp.float64)
+pytestmark = pytest.mark.promotes_ranks
+
 ROWS = jax.ShapeDtypeStruct((2, 3), jnp.float64)
 SQUARE = jax.ShapeDtypeStruct((3, 3), jnp.float64)
 

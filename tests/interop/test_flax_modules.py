@@ -92,6 +92,7 @@ def test_unroll_is_ljs(gradient):
     assert_close(found, expected)
 
 
+@pytest.mark.promotes_ranks
 def test_lengths_and_both_directions():
     lengths = jnp.array([STEPS, 2])
     forward, backward = made(), made(forget_bias=2.0)

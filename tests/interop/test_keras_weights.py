@@ -13,9 +13,12 @@ from lstm_jax.layers import Layer, unroll_layers
 STEPS, BATCH, INPUT_SIZE, HIDDEN_SIZE = 5, 2, 3, 4
 
 # Keras 3.15 reads its own variables in numpy's old way.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"
-)
+pytestmark = [
+    pytest.mark.promotes_ranks,
+    pytest.mark.filterwarnings(
+        "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"
+    ),
+]
 
 # Our cell, the Keras layer, and the arguments that make it this cell.
 LAYERS = {

@@ -12,6 +12,8 @@ from experiments.data import (
     copy_memory_baseline,
 )
 
+pytestmark = pytest.mark.promotes_ranks
+
 KEY = jax.random.key(7)
 
 

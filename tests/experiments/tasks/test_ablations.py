@@ -43,6 +43,7 @@ def test_gates_without_recurrence(problem):
     np.testing.assert_allclose(found, outputs(lj.LSTM, cut, xs), rtol=1e-12)
 
 
+@pytest.mark.promotes_ranks
 @pytest.mark.parametrize("name", ["no_candidate_tanh", "no_output_tanh"])
 def test_an_activation_left_out(problem, name):
     params, xs = problem

@@ -9,6 +9,8 @@ import lstm_jax as lj
 from experiments.tasks import Data, characters
 
 SIZE, SEGMENT, SEGMENTS = 7, 5, 4
+pytestmark = pytest.mark.promotes_ranks
+
 CONFIG = characters.Config(
     batch_size=3, hidden_size=4, embedding_size=3, segment=SEGMENT
 )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # the tests have no Sphinx
 
 ROOT = Path(__file__).parent.parent.parent
 MUTATIONS = ROOT / "docs" / "mutation_score.md"
+SPEED = ROOT / "benchmarks" / "README.md"
 EXPERIMENTS = ROOT / "experiments" / "README.md"
 HOW_TO_READ = """\
 Boxes are parameters, the old state and the input; ovals are the numbered equations; a
@@ -125,6 +126,11 @@ def _measured(name: str) -> Iterator[str]:
         "([how](../mutation_score.md)):"
     )
     yield _as_table(table_row(MUTATIONS, "mutants", name))
+    yield (
+        "**Speed**, value and gradient of a layer on two CPU cores ([all cells, and "
+        "what was measured](../benchmarks.md)):"
+    )
+    yield _as_table(table_row(SPEED, "time / LSTM's", name))
     yield (
         "**Small tasks**, five seeds, mean and half of the 95% interval; an asterisk "
         "where the LSTM's interval is left ([all cells, and how to read "

@@ -22,7 +22,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from lstm_jax.cell import Cell
-from lstm_jax.engine import checks, unroll
+from lstm_jax.engine import checks, trees, unroll
 from lstm_jax.engine.zoneout import Zoneout
 from lstm_jax.initializers import check_size
 
@@ -203,7 +203,7 @@ def unroll_layers(
     states = _check_states(params, state)
     checks.check_choice("merge", merge, tuple(MERGES))
     checks.check_time_axis(time_axis, xs)
-    xs = checks.time_first(xs, time_axis)
+    xs = trees.move_time(xs, time_axis, 0)
     shape = xs.shape[:-1]
     resets = checks.check_booleans("resets", resets, shape, time_axis)
     mask = checks.check_booleans("mask", mask, shape, time_axis)
@@ -230,7 +230,7 @@ def unroll_layers(
         finals.append(Layer(forward, backward))
         if number + 1 < len(params):
             xs = _passed_on(between, number + 1, ys, xs)
-    return jnp.moveaxis(ys, 0, time_axis), tuple(finals)
+    return trees.move_time(ys, 0, time_axis), tuple(finals)
 
 
 def _each(name: str, given: Any, layers: int) -> list[Any]:

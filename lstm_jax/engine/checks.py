@@ -16,6 +16,7 @@ from jax.core import Tracer
 
 from lstm_jax.cell import Cell
 from lstm_jax.cells import CELLS
+from lstm_jax.engine import trees
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
@@ -184,13 +185,6 @@ def check_time_axis(time_axis: int, xs: Any) -> None:
         )
 
 
-def time_first(xs: Any, time_axis: int) -> Any:
-    """`xs` with time as its first axis, and its dtype as it was."""
-    if time_axis == 0:
-        return xs  # NaN in padding is not looked at
-    return (np if isinstance(xs, np.ndarray) else jnp).moveaxis(xs, time_axis, 0)
-
-
 def check_booleans(
     name: str, given: Any, shape: tuple[int, ...], time_axis: int = 0
 ) -> Array | None:
@@ -212,7 +206,7 @@ def check_booleans(
     expected = (*batch[:time_axis], steps, *batch[time_axis:])
     if given.shape != expected:
         raise ValueError(f"{name} must have the shape {expected}; got {given.shape}")
-    return jnp.moveaxis(jnp.asarray(given), time_axis, 0)
+    return trees.move_time(jnp.asarray(given), time_axis, 0)
 
 
 @lru_cache(maxsize=256)

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 
@@ -41,6 +42,21 @@ def shift(entry: Any, new: Any, *, reverse: bool) -> Any:
 def last(new: Any, *, reverse: bool) -> Any:
     """The values after the last step that is run."""
     return jax.tree.map(lambda a: a[0] if reverse else a[-1], new)
+
+
+def move_time(tree: Any, source: int, destination: int) -> Any:
+    """`tree` with the time axis elsewhere; the very arrays where it stays in place.
+
+    So NumPy's stay NumPy's, whose dtype is still to be checked, and no program runs.
+    """
+    if source == destination:
+        return tree
+
+    def moved(a: Any) -> Any:
+        library = np if isinstance(a, np.ndarray) else jnp
+        return library.moveaxis(a, source, destination)
+
+    return jax.tree.map(moved, tree)
 
 
 def hold(valid: Array, tree: Any, first: Any, *, reverse: bool) -> Any:

@@ -102,7 +102,7 @@ def unroll(
     checks.check_choice("masked_outputs", masked_outputs, ("zero", "last"))
     xs = checks.check_inputs(cell, params, xs, "T, *batch", 2)
     checks.check_time_axis(time_axis, xs)
-    xs = checks.time_first(xs, time_axis)
+    xs = trees.move_time(xs, time_axis, 0)
     batch_shape = xs.shape[1:-1]
     state = checks.check_state(cell, params, state, batch_shape)
     lengths = checks.check_lengths(lengths, xs.shape[0], batch_shape)
@@ -120,7 +120,7 @@ def unroll(
     settings = Settings(cell, gradient, reverse, memory, states)
     if xs.shape[0] == 0:
         none = jax.tree.map(lambda a: a[None][:0], settings.returned(state))
-        return _placed(none, time_axis), state
+        return trees.move_time(none, 0, time_axis), state
     valid = mask
     if lengths is not None:
         within = _within(lengths, xs.shape[0])
@@ -141,12 +141,7 @@ def unroll(
     ys, final = run_sequence(settings, params, starts, inputs)
     if masked_outputs == "last" and valid is not None:
         ys = trees.hold(valid, ys, settings.returned(state), reverse=reverse)
-    return _placed(ys, time_axis), final
-
-
-def _placed(ys: Any, time_axis: int) -> Any:
-    """What is returned of all steps, with time where the caller has it."""
-    return jax.tree.map(lambda a: jnp.moveaxis(a, 0, time_axis), ys)
+    return trees.move_time(ys, 0, time_axis), final
 
 
 def _within(lengths: Array, steps: int) -> Array:

@@ -23,12 +23,13 @@ from jax.flatten_util import ravel_pytree
 from rich.console import Console
 
 from experiments import plots
+from experiments.cell_source import cell_source
 from experiments.checks import at_least
 from experiments.tables import markdown
 from experiments.timing import interleaved, processor_seconds, temporary_bytes
 from experiments.training import Options
 from lstm_jax import rtrl
-from lstm_jax.cells import CELLS, file_hash, find_cell
+from lstm_jax.cells import CELLS, find_cell
 from lstm_jax.engine import unroll
 from lstm_jax.files import write_whole
 
@@ -85,7 +86,7 @@ def run_forward(
     at_least(1, sizes=min(config.sizes), lengths=min(config.lengths))
     at_least(1, hidden_size=config.hidden_size, steps=config.steps)
     written = json.loads(json.dumps(dataclasses.asdict(config)))
-    written["cell_file"] = file_hash(config.cell)
+    written |= cell_source(config.cell)
     known = folder / "result.json"
     if options.resume and known.is_file():
         if json.loads(known.read_text("utf-8"))["config"] == written:

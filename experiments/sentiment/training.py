@@ -12,6 +12,7 @@ from jax import Array
 from rich.console import Console
 
 from experiments import plots
+from experiments.cell_source import cell_source
 from experiments.checks import LARGEST, at_least, check_seed, within
 from experiments.data import BatchSchedule
 from experiments.sentiment.config import Config
@@ -38,7 +39,6 @@ from experiments.training import (
     read_metrics,
     replicate,
 )
-from lstm_jax.cells import file_hash
 
 STEPS_PER_SEGMENT = 10
 """Training steps in one compiled scan: a second or two, so that signals are heard."""
@@ -58,8 +58,7 @@ def train(
         ValueError: the config cannot be run, or a run of another config is there.
         OSError: a record could not be written, or another process trains here.
     """
-    hashed = file_hash(config.cell)
-    source = {} if hashed is None else {"cell_file": hashed}
+    source = cell_source(config.cell)
     if result := kept_result(folder, config, options, console, source):
         console.print(told(result, folder), highlight=False)
         return result

@@ -14,6 +14,7 @@ import jax
 from rich.console import Console
 
 from experiments import plots
+from experiments.cell_source import cell_source
 from experiments.tables import markdown
 from experiments.tasks.cells import find_cells
 from experiments.tasks.networks import gradient_of
@@ -35,7 +36,6 @@ from experiments.training import (
     read_metrics,
 )
 from lstm_jax.cell import Cell
-from lstm_jax.cells import file_hash
 from lstm_jax.files import write_whole
 
 
@@ -114,9 +114,7 @@ def each_cell(
         ValueError: as `find_cells`.
     """
     for name, cell in zip(config.cells, find_cells(config.cells), strict=True):
-        source = experiment.source()
-        if (hashed := file_hash(name)) is not None:
-            source |= {"cell_file": hashed}
+        source = experiment.source() | cell_source(name)
         yield cell, dataclasses.replace(config, cells=(name,)), source
 
 

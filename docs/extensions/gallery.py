@@ -77,12 +77,7 @@ def _index() -> str:
             *cards,
             "::::",
             "",
-            "```{toctree}",
-            ":hidden:",
-            "",
-            *lj.CELLS,
-            "```",
-            "",
+            *generated.hidden_contents(lj.CELLS),
         ]
     )
 

@@ -1,7 +1,12 @@
 """Pages that are made while the site is built; none of them is committed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+
+def hidden_contents(pages: Iterable[str]) -> list[str]:
+    """The lines of a table of contents that only the sidebar shows."""
+    return ["```{toctree}", ":hidden:", "", *pages, "```", ""]
 
 
 def write(folder: Path, pages: Mapping[str, str]) -> None:

@@ -42,12 +42,7 @@ def write_pages(app: Sphinx) -> None:
             "|---|---|",
             *rows,
             "",
-            "```{toctree}",
-            ":hidden:",
-            "",
-            *(door for door in pages),
-            "```",
-            "",
+            *generated.hidden_contents(pages),
         ]
     )
     generated.write(Path(app.srcdir) / "reference", pages)

@@ -12,6 +12,7 @@ import ctypes
 import gc
 import os
 import resource
+import shutil
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -135,6 +136,13 @@ def pytest_runtest_protocol(item):
     if resident() > max(1.0, LEFT_BEHIND[0] + 0.2):
         drop_compiled_programs()
     return outcome
+
+
+@pytest.fixture
+def own_cell(tmp_path) -> Path:
+    """A file of somebody's, with the cell NAME, which is called "name"."""
+    skeleton = Path(__file__).parent.parent / "docs/skeleton_cell.py"
+    return Path(shutil.copy(skeleton, tmp_path / "my_cell.py"))
 
 
 # --- what a run took -----------------------------------------------------------------

@@ -15,29 +15,25 @@ from lstm_jax.layers import init_layers, unroll_layers
 SKELETON = Path(__file__).parent.parent / "docs/skeleton_cell.py"
 
 
-@pytest.fixture
-def own(tmp_path):
-    """A cell in a file of somebody's."""
-    return shutil.copy(SKELETON, tmp_path / "my_cell.py")
-
-
 def find(name):
     return find_cell(name, lj.CELLS)
 
 
-def test_names_modules_and_files(own):
+def test_names_modules_and_files(own_cell):
     assert find("gru") is lj.CELLS["gru"]
     assert find("lstm_jax.cells:GRU") is lj.CELLS["gru"]
-    cell = find(f"{own}:NAME")
+    cell = find(f"{own_cell}:NAME")
     assert cell.name == "name"
-    assert find(f"{own}:NAME") is cell  # run once, so that it stays equal to itself
+    assert (
+        find(f"{own_cell}:NAME") is cell
+    )  # run once: equal to itself
     assert lj.check_gradients(cell, steps=0).ok
 
 
-def test_two_files_of_one_name_are_two(own, tmp_path):
+def test_two_files_of_one_name_are_two(own_cell, tmp_path):
     (tmp_path / "other").mkdir()
-    other = shutil.copy(own, tmp_path / "other" / "my_cell.py")
-    assert find(f"{own}:NAME") is not find(f"{other}:NAME")
+    other = shutil.copy(own_cell, tmp_path / "other" / "my_cell.py")
+    assert find(f"{own_cell}:NAME") is not find(f"{other}:NAME")
 
 
 @pytest.mark.parametrize(
@@ -63,21 +59,21 @@ def test_what_a_file_raises_is_seen(tmp_path):
             find(f"{file}:A")
 
 
-def test_a_hash_of_the_file(own):
+def test_a_hash_of_the_file(own_cell):
     assert file_hash("lstm") is None
-    before = file_hash(f"{own}:NAME")
-    assert file_hash(f"{own}:NAME") == before == file_hash(f"{SKELETON}:NAME")
-    with open(own, "a") as file:
+    before = file_hash(f"{own_cell}:NAME")
+    assert file_hash(f"{own_cell}:NAME") == before == file_hash(f"{SKELETON}:NAME")
+    with open(own_cell, "a") as file:
         file.write("# changed\n")
-    assert file_hash(f"{own}:NAME") != before
+    assert file_hash(f"{own_cell}:NAME") != before
     assert file_hash("lstm_jax.cells.lstm:LSTM") != file_hash("lstm_jax.cells.gru:GRU")
 
 
-def test_the_command_that_prints_kernels_takes_it(own, capsys):
-    main(["--cell", f"{own}:NAME"])
+def test_the_command_that_prints_kernels_takes_it(own_cell, capsys):
+    main(["--cell", f"{own_cell}:NAME"])
     assert "tanh" in capsys.readouterr().out
     with pytest.raises(SystemExit):
-        main(["--cell", f"{own}:NAMES"])
+        main(["--cell", f"{own_cell}:NAMES"])
     assert "there is nothing of this name" in capsys.readouterr().err
 
 

@@ -1,4 +1,7 @@
-"""Nothing is broadcast from fewer axes to more: JAX may be told to refuse it."""
+"""Nothing is broadcast from fewer axes to more, which JAX refuses in these tests.
+
+See conftest.py. Here every cell goes through every kind of sequence.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -15,12 +18,6 @@ OPTIONS = {
     "states": {"memory": "states"},
     "recompute": {"memory": "recompute"},
 }
-
-
-@pytest.fixture(autouse=True)
-def refused():
-    with jax.numpy_rank_promotion("raise"):
-        yield
 
 
 @EACH_CELL

@@ -8,7 +8,6 @@ import re
 import resource
 import shutil
 import signal
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -353,10 +352,8 @@ def test_a_full_disk_is_told_and_the_earlier_run_is_kept(train, trained, capsys)
     os.rename(previous, run)
 
 
-def test_a_cell_of_ones_own(train, tmp_path, runs, capsys):
-    skeleton = Path(__file__).parents[3] / "docs/skeleton_cell.py"
-    cell = shutil.copy(skeleton, tmp_path / "my_cell.py")
-    status, folder = train("own", "--cell", f"{cell}:NAME", "--epochs", "1")
+def test_a_cell_of_ones_own(train, own_cell, runs, capsys):
+    status, folder = train("own", "--cell", f"{own_cell}:NAME", "--epochs", "1")
     assert status == 0
     assert "cell_file" in json.loads((folder / "result.json").read_text())
     given = ["--runs", str(runs), "--name", "own", "--predict", "a wonderful word1"]

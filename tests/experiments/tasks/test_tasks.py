@@ -5,9 +5,7 @@ import importlib
 import json
 import re
 import runpy
-import shutil
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -115,16 +113,9 @@ def test_an_experiment_leaves_its_records(name, tmp_path, capsys):
     assert table in capsys.readouterr().out
 
 
-@pytest.fixture
-def own(tmp_path):
-    """A cell in a file of somebody's."""
-    skeleton = Path(__file__).parents[3] / "docs/skeleton_cell.py"
-    return Path(shutil.copy(skeleton, tmp_path / "my_cell.py"))
-
-
-def test_a_cell_of_ones_own(own, tmp_path, capsys):
+def test_a_cell_of_ones_own(own_cell, tmp_path, capsys):
     def run():
-        cells = ("--cells", "rnn_tanh", f"{own}:NAME")  # the last ones given count
+        cells = ("--cells", "rnn_tanh", f"{own_cell}:NAME")  # the last ones given count
         arguments = [*TINY, *cells, "--runs", str(tmp_path)]
         return command.execute(PROGRAMS["vowels"], arguments)
 
@@ -137,7 +128,7 @@ def test_a_cell_of_ones_own(own, tmp_path, capsys):
     assert json.loads((folder / "name" / "result.json").read_text()) == before
 
     # The file is another: its results are measured anew, those of others kept.
-    own.write_text(own.read_text() + "# changed\n")
+    own_cell.write_text(own_cell.read_text() + "# changed\n")
     known = (folder / "rnn_tanh" / "result.json").stat().st_mtime_ns
     assert run() == 0
     now = json.loads((folder / "name" / "result.json").read_text())
@@ -145,8 +136,8 @@ def test_a_cell_of_ones_own(own, tmp_path, capsys):
     assert (folder / "rnn_tanh" / "result.json").stat().st_mtime_ns == known
 
 
-def test_cells_are_compared_with_ones_own(own, tmp_path, capsys):
-    cells = ["--cells", "lstm", f"{own}:NAME", "--tasks", "vowels", "--seeds", "2"]
+def test_cells_are_compared_with_ones_own(own_cell, tmp_path, capsys):
+    cells = ["--cells", "lstm", f"{own_cell}:NAME", "--tasks", "vowels", "--seeds", "2"]
     where = ["--steps", "2", "--runs", str(tmp_path)]
     assert command.execute(cell_variants.PROGRAM, [*cells, *where]) == 0
     shown = capsys.readouterr().out
@@ -155,9 +146,9 @@ def test_cells_are_compared_with_ones_own(own, tmp_path, capsys):
     assert (folder / "intervals.png").is_file()
 
 
-def test_a_name_that_another_cell_has_is_refused(own, tmp_path, capsys):
-    own.write_text(own.read_text().replace('"name"', '"gru"'))
-    given = [*TINY, "--cells", f"{own}:NAME", "--runs", str(tmp_path)]
+def test_a_name_that_another_cell_has_is_refused(own_cell, tmp_path, capsys):
+    own_cell.write_text(own_cell.read_text().replace('"name"', '"gru"'))
+    given = [*TINY, "--cells", f"{own_cell}:NAME", "--runs", str(tmp_path)]
     assert command.execute(PROGRAMS["vowels"], given) == 1
     assert 'is called "gru", as another one is' in capsys.readouterr().err
 

@@ -24,9 +24,7 @@ def test_names_modules_and_files(own_cell):
     assert find("lstm_jax.cells:GRU") is lj.CELLS["gru"]
     cell = find(f"{own_cell}:NAME")
     assert cell.name == "name"
-    assert (
-        find(f"{own_cell}:NAME") is cell
-    )  # run once: equal to itself
+    assert find(f"{own_cell}:NAME") is cell  # run once: equal to itself
     assert lj.check_gradients(cell, steps=0).ok
 
 

@@ -19,6 +19,7 @@ from benchmarks.measure import (
     SCAN,
     Result,
     Settings,
+    cell_of,
     measure,
     processor_count,
     runs,
@@ -28,6 +29,8 @@ from benchmarks.problem import ROWS, Row
 from benchmarks.processes import ALLOCATORS
 from benchmarks.report import write_report
 from experiments.checks import at_least
+from experiments.tasks import find_cells
+from lstm_jax.cells import find_cell
 
 
 class Sweep(NamedTuple):
@@ -60,8 +63,9 @@ class Config:
     """What to measure.
 
     Attributes:
-        cell: a name of `lstm_jax.CELLS`. Beside it run the libraries that have it with
-            the same equations, and our LSTM.
+        cell: a name of `lstm_jax.CELLS`, or your own as module:NAME or file.py:NAME.
+            Beside it run its own scan and automatic gradients, the libraries that have
+            it with the same equations, and our LSTM.
         sweep: vary this alone, instead of the table's rows; "cell" goes through all.
         peers: compare only these, "manual" among them; all that can run by default.
         rounds: turns each library gets.
@@ -95,8 +99,12 @@ def run(config: Config) -> str:
         ValueError: a name is not known or a number too small, or ours disagree.
         benchmarks.processes.WorkerError: "manual" failed.
     """
-    if config.cell not in lj.CELLS:
-        raise ValueError(f"cell must be one of {list(lj.CELLS)}; got {config.cell!r}")
+    (cell,) = find_cells((config.cell,), lj.CELLS)
+    if not cell.derived:
+        raise ValueError(
+            f"{cell.name} has no hand-derived backward, whose time all others are "
+            "divided by; python -m lstm_jax.derivation CELL --python writes one"
+        )
     begin = time.perf_counter()
     names, left_out = choose_peers(config.peers, PEERS, config.device)
     left_out |= without_cell(config, names)
@@ -131,7 +139,7 @@ def without_cell(config: Config, names: Sequence[str]) -> dict[str, str]:
         return {}
     row = QUICK_ROW._replace(cell=config.cell)
     others = [name for name in names if not runs(name, row, config.device)]
-    return {name: f"has no {config.cell}" for name in others if name != SCAN}
+    return {name: f"has no {cell_of(row).name}" for name in others if name != SCAN}
 
 
 def choose_allocators(config: Config) -> tuple[str, ...]:
@@ -157,7 +165,7 @@ def folder_of(config: Config) -> Path:
     """Where results go."""
     name = "quick" if config.quick else config.sweep or "rows"
     if config.cell != "lstm":
-        name += f"-{config.cell}"
+        name += f"-{find_cell(config.cell, lj.CELLS).name}"
     return config.folder or Path("runs/bench") / name
 
 

@@ -92,7 +92,7 @@ class Config:
     """What is compared.
 
     Attributes:
-        cells: names of cells; none for all.
+        cells: names, or your own as module:NAME or file.py:NAME; none for all.
         errors: whether to print the table of errors.
         times: whether to print the table of times.
         shape: T, B, D and H of what is timed.

@@ -28,6 +28,7 @@ import lstm_jax as lj
 from benchmarks.command import told
 from benchmarks.problem import ROWS, Row
 from experiments.checks import at_least
+from experiments.tasks import find_cells
 from lstm_jax.files import write_whole
 from lstm_jax.interop import from_torch
 
@@ -44,12 +45,15 @@ class Config:
 
     Attributes:
         rounds: in each, every program has a turn; the tables have medians.
-        scans: also measure every gated cell beside its scan.
+        scans: also measure gated cells beside their scans.
+        cells: which; names, or your own as module:NAME or file.py:NAME; none for all
+            of `lstm_jax.CELLS`.
         folder: where the tables and all times go.
     """
 
     rounds: int = 9
     scans: bool = True
+    cells: tuple[str, ...] = ()
     folder: Path = Path("runs/bench/gpu")
 
 
@@ -98,6 +102,7 @@ def run(config: Config) -> str:
         ValueError: there is no GPU, or the libraries disagree.
     """
     at_least(1, rounds=config.rounds)
+    cells = find_cells(config.cells or lj.CELLS, lj.CELLS)
     # torch needs memory too.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     if jax.default_backend() != "gpu":
@@ -105,7 +110,7 @@ def run(config: Config) -> str:
     lines = [f"# {_device()}, {datetime.now(UTC):%Y-%m-%d}", ""]
     cudnn = beside_cudnn(config.rounds)
     lines += render_cudnn(cudnn)
-    scans = beside_scans(config.rounds) if config.scans else []
+    scans = beside_scans(cells, config.rounds) if config.scans else []
     lines += render_scans(scans)
     record = {"device": _device(), "cudnn": cudnn, "scans": scans}
     write_whole(config.folder / "record.json", f"{json.dumps(record)}\n".encode())
@@ -134,14 +139,14 @@ def beside_cudnn(rounds: int) -> list[Measured]:
     return found
 
 
-def beside_scans(rounds: int) -> list[Measured]:
-    """Every cell that has kernels beside its scan."""
+def beside_scans(cells: Sequence[lj.Cell], rounds: int) -> list[Measured]:
+    """Those of the cells that have kernels, each beside its scan."""
     kinds, jobs = [], []
     for row in SCAN_ROWS:
-        for name, cell in lj.CELLS.items():
+        for cell in cells:
             params = cell.init(jax.random.key(0), row.D, row.H)
             if lj.runner_of(cell, params).runner == "CUDA":
-                kinds.append((name, row, params.Wx.shape[1] // row.H))
+                kinds.append((cell.name, row, params.Wx.shape[1] // row.H))
                 both = (cell, scanned(cell))
                 jobs += [(one, params, _inputs(row)) for one in both]
     programs = compiled(jobs)
@@ -173,9 +178,10 @@ def render_scans(found: Sequence[Measured]) -> list[str]:
     lines = []
     of_lstm = {m.row: m.own.row / m.blocks for m in found if m.cell == "lstm"}
     for m in found:
-        share = m.own.row / m.blocks / of_lstm[m.row]
+        each = of_lstm.get(m.row)
+        share = "" if each is None else f"{m.own.row / m.blocks / each:.2f}"
         lines.append([m.cell, m.row, _ms(m.other.row), _ms(m.own.row)])
-        lines[-1] += [_ratio(m.other.row, m.own.row), f"{share:.2f}"]
+        lines[-1] += [_ratio(m.other.row, m.own.row), share]
     header = ["cell", "row", "scan, ms", "ours, ms", "scan / ours", "a block / LSTM's"]
     return table(header, lines) if lines else []
 

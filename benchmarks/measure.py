@@ -19,7 +19,8 @@ from jax import Array
 from benchmarks.peers import PEERS
 from benchmarks.problem import Outcome, Row, numpy_dtype
 from benchmarks.processes import Crew, WorkerProcess, environment_of
-from lstm_jax import CELLS
+from lstm_jax.cell import Cell
+from lstm_jax.cells import CELLS, find_cell
 from lstm_jax.gated import GatedStep
 
 CALLS = ("forward", "value_and_gradient")
@@ -104,19 +105,28 @@ def beside_lstm(result: Result) -> Spread | None:
     return spread([a / b for a, b in both]) if result.lstm_seconds else None
 
 
+def cell_of(row: Row) -> Cell:
+    """The cell that a row runs.
+
+    Raises:
+        ValueError: there is none of this name.
+    """
+    return find_cell(row.cell, CELLS)
+
+
 def weight_count(row: Row) -> int:
     """How many weights each step of each sequence is multiplied with.
 
     Those of an LSTM are 4H (D + H).
     """
-    cell = CELLS[row.cell]
+    cell = cell_of(row)
     params = jax.eval_shape(lambda key: cell.init(key, row.D, row.H), jax.random.key(0))
     return sum(a.size for a in jax.tree.leaves(params) if a.ndim > 1)
 
 
 def output_bytes(row: Row) -> int:
     """The size of all outputs."""
-    cell = CELLS[row.cell]
+    cell = cell_of(row)
 
     def outputs(key: Array) -> Array:
         params = cell.init(key, row.D, row.H)
@@ -144,7 +154,7 @@ def runs(name: str, row: Row, device: str) -> bool:
     "manual, scan" does without the compiled steps of `lstm_jax.engine.compiled`, so it
     differs from "manual" only where there are such steps.
     """
-    cell = CELLS[row.cell]
+    cell = cell_of(row)
     compiled = device == "cpu" and isinstance(cell.step, GatedStep) and not cell.linear
     if row.cell not in PEERS[name].cells and not PEERS[name].ours:
         return False
@@ -260,9 +270,10 @@ def measure(row: Row, names: Sequence[str], settings: Settings) -> Result:
 def describe(row: Row, without: str | None = None) -> str:
     """The row in words, all its fields or all but one."""
     usual = {"dtype": "float32", "cell": "lstm"}
+    own = row._asdict() | {"cell": cell_of(row).name}
     words = [
         value if name in usual else f"{name}={value}"
-        for name, value in row._asdict().items()
+        for name, value in own.items()
         if name != without and value != usual.get(name)
     ]
     return " ".join(words)

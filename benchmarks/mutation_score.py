@@ -31,7 +31,7 @@ class Config:
     """What is compared.
 
     Attributes:
-        cells: names of cells; none for all.
+        cells: names, or your own as module:NAME or file.py:NAME; none for all.
         seed: of the point where gradients are compared.
     """
 

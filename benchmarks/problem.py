@@ -32,7 +32,8 @@ class Row(NamedTuple):
         D: input size.
         H: hidden size.
         dtype: of everything, "float32" for one.
-        cell: a key of `lstm_jax.CELLS`; a peer knows those of its `cells`.
+        cell: as `lstm_jax.cells.find_cell` takes it: a key of `CELLS`, or your own as
+            ``module:NAME`` or ``file.py:NAME``; a peer knows those of its `cells`.
     """
 
     T: int

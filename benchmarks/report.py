@@ -17,6 +17,7 @@ from benchmarks.measure import (
     Result,
     Settings,
     beside_lstm,
+    cell_of,
     describe,
     limit_seconds,
     output_bytes,
@@ -25,6 +26,8 @@ from benchmarks.measure import (
     weight_count,
 )
 from benchmarks.peers import PEERS
+from benchmarks.problem import Row
+from experiments.cell_source import cell_source
 from experiments.plots import Panel, cost_curves, cost_dots
 from lstm_jax.files import write_whole
 
@@ -68,7 +71,7 @@ def write_report(
         "settings": settings._asdict(),
         "left_out": left_out,
         "axis": axis,
-        "results": [r._asdict() | {"row": r.row._asdict()} for r in results],
+        "results": [r._asdict() | {"row": _recorded(r.row)} for r in results],
     }
     write_whole(folder / "record.json", f"{json.dumps(record, indent=1)}\n".encode())
     plots = {}
@@ -78,6 +81,11 @@ def write_report(
     text = render(results, machine, left_out, plots)
     write_whole(folder / "README.md", text.encode())
     return text
+
+
+def _recorded(row: Row) -> dict[str, Any]:
+    """A row with the cell's own name, and a hash of its file if it is no known one."""
+    return {**row._asdict(), "cell": cell_of(row).name, **cell_source(row.cell)}
 
 
 def render(

@@ -49,11 +49,20 @@ def test_what_is_no_cell_is_said(name, told):
         find(name)
 
 
-def test_what_a_file_raises_is_seen(tmp_path):
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("x = 1\nimport absent", "line 2: ModuleNotFoundError: No module .*'absent'"),
+        ("\n\ndef f(:", "line 3: SyntaxError: invalid syntax"),
+        ("'a' + 1", "line 1: TypeError: "),
+        ("import re\nre.compile('(')", "line 2: (re.)?(error|PatternError): missing"),
+    ],
+)
+def test_what_a_file_raises_is_told_with_its_line(text, told, tmp_path):
     file = tmp_path / "broken.py"
-    file.write_text("import absent_module")
+    file.write_text(text)
     for _ in range(2):  # nothing half run is left behind
-        with pytest.raises(ModuleNotFoundError, match="absent_module"):
+        with pytest.raises(ValueError, match=f"broken.py, {told}"):
             find(f"{file}:A")
 
 

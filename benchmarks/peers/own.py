@@ -12,6 +12,7 @@ import lstm_jax as lj
 from benchmarks.peers import Built
 from benchmarks.peers.compiled import Weights, compiled
 from benchmarks.problem import ORDERS, Problem
+from lstm_jax.cells import find_cell
 from lstm_jax.cells.gru_before import GRUBeforeParams
 
 
@@ -26,7 +27,7 @@ def build(
     del device
     os.environ["LSTM_JAX_NATIVE"] = native  # read before the first unrolling
     row = problem.row
-    cell = lj.CELLS[row.cell]
+    cell = find_cell(row.cell, lj.CELLS)
 
     def apply(params: Any, xs: Array) -> Array:
         return lj.unroll(cell, params, xs, gradient=gradient, memory=memory)[0]

@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -21,7 +22,8 @@ def find_cell(name: str, known: Mapping[str, Cell]) -> Cell:
         known: cells by name, `lstm_jax.CELLS` for one.
 
     Raises:
-        ValueError: there is none, or what is called so is no cell.
+        ValueError: there is none, or what is called so is no cell, or the file cannot
+            be run; the message has the line.
     """
     if name in known:
         return known[name]
@@ -80,7 +82,18 @@ def _module_of(file: Path) -> ModuleType:
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except BaseException:
+    except BaseException as error:
         del sys.modules[name]
+        if isinstance(error, Exception):
+            raise ValueError(f"{file}, {_said(error, file)}") from error
         raise
     return module
+
+
+def _said(error: Exception, file: Path) -> str:
+    """The line of the file that an error comes from, and what it says."""
+    if isinstance(error, SyntaxError) and error.filename == str(file):
+        return f"line {error.lineno}: {type(error).__name__}: {error.msg}"
+    frames = traceback.extract_tb(error.__traceback__)
+    (*_, line) = (frame.lineno for frame in frames if frame.filename == str(file))
+    return f"line {line}: {type(error).__name__}: {error}"

@@ -12,7 +12,9 @@ import runpy
 import signal
 import struct
 import sys
+from dataclasses import replace
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,8 +24,17 @@ import pytest
 
 import benchmarks.__main__
 import benchmarks.epoch.__main__ as epoch_command
-from benchmarks import chunk_lengths, epoch, gpu, processes, report, worker
-from benchmarks.__main__ import SWEEPS, Config, choose_rows, run
+from benchmarks import (
+    chunk_lengths,
+    epoch,
+    forward_mode,
+    gpu,
+    mutation_score,
+    processes,
+    report,
+    worker,
+)
+from benchmarks.__main__ import SWEEPS, Config, choose_rows, folder_of, run
 from benchmarks.command import told
 from benchmarks.epoch.worker import EpochWorker
 from benchmarks.measure import (
@@ -39,6 +50,7 @@ from benchmarks.measure import (
     runs,
     weight_count,
 )
+from benchmarks.mutations import mutants
 from benchmarks.peers import PEERS, Peer, load, missing
 from benchmarks.problem import Outcome, Row, make_problem, reorder
 from benchmarks.processes import Crew, WorkerError, WorkerProcess, environment_of
@@ -376,12 +388,12 @@ def test_the_report_is_written_with_its_record(tmp_path):
 # --- the command ---------------------------------------------------------------------
 
 
-def test_the_quick_run(tmp_path):
-    """Processes, agreement, rounds and report, at tiny sizes."""
-    peers = ("manual", "automatic")
-    config = Config(cell="gru", folder=tmp_path, peers=peers, quick=True, threads=1)
+def test_the_quick_run(tmp_path, own_cell):
+    """Processes, agreement, rounds and report, at tiny sizes; of somebody's cell."""
+    peers, cell, folder = ("manual", "automatic"), f"{own_cell}:NAME", tmp_path / "run"
+    config = Config(cell=cell, folder=folder, peers=peers, quick=True, threads=1)
     text = run(config)
-    record = json.loads((tmp_path / "record.json").read_text("utf-8"))
+    record = json.loads((folder / "record.json").read_text("utf-8"))
     (made,) = record["results"]
     assert list(made["differences"]) == list(peers)
     assert made["differences"]["automatic"] < 1e-5
@@ -389,7 +401,11 @@ def test_the_quick_run(tmp_path):
     for call in ("forward", "value_and_gradient"):
         assert [len(made["seconds"][call][name]) for name in peers] == [2, 2]
     assert len(made["lstm_seconds"]) == 2
-    assert "| T=7 B=3 D=4 H=5 gru |" in text
+    assert "| T=7 B=3 D=4 H=5 name |" in text
+    assert str(own_cell) not in text + json.dumps(record)
+    assert made["row"]["cell"] == "name"
+    assert made["row"]["cell_file"]
+    assert folder_of(replace(config, folder=None)) == Path("runs/bench/quick-name")
 
 
 @pytest.mark.parametrize(
@@ -407,6 +423,23 @@ def test_what_cannot_be_run_is_refused(changes, expected, tmp_path):
     with pytest.raises(ValueError, match=expected):
         run(Config(folder=tmp_path, **changes))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_cell_without_a_backward_is_refused(own_cell):
+    text = own_cell.read_text("utf-8").replace("    backward=backward,\n", "")
+    own_cell.write_text(text, "utf-8")
+    with pytest.raises(ValueError, match="name has no hand-derived backward"):
+        run(Config(cell=f"{own_cell}:NAME"))
+
+
+def test_the_other_commands_take_somebodys_cell(own_cell, capsys, monkeypatch):
+    cells = (f"{own_cell}:NAME",)
+    first = lambda cell: islice(mutants(cell), 1)  # noqa: E731
+    monkeypatch.setattr(mutation_score, "mutants", first)
+    mutation_score.main(mutation_score.Config(cells))
+    forward_mode.main(forward_mode.Config(cells, errors=False, shape=(3, 1, 2, 3)))
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("| name |") for line in lines) == 2
 
 
 def test_a_worker_that_fails_says_why_and_goes_on():
@@ -568,6 +601,8 @@ def test_the_tables_of_a_gpu():
     assert medians == "Medians of torch / ours: lstm: 3.0, gru: 3.0"
     *_, line, _ = gpu.render_scans(found)
     assert line == "| gru | T=1 | 4.00 | 1.00 | 4.0 | 1.33 |"
+    *_, line, _ = gpu.render_scans(found[1:])  # no LSTM beside it
+    assert line == "| gru | T=1 | 4.00 | 1.00 | 4.0 |  |"
     assert gpu.render_scans([]) == []
 
 

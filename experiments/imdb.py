@@ -28,8 +28,8 @@ class Arguments:
         preset: where the values not given come from.
         name: the run's folder under --runs; the preset's name if not given.
         runs: where runs are.
-        predict: score this text with the run of that name instead of training; "-"
-            scores each line of standard input.
+        predict: name the class of this text with the run of that name instead of
+            training; "-" takes each line of standard input.
     """
 
     config: Annotated[Config, tyro.conf.arg(name="")]

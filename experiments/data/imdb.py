@@ -1,4 +1,4 @@
-"""IMDB reviews from three sources behind one function, as texts or as arrays.
+"""Reviews from all sources behind one function, as texts or as arrays.
 
 Maas et al. (2011), Learning Word Vectors for Sentiment Analysis: 25,000 labelled
 reviews to train on and 25,000 to test on, half of each positive.
@@ -15,13 +15,14 @@ import numpy as np
 from experiments.checks import LARGEST, at_least, within
 from experiments.data.cache import cache_key, load_arrays, save_arrays
 from experiments.data.encoding import Encoded, ReviewTokenizer
-from experiments.data.reviews import Division, ReviewSplits, divide
+from experiments.data.labelled import COLUMNS, Columns
+from experiments.data.reviews import SENTIMENTS, Division, ReviewSplits, divide
 from experiments.data.sources import Source, find_source
 from experiments.optional import require
 from lstm_jax.files import default_cache_dir
 
 # Raise it whenever the same recipe would give other arrays.
-_FORMAT = 3
+_FORMAT = 4
 
 
 class EncodedReviews(NamedTuple):
@@ -33,12 +34,14 @@ class EncodedReviews(NamedTuple):
         counts: for each split what `ReviewTokenizer.encode_all` counted, and under
             "division" what `ReviewSplits.counts` holds.
         recipe: everything the arrays follow from, ready for JSON.
+        classes: the name of each label.
     """
 
     splits: dict[str, Encoded]
     tokenizer: ReviewTokenizer
     counts: dict[str, dict[str, int]]
     recipe: dict[str, str | int | float]
+    classes: tuple[str, ...] = SENTIMENTS
 
 
 def load_imdb(
@@ -47,8 +50,9 @@ def load_imdb(
     validation_fraction: float = 0.1,
     seed: int = 0,
     division: Division = "films",
+    columns: Columns = COLUMNS,
 ) -> ReviewSplits:
-    """IMDB reviews as texts and labels, divided into splits.
+    """Reviews, or texts of one's own, as texts and labels, divided into splits.
 
     The sources are
 
@@ -56,32 +60,35 @@ def load_imdb(
       name ships them; no network, no test split;
     * "tfds": `imdb_reviews` of tensorflow-datasets, without TensorFlow, under
       `$TFDS_DATA_DIR` (or `~/tensorflow_datasets`); downloads 80 MB the first time;
-    * anything else is a folder in the layout of the official archive,
-      `train/pos/*.txt`, `train/neg`, `test/pos`, `test/neg`.
+    * anything else is the path of texts of one's own: a file, or a folder as the
+      official archive is, `train/pos/*.txt`, `train/neg`, `test/pos`, `test/neg`, with
+      any classes (`labelled.read_labelled`).
 
     The official test split, where there is one, is left as it is; the validation
     split is carved from the official training reviews, film by film (see
     `reviews.divide`), so that nothing is ever tuned on the test split.
 
     Args:
-        source: one of the two names, or a folder.
+        source: one of the two names, or a path.
         validation_fraction: the share of the training reviews, between 0 and 1.
         seed: 0 or more, decides which reviews are held out; each seed another set.
         division: "films" holds out whole films, "reviews" single reviews.
+        columns: of a file of one's own, what those of text and label are called.
 
     Returns:
         The splits and counts of duplicates.
 
     Raises:
         FileNotFoundError: no such source, folder or subfolder.
-        ValueError: a file that is empty, not UTF-8 or not as expected; it is named.
-            A review file of 0 bytes is what a broken copy leaves, and an error; a
-            review of nothing but blanks or markup is an empty review, which is kept.
+        ValueError: a file that is empty, not UTF-8 or not as expected; it is named. Or
+            no text of a class is left for validation. A review file of 0 bytes is
+            what a broken copy leaves, and an error; a review of nothing but blanks or
+            markup is an empty review, which is kept.
         ModuleNotFoundError: the package of the source is not installed.
         ConnectionError: "tfds" must download and cannot; says so within seconds.
     """
     at_least(0, seed=seed)
-    return _divide(find_source(source), validation_fraction, seed, division)
+    return _divide(find_source(source, columns), validation_fraction, seed, division)
 
 
 def encoded_imdb(
@@ -91,9 +98,10 @@ def encoded_imdb(
     validation_fraction: float = 0.1,
     seed: int = 0,
     division: Division = "films",
+    columns: Columns = COLUMNS,
     cache_dir: str | PathLike[str] | None = None,
 ) -> EncodedReviews:
-    """IMDB reviews as integer arrays, whole reviews, through a cache.
+    """Reviews, or texts of one's own, as integer arrays, whole, through a cache.
 
     The cache file's name is a hash of everything the arrays follow from: a hash of
     the source's files, the division, the vocabulary size, the versions of the
@@ -106,6 +114,7 @@ def encoded_imdb(
         validation_fraction: see `load_imdb`.
         seed: see `load_imdb`.
         division: see `load_imdb`.
+        columns: see `load_imdb`.
         cache_dir: the folder of the cache; `default_cache_dir()` if None.
 
     Returns:
@@ -118,7 +127,7 @@ def encoded_imdb(
     """
     at_least(0, seed=seed)
     within(3, LARGEST, vocabulary_size=vocabulary_size)
-    origin = find_source(source)
+    origin = find_source(source, columns)
     recipe = {
         "format": _FORMAT,
         "source": origin.name,
@@ -143,12 +152,18 @@ def encoded_imdb(
 def _divide(
     origin: Source, validation_fraction: float, seed: int, division: Division
 ) -> ReviewSplits:
-    return divide(
-        origin.read(),
-        validation_fraction=validation_fraction,
-        seed=seed,
-        division=division,
+    splits, classes = origin.read()
+    divided = divide(
+        splits, validation_fraction=validation_fraction, seed=seed, division=division
     )
+    for name in ("train", "validation"):
+        found = set(divided.splits[name].labels.tolist())
+        for label in set(range(len(classes))) - found:
+            raise ValueError(
+                f"the {name} split has no text of {classes[label]!r}: there are too "
+                "few, or they are copies of each other, which are not divided"
+            )
+    return divided._replace(classes=classes)
 
 
 def _encode(reviews: ReviewSplits, vocabulary_size: int) -> dict[str, np.ndarray]:
@@ -158,7 +173,11 @@ def _encode(reviews: ReviewSplits, vocabulary_size: int) -> dict[str, np.ndarray
     for name, (texts, labels) in reviews.splits.items():
         encoded, counts[name] = tokenizer.encode_all(texts, labels)
         arrays |= {f"{name}/{k}": v for k, v in encoded._asdict().items()}
-    text = {"tokenizer": tokenizer.definition, "counts": json.dumps(counts)}
+    text = {
+        "tokenizer": tokenizer.definition,
+        "counts": json.dumps(counts),
+        "classes": json.dumps(reviews.classes),
+    }
     return arrays | {k: np.frombuffer(v.encode(), np.uint8) for k, v in text.items()}
 
 
@@ -175,4 +194,5 @@ def _unpack(
         ReviewTokenizer(arrays["tokenizer"].tobytes().decode()),
         json.loads(arrays["counts"].tobytes()),
         recipe,
+        tuple(json.loads(arrays["classes"].tobytes())),
     )

@@ -13,6 +13,8 @@ Division = Literal["films", "reviews"]
 """What is kept on one side of the division: reviews of one film, or copies alone."""
 
 NEGATIVE, POSITIVE = 0, 1
+SENTIMENTS = ("negative", "positive")
+"""The classes of IMDB's reviews."""
 
 
 class Reviews(NamedTuple):
@@ -20,11 +22,24 @@ class Reviews(NamedTuple):
 
     Attributes:
         texts: N texts.
-        labels: (N,) int32, 0 negative and 1 positive.
+        labels: (N,) int32, the numbers of their classes; for sentiment 0 negative and
+            1 positive.
     """
 
     texts: tuple[str, ...]
     labels: np.ndarray
+
+
+class Labelled(NamedTuple):
+    """What a source holds.
+
+    Attributes:
+        splits: "train", and "test" if the source has one.
+        classes: the name of each label.
+    """
+
+    splits: dict[str, Reviews]
+    classes: tuple[str, ...]
 
 
 class ReviewSplits(NamedTuple):
@@ -38,10 +53,12 @@ class ReviewSplits(NamedTuple):
             there is a test split `test_duplicates`, test reviews whose words also
             stand in the training or validation split (kept: the official split is left
             as it is).
+        classes: the name of each label.
     """
 
     splits: dict[str, Reviews]
     counts: dict[str, int]
+    classes: tuple[str, ...] = SENTIMENTS
 
 
 def divide(

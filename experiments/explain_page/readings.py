@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from experiments.data import UNKNOWN_ID
+from experiments.data import SENTIMENTS, UNKNOWN_ID
 from experiments.explain_page.case import Reading
 from experiments.legible import one_line, without_surrogates
 from experiments.sentiment import (
@@ -24,6 +24,7 @@ from experiments.sentiment import (
     look_inside,
     make_model,
     predict_logits,
+    read_classes,
     read_config,
     running_scores,
 )
@@ -71,9 +72,14 @@ def readings(
 
 
 def runs_under(folder: Path) -> list[Path]:
-    """The trained runs in a folder, one for each cell, the best by validation."""
+    """The trained runs in a folder, one for each cell, the best by validation.
+
+    Runs of more than two classes have no single score to explain, and are passed over.
+    """
     best: dict[str, tuple[float, Path]] = {}
     for run in sorted(folder.glob("*/best")):
+        if len(read_classes(run.parent)) > 2:
+            continue
         result = Records(run.parent).read("result") or {}
         accuracy = float(result.get("accuracy") or 0.0)
         cell = read_config(run.parent).cell
@@ -93,11 +99,15 @@ def _review(folders: Sequence[Path], steps: int) -> str:
 
 def _trained(folder: Path, text: str, steps: int) -> Reading:
     found = load_trained(folder)
+    if len(found.classes) > 2:
+        told = f"found {len(found.classes)} classes"
+        raise ValueError(f"{folder}: expected two, which one score tells apart; {told}")
     result = Records(folder).read("result") or {}
     accuracy = result.get("accuracy")
     right = f", right on {accuracy:.0%} of validation reviews" if accuracy else ""
     ids = _ids(found, text, steps)
-    about = f"trained on film reviews{right}"
+    texts = "film reviews" if found.classes == SENTIMENTS else "texts of your own"
+    about = f"trained on {texts}{right}"
     words = found.tokenizer.words(ids)
     return _reading(found.model, found.params, ids, words, about)
 
@@ -153,7 +163,7 @@ def _reading(
             for number, word in zip(ids, words, strict=True)
         ],
         about,
-        running_scores(predict, params, ids, len(ids)),
+        running_scores(predict, params, ids, len(ids))[:, 1],
     )
 
 

@@ -29,13 +29,15 @@ class ScoredText(NamedTuple):
 
     Attributes:
         words: n words.
-        scores: (n,) probabilities of the label "positive".
-        label: the true one.
+        scores: (n,) probabilities of a class.
+        title: what is said of the text.
+        of: the name of that class.
     """
 
     words: tuple[str, ...]
     scores: Any
-    label: str
+    title: str
+    of: str = "positive"
 
 
 @drawn
@@ -58,20 +60,21 @@ def running_scores(path: Path, texts: Sequence[ScoredText]) -> None:
     for number, (text, wrapped) in enumerate(zip(texts, lines, strict=True)):
         _score_line(grid[2 * number], text)
         _coloured_words(grid[2 * number + 1], text, wrapped, columns)
-    _key(figure)
+    classes = {text.of for text in texts}
+    _key(figure, f"P({literal(*classes, 20)})" if len(classes) == 1 else "P")
     save(figure, path)
 
 
-def _key(figure: Figure) -> None:
+def _key(figure: Figure, score: str) -> None:
     """What marks and colours mean, below all texts."""
     jump: dict[str, Any] = {"marker": "o", "markersize": 4, "linestyle": "none"}
     keys: dict[str, Any] = {
         "widest rises": Line2D([], [], color=BLUE, **jump),
         "widest falls": Line2D([], [], color=ORANGE, **jump),
     }
-    for score in (1.0, 0.5, 0.0):
-        patch = Patch(facecolor=_colour(score), edgecolor=GREY, linewidth=0.5)
-        keys[f"P(positive) {score:g} after the word"] = patch
+    for value in (1.0, 0.5, 0.0):
+        patch = Patch(facecolor=_colour(value), edgecolor=GREY, linewidth=0.5)
+        keys[f"{score} {value:g} after the word"] = patch
     figure.legend(
         list(keys.values()),
         list(keys),
@@ -84,7 +87,7 @@ def _key(figure: Figure) -> None:
 
 
 def _colour(score: float) -> Any:
-    """The colour of a word after which P(positive) is `score`; letters stay legible."""
+    """The colour of a word after which the score is this; letters stay legible."""
     colours = LinearSegmentedColormap.from_list("score", [ORANGE, "white", BLUE])
     return colours(0.2 + 0.6 * score)
 
@@ -120,9 +123,9 @@ def _score_line(axes: Axes, text: ScoredText) -> None:
     axes.set_xlim(0.5, len(scores) + 0.5)
     axes.set_ylim(-0.22, 1.22)
     axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
-    axes.set_ylabel("P(positive)")
+    axes.set_ylabel(f"P({literal(text.of, 20)})")
     axes.set_xlabel("words read")
-    axes.set_title(f"a {literal(text.label)} review", loc="left", fontsize=10)
+    axes.set_title(literal(text.title), loc="left", fontsize=10)
     plain(axes)
 
 

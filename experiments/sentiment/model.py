@@ -51,7 +51,7 @@ POOLINGS: MappingProxyType[str, Callable[[Array, Array, Layer], Array]] = (
 
 
 class SequenceClassifier(nn.Module):
-    """Reads sequences of tokens and gives one logit each.
+    """Reads sequences of tokens and tells their classes apart.
 
     ::
 
@@ -62,6 +62,7 @@ class SequenceClassifier(nn.Module):
 
     Attributes:
         vocabulary_size: ids, padding and the unknown word included.
+        classes: C; for two there is one logit, that of label 1, for more there are C.
         embedding_size: D.
         hidden_size: H of each direction.
         cell: a cell, or a name of `lstm_jax.CELLS`.
@@ -82,6 +83,7 @@ class SequenceClassifier(nn.Module):
     """
 
     vocabulary_size: int
+    classes: int = 2
     embedding_size: int = 64
     hidden_size: int = 64
     cell: Cell | str = "lstm"
@@ -99,7 +101,7 @@ class SequenceClassifier(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: Array, lengths: Array, *, train: bool) -> Array:
-        """The logit of each row's probability of label 1, (B,).
+        """The logit of each row's probability of label 1, (B,), or all C, (B, C).
 
         Args:
             tokens: (B, T) integers below the vocabulary size.
@@ -133,8 +135,9 @@ class SequenceClassifier(nn.Module):
         pooled = [POOLINGS[name](ys, lengths, finals[-1]) for name in self.pooling]
         features = jnp.concatenate(pooled, axis=-1)
         features = nn.Dropout(self.head_dropout)(features, deterministic=not train)
-        head = nn.Dense(1, dtype=self.dtype, param_dtype=self.dtype, name="head")
-        return head(features)[:, 0]
+        answers = 1 if self.classes == 2 else self.classes
+        head = nn.Dense(answers, dtype=self.dtype, param_dtype=self.dtype, name="head")
+        return head(features)[:, 0] if self.classes == 2 else head(features)
 
     def _key(self) -> Array:
         return self.make_rng("dropout")

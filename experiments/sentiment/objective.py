@@ -1,8 +1,10 @@
 """The classifier that a config describes: its loss, its predictions, its measures."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -14,11 +16,14 @@ from experiments.sentiment.model import SequenceClassifier
 from lstm_jax.cells import CELLS, find_cell
 
 
-def make_model(config: Config, vocabulary_size: int) -> SequenceClassifier:
-    """The classifier that a config describes."""
+def make_model(
+    config: Config, vocabulary_size: int, classes: int = 2
+) -> SequenceClassifier:
+    """The classifier that a config describes, for so many words and classes."""
     shared = SequenceClassifier.__annotations__
     chosen = {k: v for k, v in dataclasses.asdict(config).items() if k in shared}
-    chosen |= {"vocabulary_size": vocabulary_size, "dtype": jnp.dtype(config.dtype)}
+    chosen |= {"vocabulary_size": vocabulary_size, "classes": classes}
+    chosen |= {"dtype": jnp.dtype(config.dtype)}
     chosen["cell"] = find_cell(config.cell, CELLS)
     return SequenceClassifier(**chosen)
 
@@ -37,24 +42,60 @@ def loss(
     logits: Any = model.apply(
         params, batch.tokens, batch.lengths, train=True, rngs={"dropout": key}
     )
-    labels = batch.labels.astype(logits.dtype)
-    targets = labels * (1 - smoothing) + smoothing / 2
-    right = (logits > 0) == (labels > 0)
-    return optax.sigmoid_binary_cross_entropy(logits, targets).mean(), {
-        "accuracy": right.mean(dtype=logits.dtype)
-    }
+    if model.classes == 2:
+        labels = batch.labels.astype(logits.dtype)
+        targets = labels * (1 - smoothing) + smoothing / 2
+        right = (logits > 0) == (labels > 0)
+        losses = optax.sigmoid_binary_cross_entropy(logits, targets)
+    else:
+        one_hot = jax.nn.one_hot(batch.labels, model.classes, dtype=logits.dtype)
+        targets = optax.smooth_labels(one_hot, smoothing)
+        right = logits.argmax(axis=-1) == batch.labels
+        losses = optax.softmax_cross_entropy(logits, targets)
+    return losses.mean(), {"accuracy": right.mean(dtype=logits.dtype)}
 
 
 def predict_logits(model: SequenceClassifier, params: Any, batch: Bucket) -> Array:
-    """The logits of a batch."""
+    """The logits of a batch, (B,) for two classes or (B, C)."""
     logits: Any = model.apply(params, batch.tokens, batch.lengths, train=False)
     return logits
 
 
 def measure(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Accuracy and mean cross-entropy (nats) of logits (N,) for labels (N,)."""
-    signed = np.where(labels > 0, logits, -logits)
+    """Accuracy and mean cross-entropy (nats) of logits (N,) or (N, C)."""
+    if logits.ndim == 1:
+        losses = np.logaddexp(0.0, np.where(labels > 0, -logits, logits))
+    else:
+        own = np.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
+        losses = np.logaddexp.reduce(logits, axis=1) - own
     return {
-        "accuracy": float(np.mean(signed > 0)),
-        "loss": float(np.mean(np.logaddexp(0.0, -signed))),
+        "accuracy": float(np.mean(is_right(logits, labels))),
+        "loss": float(np.mean(losses)),
     }
+
+
+def measure_classes(
+    logits: np.ndarray, labels: np.ndarray, classes: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """By class, how many texts it has and the share that is right."""
+    right = is_right(logits, labels)
+    return {
+        name: {"texts": int(own.sum()), "right": float(right[own].mean())}
+        for own, name in ((labels == n, name) for n, name in enumerate(classes))
+        if own.any()
+    }
+
+
+def is_right(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Which of the logits (N,) or (N, C) name the label; a 0 names neither of two."""
+    if logits.ndim == 1:
+        return np.where(labels > 0, logits, -logits) > 0
+    return logits.argmax(axis=1) == labels
+
+
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """The probability of each class, (..., C), from logits (N,) or (N, C)."""
+    if logits.ndim == 1:
+        # 0 and a logit: the sigmoid of it, and one minus that
+        logits = np.stack([np.zeros_like(logits), logits], axis=-1)
+    return np.exp(logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True))

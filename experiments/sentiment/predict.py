@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.data import UNKNOWN_ID, ReviewTokenizer
+from experiments.data import SENTIMENTS, UNKNOWN_ID, ReviewTokenizer
 from experiments.legible import one_line, without_surrogates
-from experiments.sentiment.config import Config
+from experiments.sentiment.config import ADDED, Config
 from experiments.sentiment.model import SequenceClassifier
-from experiments.sentiment.objective import init_params, make_model
+from experiments.sentiment.objective import init_params, make_model, probabilities
 from experiments.sentiment.training import precision
 from experiments.training import Checkpoints, Records
 
@@ -28,22 +28,25 @@ class Score(NamedTuple):
     """What a classifier says of a text.
 
     Attributes:
-        probability: of the label "positive".
+        probabilities: of each class, by its name.
         words: those that were read, the last `max_length`.
         known: how many of them it knows. Where it knows none, the probability is that
             of any text, and says nothing of this one.
     """
 
-    probability: float
+    probabilities: dict[str, float]
     words: int
     known: int
 
     @property
+    def likeliest(self) -> str:
+        """The class with the highest probability."""
+        return max(self.probabilities, key=lambda name: self.probabilities[name])
+
+    @property
     def verdict(self) -> str:
-        """In a word; "unknown" where no word is known."""
-        if not self.known:
-            return "unknown"
-        return "positive" if self.probability > 0.5 else "negative"
+        """The likeliest class; "unknown" where no word is known."""
+        return self.likeliest if self.known else "unknown"
 
 
 class Trained(NamedTuple):
@@ -54,12 +57,14 @@ class Trained(NamedTuple):
         tokenizer: of its run.
         model: the classifier.
         params: those that did best.
+        classes: their names.
     """
 
     config: Config
     tokenizer: ReviewTokenizer
     model: SequenceClassifier
     params: Any
+    classes: tuple[str, ...]
 
 
 def load_trained(folder: Path) -> Trained:
@@ -71,7 +76,8 @@ def load_trained(folder: Path) -> Trained:
     """
     config = read_config(folder)
     tokenizer = ReviewTokenizer.load(folder / "tokenizer.json")
-    model = make_model(config, tokenizer.vocabulary_size)
+    classes = read_classes(folder)
+    model = make_model(config, tokenizer.vocabulary_size, len(classes))
     like = jax.eval_shape(partial(init_params, model), jax.random.key(0))
     best = Checkpoints(folder / "best")
     if best.step is None:
@@ -79,7 +85,26 @@ def load_trained(folder: Path) -> Trained:
             f"{folder}: the run has come to no evaluation yet; train on, or choose "
             "another with --name"
         )
-    return Trained(config, tokenizer, model, best.restore(like))
+    return Trained(config, tokenizer, model, best.restore(like), classes)
+
+
+def read_classes(folder: Path) -> tuple[str, ...]:
+    """The names of a run's classes; older runs have no record, and those of IMDB.
+
+    Raises:
+        ValueError: classes.json is broken.
+    """
+    record = Records(folder).read("classes")
+    if record is None:
+        return SENTIMENTS
+    names = record.get("classes")
+    if (
+        not isinstance(names, list)
+        or len(set(names)) < 2
+        or not all(isinstance(name, str) for name in names)
+    ):
+        raise ValueError(f"{folder / 'classes.json'}: expected names of classes")
+    return tuple(names)
 
 
 def load_scorer(folder: Path) -> Callable[[str], Score]:
@@ -88,7 +113,7 @@ def load_scorer(folder: Path) -> Callable[[str], Score]:
     Raises:
         FileNotFoundError, ValueError: as `load_trained`.
     """
-    config, tokenizer, model, params = load_trained(folder)
+    config, tokenizer, model, params, classes = load_trained(folder)
     apply = jax.jit(partial(model.apply, train=False))
 
     def score(text: str) -> Score:
@@ -97,15 +122,16 @@ def load_scorer(folder: Path) -> Callable[[str], Score]:
         tokens = np.zeros((1, -(-max(len(ids), 1) // 100) * 100), np.int32)
         tokens[0, : len(ids)] = ids
         lengths = jnp.asarray([len(ids)], jnp.int32)
-        logit = apply(params, jnp.asarray(tokens), lengths)
+        logits = apply(params, jnp.asarray(tokens), lengths)
+        found = probabilities(np.asarray(logits))[0].tolist()
         known = int(np.count_nonzero(ids != UNKNOWN_ID))
-        return Score(float(jax.nn.sigmoid(logit)[0]), len(ids), known)
+        return Score(dict(zip(classes, found, strict=True)), len(ids), known)
 
     return score
 
 
 def print_scores(folder: Path, text: str) -> None:
-    """Prints the verdict, the probability and the beginning of a text.
+    """Prints the verdict, its probability and the beginning of a text.
 
     "-" stands for standard input: each of its lines is a text and gets a line, blank
     ones too. What is wrong with a text is told on standard error.
@@ -117,8 +143,10 @@ def print_scores(folder: Path, text: str) -> None:
         for where, given in _lines() if text == "-" else [("", text)]:
             legible = without_surrogates(given)
             found = score(legible)
-            shown = f"{found.probability:.3f}  {one_line(legible, SHOWN_LETTERS)}"
-            print(f"{found.verdict}  {shown}".rstrip(), flush=True)
+            probability = found.probabilities[found.likeliest]
+            shown = f"{probability:.3f}  {one_line(legible, SHOWN_LETTERS)}"
+            verdict = one_line(found.verdict, SHOWN_LETTERS)
+            print(f"{verdict}  {shown}".rstrip(), flush=True)
             for problem in _problems(found, legible != given):
                 print(f"{where}{problem}", file=sys.stderr)
 
@@ -155,7 +183,7 @@ def read_config(folder: Path) -> Config:
     file, kinds = folder / "config.json", get_type_hints(Config)
     for what, names in {
         "does not know": values.keys() - kinds.keys(),
-        "misses": kinds.keys() - values.keys(),
+        "misses": kinds.keys() - values.keys() - ADDED,
     }.items():
         if names:
             raise ValueError(

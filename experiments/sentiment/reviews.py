@@ -7,6 +7,7 @@ import numpy as np
 from experiments.checks import at_least
 from experiments.data import (
     Bucket,
+    Columns,
     Encoded,
     EncodedReviews,
     bucket_boundaries,
@@ -44,6 +45,7 @@ def load(config: Config) -> Data:
         config.data,
         vocabulary_size=config.vocabulary_size,
         division=config.division,
+        columns=Columns(config.text_column, config.label_column),
     )
     if config.test and "test" not in encoded.splits:
         raise ValueError(f"test: the data {config.data!r} have no official test split")

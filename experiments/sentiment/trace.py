@@ -1,9 +1,9 @@
 """What the classifier says of a review after every word of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +11,10 @@ import numpy as np
 from jax import Array
 
 from experiments import plots
-from experiments.data import Bucket
+from experiments.data import SENTIMENTS, Bucket
 from experiments.sentiment.config import Config
 from experiments.sentiment.model import SequenceClassifier
-from experiments.sentiment.objective import predict_logits
+from experiments.sentiment.objective import predict_logits, probabilities
 from experiments.sentiment.reviews import Data
 from experiments.training import Records
 
@@ -22,9 +22,9 @@ from experiments.training import Records
 def running_scores(
     predict: Callable[[Any, Bucket], Array], params: Any, ids: np.ndarray, size: int
 ) -> np.ndarray:
-    """The probability of "positive" after every word of a review, (length,).
+    """The probability of each class after every word of a review, (length, C).
 
-    Entry n is what the model says of the review's first n + 1 words, as if it ended
+    Row n is what the model says of the review's first n + 1 words, as if it ended
     there; so it means the same for any pooling, and for both directions.
 
     Args:
@@ -39,41 +39,79 @@ def running_scores(
     tokens[np.arange(size) >= lengths[:, None]] = 0
     batch = Bucket(tokens, lengths, np.zeros(size, np.int32), lengths)
     logits = np.asarray(predict(params, jax.tree.map(jnp.asarray, batch)))
-    return 1 / (1 + np.exp(-logits[: len(ids)]))
+    return probabilities(logits[: len(ids)])
+
+
+def scored_text(
+    words: Sequence[str], found: np.ndarray, classes: Sequence[str], label: int
+) -> plots.ScoredText:
+    """What a picture shows of a text: of two classes always the second one's score.
+
+    Args:
+        words: n words.
+        found: the probability of each class after each of them, (n, C).
+        classes: their names.
+        label: the text's.
+    """
+    shown = 1 if len(classes) == 2 else label
+    name = classes[label]
+    title = f"a {name} review" if name in SENTIMENTS else f"class: {name}"
+    return plots.ScoredText(tuple(words), found[:, shown], title, classes[shown])
+
+
+class Changed(NamedTuple):
+    """A text that a classifier judges rightly in the end.
+
+    Attributes:
+        text: with its running score.
+        label: the name of its class.
+        change: how far the probability of that class rose in the text.
+    """
+
+    text: plots.ScoredText
+    label: str
+    change: float
 
 
 def most_changed(
     config: Config, model: SequenceClassifier, params: Any, data: Data, count: int = 4
-) -> list[plots.ScoredText]:
+) -> list[Changed]:
     """Short validation reviews judged rightly after the widest change of mind.
 
-    Of the first 64 reviews of 25 to 100 words, half of the chosen have each label.
+    Of the first 64 reviews of 25 to 100 words (or fewer, where most have fewer), as
+    many of each class as are `count` in all.
     """
-    rows = data.encoded.splits["validation"]
+    rows, classes = data.encoded.splits["validation"], data.encoded.classes
     size = min(100, config.max_length)
-    fitting = np.flatnonzero((rows.lengths >= min(25, size)) & (rows.lengths <= size))
+    least = max(1, min(25, size, int(np.median(rows.lengths))))
+    fitting = np.flatnonzero((rows.lengths >= least) & (rows.lengths <= size))
     predict = jax.jit(partial(predict_logits, model))
-    found: dict[int, list[tuple[float, plots.ScoredText]]] = {0: [], 1: []}
+    found: dict[int, list[Changed]] = {label: [] for label in range(len(classes))}
     for row in fitting[:64]:
         ids, label = rows.row(row), int(rows.labels[row])
         scores = running_scores(predict, params, ids, size)
-        toward = scores if label else 1 - scores
-        if toward[-1] > 0.5:
-            words = tuple(data.encoded.tokenizer.words(ids))
-            text = plots.ScoredText(words, scores, ("negative", "positive")[label])
-            found[label].append((float(toward[-1] - toward[5:].min()), text))
+        toward = scores[:, label]
+        if scores[-1].argmax() == label:
+            words = data.encoded.tokenizer.words(ids)
+            text = scored_text(words, scores, classes, label)
+            change = float(toward[-1] - toward[min(5, len(ids) - 1) :].min())
+            found[label].append(Changed(text, classes[label], change))
+    of_each = max(1, count // len(classes))
     best = [
-        sorted(texts, key=lambda t: -t[0])[: count // 2] for texts in found.values()
+        sorted(own, key=lambda text: -text.change)[:of_each] for own in found.values()
     ]
-    return [text for texts in best for _, text in texts]
+    return [text for own in best for text in own][:count]
 
 
 def draw_trace(
     config: Config, folder: Path, model: SequenceClassifier, params: Any, data: Data
 ) -> None:
     """Draws the running score of a few reviews, and writes the numbers beside it."""
-    texts = most_changed(config, model, params, data)
-    rows = [text._replace(scores=text.scores.tolist())._asdict() for text in texts]
+    found = most_changed(config, model, params, data)
+    rows = [
+        {"words": text.words, "scores": text.scores.tolist(), "label": label}
+        for text, label, _ in found
+    ]
     Records(folder).write("trace", {"reviews": rows})
-    if texts:
-        plots.running_scores(folder / "trace.png", texts)
+    if found:
+        plots.running_scores(folder / "trace.png", [text for text, *_ in found])

@@ -15,6 +15,7 @@ from experiments import plots
 from experiments.cell_source import cell_source
 from experiments.checks import LARGEST, at_least, check_seed, within
 from experiments.data import BatchSchedule
+from experiments.legible import one_line
 from experiments.sentiment.config import Config
 from experiments.sentiment.model import SequenceClassifier
 from experiments.sentiment.objective import (
@@ -22,6 +23,7 @@ from experiments.sentiment.objective import (
     loss,
     make_model,
     measure,
+    measure_classes,
     predict_logits,
 )
 from experiments.sentiment.reviews import Data, load
@@ -29,6 +31,7 @@ from experiments.sentiment.trace import draw_trace
 from experiments.training import (
     Options,
     Outcome,
+    Records,
     Run,
     fit,
     init_state,
@@ -68,6 +71,7 @@ def train(
     plan = make_plan(config, data)
     with open_run(folder, config, options, console, source) as run:
         data.encoded.tokenizer.save(folder / "tokenizer.json")
+        Records(folder).write("classes", {"classes": data.encoded.classes})
         outcome, result = _fit(config, run, plan, data, console, source)
         # The result is written and told: what goes wrong from here on costs pictures.
         console.print(told(result, folder), highlight=False)
@@ -81,6 +85,9 @@ def told(result: dict[str, Any], folder: Path) -> str:
     """A line on what came of a run."""
     accuracy, seconds = result.get("accuracy"), result.get("seconds")
     found = "not yet known" if accuracy is None else f"{accuracy:.4f}"
+    if shares := result.get("of_classes"):
+        each = (f"{one_line(k, 20)} {v['right']:.2f}" for k, v in shares.items())
+        found += f" ({', '.join(each)})"
     after = "" if seconds is None else f" after {seconds:.0f} s"
     return f"validation accuracy {found}{after}; see {folder}"
 
@@ -97,7 +104,7 @@ def _fit(
     predict = partial(predict_logits, plan.model)
     buckets = {k: replicate(b) for k, (_, b) in data.evaluated.items()}
 
-    def evaluate(split: str, params: Any) -> dict[str, float]:
+    def evaluate(split: str, params: Any, measure: Any = measure) -> dict[str, Any]:
         logits = predict_rows(predict, params, buckets[split], 4 * config.batch_size)
         return measure(logits, data.evaluated[split][0].labels)
 
@@ -114,6 +121,9 @@ def _fit(
         console=console,
     )
     result = {**outcome.result(), "split": "validation", "counts": data.counts}
+    if outcome.params is not None:
+        by_class = partial(measure_classes, classes=data.encoded.classes)
+        result["of_classes"] = evaluate("validation", outcome.params, by_class)
     result |= source
     result |= {name: getattr(config, name) for name in ("gradient", "dtype", "seed")}
     if config.test and not outcome.interrupted:
@@ -159,7 +169,9 @@ def make_plan(config: Config, data: Data) -> Plan:
             f"batch_size must be at most {reviews}, the number of training reviews; "
             f"got {config.batch_size}"
         )
-    model = make_model(config, data.encoded.tokenizer.vocabulary_size)
+    encoded = data.encoded
+    size, classes = encoded.tokenizer.vocabulary_size, len(encoded.classes)
+    model = make_model(config, size, classes)
     schedule = BatchSchedule(
         sizes=tuple(len(bucket.labels) for bucket in data.train),
         batch_size=config.batch_size,

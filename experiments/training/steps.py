@@ -169,24 +169,24 @@ def predict_rows(
     """What a model says of every example, each exactly once, in the data's order.
 
     Args:
-        predict: ``(params, batch) -> (B,)``, for a batch of rows of a bucket.
+        predict: ``(params, batch) -> (B, ...)``, for a batch of rows of a bucket.
         params: its parameters.
         buckets: the data, arrays on the device; `rows` of all together are 0 to N - 1.
         batch_size: examples at a time.
 
     Returns:
-        (N,), one number an example.
+        (N, ...) float64, what is said of each.
     """
-    total = sum(len(bucket.labels) for bucket in buckets)
-    values = np.full(total, np.nan)
+    parts, places = [], []
     for number, indices, weights in evaluation_segments(
         [len(bucket.labels) for bucket in buckets], batch_size
     ):
         real = weights.ravel() > 0
         found = _predict_segment(predict, params, buckets[number], indices)
-        rows = np.asarray(buckets[number].rows)[indices.ravel()[real]]
-        values[rows] = np.asarray(found).ravel()[real]
-    return values
+        flat = np.asarray(found, np.float64).reshape(real.size, *found.shape[2:])
+        parts.append(flat[real])
+        places.append(np.asarray(buckets[number].rows)[indices.ravel()[real]])
+    return np.concatenate(parts)[np.argsort(np.concatenate(places))]
 
 
 @partial(jax.jit, static_argnums=0)

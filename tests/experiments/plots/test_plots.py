@@ -37,7 +37,7 @@ def texts(monkeypatch):
 
 def scored(*words):
     scores = np.linspace(0.1, 0.9, len(words))
-    return plots.ScoredText(words, scores, "posi$t$ive")
+    return plots.ScoredText(words, scores, "a posi$t$ive review", "posi$t$ive")
 
 
 def draw_reviews(path):

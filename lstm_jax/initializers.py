@@ -47,7 +47,8 @@ def init_weights(
     input_init: Initializer | None = None,
     recurrent_init: Initializer | None = None,
     heads: int = 1,
-) -> dict[str, Array]:
+    bias: bool = True,
+) -> dict[str, Any]:
     """Draws the fields Wx, Wh and b of a `gated` cell.
 
     Args:
@@ -61,16 +62,21 @@ def init_weights(
         recurrent_init: the same for each block of recurrent weights; None for
             `orthogonal`.
         heads: K, how many parts the recurrence falls into.
+        bias: whether there is one; if not, `b` is None, and nothing is trained.
 
     Returns:
-        Wx (D, G·H), b (G·H,), and Wh (H, G·H), or (G, K, H/K, H/K) if K > 1.
+        Wx (D, G·H), b (G·H,) or None, and Wh (H, G·H), or (G, K, H/K, H/K) if K > 1.
 
     Raises:
         TypeError: a size is no integer, or a dtype not floating.
         ValueError: a size is less than 1, or `heads` does not divide `hidden_size`.
     """
     key_x, key_h = jax.random.split(key)
-    weights = init_inputs(key_x, input_size, hidden_size, biases, dtype, input_init)
+    weights = init_inputs(
+        *(key_x, input_size, hidden_size, biases, dtype),
+        input_init=input_init,
+        bias=bias,
+    )
     recurrent_init = recurrent_init or orthogonal
     blocks = len(biases)
     check_size("heads", heads)
@@ -94,8 +100,10 @@ def init_inputs(
     hidden_size: int,
     biases: Sequence[float],
     dtype: DTypeLike = jnp.float32,
+    *,
     input_init: Initializer | None = None,
-) -> dict[str, Array]:
+    bias: bool = True,
+) -> dict[str, Any]:
     """Draws the fields Wx and b alone; arguments and errors as in `init_weights`."""
     check_size("input_size", input_size)
     check_size("hidden_size", hidden_size)
@@ -104,7 +112,7 @@ def init_inputs(
     input_init = input_init or glorot_uniform
     return {
         "Wx": init_blocks(input_init, key, input_size, hidden_size, len(biases), dtype),
-        "b": jnp.repeat(jnp.asarray(biases, dtype), hidden_size),
+        "b": jnp.repeat(jnp.asarray(biases, dtype), hidden_size) if bias else None,
     }
 
 

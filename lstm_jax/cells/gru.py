@@ -67,7 +67,9 @@ def init(
     """Draws parameters; see `lstm_jax.initializers.init_weights`."""
     biases = (0.0, 0.0, 0.0)
     weights = init_weights(key, input_size, hidden_size, biases, dtype, **options)
-    return GRUParams(**weights, bh=jnp.zeros((hidden_size,), dtype))
+    absent = weights["b"] is None
+    weights["bh"] = None if absent else jnp.zeros((hidden_size,), dtype)
+    return GRUParams(**weights)
 
 
 @numbered

@@ -14,7 +14,7 @@ with one). As there, z = 1 keeps the old state::
     (6)  h        = (1 - z) * n + z * h_prev
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -70,14 +70,14 @@ def init(
     hidden_size: int,
     *,
     dtype: DTypeLike = jnp.float32,
-    input_init: Initializer | None = None,
     recurrent_init: Initializer = orthogonal,
+    **options: Any,
 ) -> GRUBeforeParams:
     """Draws parameters; see `lstm_jax.initializers.init_weights`."""
     key_x, key_h, key_n = jax.random.split(key, 3)
     biases = (0.0, 0.0, 0.0)
     return GRUBeforeParams(
-        **init_inputs(key_x, input_size, hidden_size, biases, dtype, input_init),
+        **init_inputs(key_x, input_size, hidden_size, biases, dtype, **options),
         Wh=init_blocks(recurrent_init, key_h, hidden_size, hidden_size, 2, dtype),
         Wn=init_blocks(recurrent_init, key_n, hidden_size, hidden_size, 1, dtype),
     )

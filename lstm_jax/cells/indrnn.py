@@ -12,7 +12,7 @@ al. hold abs(w) below 2 to the power of 1/T while training, which is the trainer
 do.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -49,13 +49,13 @@ def init(
     hidden_size: int,
     *,
     dtype: DTypeLike = jnp.float32,
-    input_init: Initializer | None = None,
     recurrent_init: Initializer = uniform,
+    **options: Any,
 ) -> IndRNNParams:
     """Draws parameters; see `lstm_jax.initializers.init_weights`."""
     key_x, key_h = jax.random.split(key)
     return IndRNNParams(
-        **init_inputs(key_x, input_size, hidden_size, (0.0,), dtype, input_init),
+        **init_inputs(key_x, input_size, hidden_size, (0.0,), dtype, **options),
         w=recurrent_init(key_h, (hidden_size,), dtype),
     )
 

@@ -77,11 +77,19 @@ def init(
     forget_bias: float = 1.0,
     input_init: Initializer | None = None,
     recurrent_init: Initializer | None = None,
+    bias: bool = True,
 ) -> LayerNormParams:
-    """Draws parameters, gains of 1; see `lstm_jax.cells.lstm.init`."""
-    options = {"input_init": input_init, "recurrent_init": recurrent_init}
+    """Draws parameters, gains of 1; see `lstm_jax.cells.lstm.init`.
+
+    `bias` is that of (2) and (3); β_c, a part of the normalization, is there always.
+    """
     lstm = LSTM.init(
-        key, input_size, hidden_size, dtype=dtype, forget_bias=forget_bias, **options
+        *(key, input_size, hidden_size),
+        dtype=dtype,
+        forget_bias=forget_bias,
+        input_init=input_init,
+        recurrent_init=recurrent_init,
+        bias=bias,
     )
     gain_x, gain_h = jnp.ones((2, 4 * hidden_size), dtype)
     gain_c, bias_c = jnp.ones(hidden_size, dtype), jnp.zeros(hidden_size, dtype)
@@ -93,7 +101,8 @@ def project(params: LayerNormParams, x: Array) -> Array:
     """The input's share of (2) and (3), (..., 4H)."""
     p = weighted_input(x, params.Wx)  # (2)
     r, _ = normalize(p)  # (2)
-    return r * across(params.gain_x, r) + across(params.b, r)
+    gained = r * across(params.gain_x, r)
+    return gained if params.b is None else gained + across(params.b, r)
 
 
 @numbered
@@ -170,7 +179,7 @@ def gradients(
     dparams = LayerNormParams(
         Wx=weight_gradient(dp, x),
         Wh=weight_gradient(dv, state.h),
-        b=bias_gradient(dz),
+        b=None if params.b is None else bias_gradient(dz),
         gain_x=bias_gradient(dz * r),
         gain_h=bias_gradient(dz * kept.s),
         gain_c=bias_gradient(dz_c * n),

@@ -12,7 +12,7 @@ products a step; f = 1 takes the candidate::
     (6)  h   = (1 - f) * h_prev + f * g
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -68,8 +68,8 @@ def init(
     *,
     dtype: DTypeLike = jnp.float32,
     forget_bias: float = 1.0,
-    input_init: Initializer | None = None,
     recurrent_init: Initializer = orthogonal,
+    **options: Any,
 ) -> MGUParams:
     """Draws parameters; see `lstm_jax.initializers.init_weights`.
 
@@ -78,7 +78,7 @@ def init(
     key_x, key_h, key_g = jax.random.split(key, 3)
     biases = (forget_bias, 0.0)
     return MGUParams(
-        **init_inputs(key_x, input_size, hidden_size, biases, dtype, input_init),
+        **init_inputs(key_x, input_size, hidden_size, biases, dtype, **options),
         Wh=init_blocks(recurrent_init, key_h, hidden_size, hidden_size, 1, dtype),
         Wg=init_blocks(recurrent_init, key_g, hidden_size, hidden_size, 1, dtype),
     )

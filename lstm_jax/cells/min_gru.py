@@ -9,7 +9,7 @@ positive. Here z = 1 takes the candidate, unlike in `lstm_jax.cells.gru`::
     (3)  h      = (1 - z) * h_prev + z * n
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
@@ -18,7 +18,7 @@ from jax.typing import DTypeLike
 from lstm_jax.cell import OutputState
 from lstm_jax.gated import BlockSizes, gated
 from lstm_jax.identities import concatenate, sigmoid
-from lstm_jax.initializers import Initializer, ZeroState, init_inputs
+from lstm_jax.initializers import ZeroState, init_inputs
 from lstm_jax.numbered import numbered
 
 
@@ -47,11 +47,11 @@ def init(
     hidden_size: int,
     *,
     dtype: DTypeLike = jnp.float32,
-    input_init: Initializer | None = None,
+    **options: Any,
 ) -> MinGRUParams:
-    """Draws parameters; see `lstm_jax.initializers.init_weights`."""
+    """Draws parameters; see `lstm_jax.initializers.init_inputs`."""
     biases = (0.0, 0.0)
-    weights = init_inputs(key, input_size, hidden_size, biases, dtype, input_init)
+    weights = init_inputs(key, input_size, hidden_size, biases, dtype, **options)
     return MinGRUParams(**weights)
 
 

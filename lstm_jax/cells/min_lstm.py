@@ -13,7 +13,7 @@ log-space, which is finite where both gates are closed.
     (4)  h           = f * h_prev + (1 - f) * n
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ from jax.typing import DTypeLike
 from lstm_jax.cell import OutputState
 from lstm_jax.gated import BlockSizes, gated
 from lstm_jax.identities import concatenate, sigmoid
-from lstm_jax.initializers import Initializer, ZeroState, init_inputs
+from lstm_jax.initializers import ZeroState, init_inputs
 from lstm_jax.numbered import numbered
 
 
@@ -55,14 +55,14 @@ def init(
     *,
     dtype: DTypeLike = jnp.float32,
     forget_bias: float = 1.0,
-    input_init: Initializer | None = None,
+    **options: Any,
 ) -> MinLSTMParams:
-    """Draws parameters; see `lstm_jax.initializers.init_weights`.
+    """Draws parameters; see `lstm_jax.initializers.init_inputs`.
 
     `forget_bias` is the forget gate's bias; all others are 0.
     """
     biases = (forget_bias, 0.0, 0.0)
-    weights = init_inputs(key, input_size, hidden_size, biases, dtype, input_init)
+    weights = init_inputs(key, input_size, hidden_size, biases, dtype, **options)
     return MinLSTMParams(**weights)
 
 

@@ -87,12 +87,17 @@ def init(
     forget_bias: float = 1.0,
     input_init: Initializer = glorot_uniform,
     recurrent_init: Initializer = orthogonal,
+    bias: bool = True,
 ) -> MultiplicativeParams:
     """Draws parameters; arguments and errors as in `lstm_jax.cells.lstm.init`."""
     key, key_x, key_h = jax.random.split(key, 3)
-    options = {"input_init": input_init, "recurrent_init": recurrent_init}
     weights = LSTM.init(
-        key, input_size, hidden_size, dtype=dtype, forget_bias=forget_bias, **options
+        *(key, input_size, hidden_size),
+        dtype=dtype,
+        forget_bias=forget_bias,
+        input_init=input_init,
+        recurrent_init=recurrent_init,
+        bias=bias,
     )
     return MultiplicativeParams(
         *weights,

@@ -24,6 +24,7 @@ from jax.typing import DTypeLike
 
 from lstm_jax.cell import Cell
 from lstm_jax.cells.lstm import LSTM, LSTMGates, LSTMParams, LSTMState
+from lstm_jax.gated import weight_sizes
 from lstm_jax.identities import tanh, weight_gradient, weighted_input
 from lstm_jax.initializers import (
     Initializer,
@@ -69,6 +70,7 @@ def init(
     forget_bias: float = 1.0,
     input_init: Initializer = glorot_uniform,
     recurrent_init: Initializer = orthogonal,
+    bias: bool = True,
 ) -> ProjectedParams:
     """Draws parameters; arguments and errors as in `lstm_jax.cells.lstm.init`.
 
@@ -76,7 +78,11 @@ def init(
     """
     key_x, key_h, key_p = jax.random.split(key, 3)
     biases = (0.0, forget_bias, 0.0, 0.0)
-    weights = init_inputs(key_x, input_size, hidden_size, biases, dtype, input_init)
+    weights = init_inputs(
+        *(key_x, input_size, hidden_size, biases, dtype),
+        input_init=input_init,
+        bias=bias,
+    )
     if projection_size is None:
         projection_size = (hidden_size + 1) // 2
     check_size("projection_size", projection_size)
@@ -94,11 +100,9 @@ def lstm(params: ProjectedParams) -> LSTMParams:
 
 def sizes(params: ProjectedParams) -> dict[str, int]:
     """The size arguments of `init` that made the parameters."""
-    return {
-        "input_size": params.Wx.shape[0],
-        "hidden_size": params.Wp.shape[0],
-        "projection_size": params.Wp.shape[1],
-    }
+    hidden_size, projection_size = params.Wp.shape
+    own = {"hidden_size": hidden_size, "projection_size": projection_size}
+    return weight_sizes(params) | own
 
 
 def initial_state(params: ProjectedParams, batch_shape: tuple[int, ...]) -> LSTMState:

@@ -21,7 +21,7 @@ The derivative of r, which it is multiplied by, goes to 0 faster, and so their p
 goes to 0.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ from jax.typing import DTypeLike
 from lstm_jax.cell import OutputState
 from lstm_jax.gated import BlockSizes, gated
 from lstm_jax.identities import concatenate, sigmoid, square_root, square_root_backward
-from lstm_jax.initializers import Initializer, ZeroState, init_inputs
+from lstm_jax.initializers import ZeroState, init_inputs
 from lstm_jax.numbered import numbered
 
 C = 8.0
@@ -68,16 +68,16 @@ def init(
     hidden_size: int,
     *,
     dtype: DTypeLike = jnp.float32,
-    input_init: Initializer | None = None,
+    **options: Any,
 ) -> RGLRUParams:
-    """Draws parameters; see `lstm_jax.initializers.init_weights`.
+    """Draws parameters; see `lstm_jax.initializers.init_inputs`.
 
     As in De et al., Λ is such that σ(Λ) to the power of c is uniform from 0.9 to
     0.999.
     """
     key_x, key_a = jax.random.split(key)
     biases = (0.0, 0.0, 0.0)
-    weights = init_inputs(key_x, input_size, hidden_size, biases, dtype, input_init)
+    weights = init_inputs(key_x, input_size, hidden_size, biases, dtype, **options)
     slowest = jax.random.uniform(key_a, (hidden_size,), dtype, 0.9, 0.999)
     log_a = jnp.log(slowest) / C
     return RGLRUParams(**weights, decay=log_a - jnp.log(-jnp.expm1(log_a)))

@@ -51,7 +51,7 @@ def from_keras(
             ``reset_after=False``), "rnn_tanh" or "rnn_relu" of `lstm_jax.CELLS`.
             Keras' default activations are meant; weights say nothing of others.
         weights: what the layer's ``get_weights()`` returns. A layer without a bias
-            gets zeros.
+            has none here.
         bidirectional: whether the layer is a ``Bidirectional`` one. The arrays alone
             do not tell it from two layers on top of each other.
 
@@ -108,7 +108,9 @@ def to_keras(cell: Cell | str, params: Layer) -> list[np.ndarray]:
     for own in params:
         if own is not None:
             Wx, Wh, bx, bh, _ = weights_of(cell, own, gates)
-            arrays += [Wx, Wh, np.stack([bx, bh]) if cell.name in TWO_BIASES else bx]
+            arrays += [Wx, Wh]
+            if bx is not None and bh is not None:
+                arrays += [np.stack([bx, bh]) if cell.name in TWO_BIASES else bx]
     return arrays
 
 
@@ -118,16 +120,14 @@ def _joined(cell: Cell, gates: str, arrays: list[np.ndarray]) -> Any:
     check_ranks(own, ("kernel", "recurrent_kernel"))
     input_size, hidden_size = (len(array) for array in arrays[:2])
     columns = len(gates) * hidden_size
-    bias = (2, columns) if cell.name in TWO_BIASES else (columns,)
-    own.setdefault("bias", np.zeros(bias, arrays[0].dtype))
-    check_shapes(
-        own,
-        {
-            "kernel": (input_size, columns),
-            "recurrent_kernel": (hidden_size, columns),
-            "bias": bias,
-        },
-    )
-    bias = own["bias"]
-    bx, bh = bias if cell.name in TWO_BIASES else (bias, np.zeros_like(bias))
+    shapes: dict[str, tuple[int, ...]] = {"kernel": (input_size, columns)}
+    shapes["recurrent_kernel"] = (hidden_size, columns)
+    if "bias" in own:
+        shapes["bias"] = (2, columns) if cell.name in TWO_BIASES else (columns,)
+    check_shapes(own, shapes)
+    bias = own.get("bias")
+    if bias is None:
+        bx = bh = None
+    else:
+        bx, bh = bias if cell.name in TWO_BIASES else (bias, np.zeros_like(bias))
     return params_of(cell, Weights(*arrays[:2], bx, bh), gates)

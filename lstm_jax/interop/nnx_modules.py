@@ -57,24 +57,27 @@ class NNXCell(nnx.RNNCellBase):
         )
         self.structure = type(params)
         for field, value in params._asdict().items():
-            setattr(self, field, nnx.Param(value))
+            setattr(self, field, None if value is None else nnx.Param(value))
 
     @property
     def params(self) -> Any:
         """The parameters, as `lstm_jax.unroll` takes them."""
-        return self.structure(
-            *(getattr(self, field)[...] for field in self.structure._fields)
-        )
+        own = (getattr(self, field) for field in self.structure._fields)
+        return self.structure(*(None if p is None else p[...] for p in own))
 
     def set_params(self, params: Any) -> None:
         """Replaces the parameters, by converted ones for example.
 
         Raises:
-            TypeError, ValueError: they are not what the cell's `init` would make.
+            TypeError, ValueError: they are not what the cell's `init` would make, or
+                have biases where the module has none, or none where it has.
         """
         checks.check_params(self.cell, params)
+        if jax.tree.structure(params) != jax.tree.structure(self.params):
+            raise ValueError("parameters must have a bias if the module has one")
         for field, value in params._asdict().items():
-            getattr(self, field)[...] = value
+            if value is not None:
+                getattr(self, field)[...] = value
 
     @property
     def num_feature_axes(self) -> int:

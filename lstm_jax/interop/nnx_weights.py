@@ -98,11 +98,14 @@ def to_nnx(cell: Cell | str, params: Any, module: Any) -> None:
     Raises:
         TypeError: the module is none of these, or has another dtype.
         ValueError: it computes something else than the cell or has other sizes, or
-            the parameters are a GRU's whose bias inside the reset is not 0.
+            the parameters have no biases, or are a GRU's whose bias inside the reset
+            is not 0.
     """
     cell, gates = counterpart("flax.nnx", cell, GATES)
     pairs = _pairs(cell, module)
     weights = weights_of(cell, params, gates)
+    if weights.bx is None or weights.bh is None:
+        raise ValueError("cells of flax.nnx have biases; got parameters without")
     if weights.bh.any():
         raise ValueError(
             "nnx.GRUCell has no bias inside the reset: bh must be 0; got "

@@ -52,7 +52,7 @@ def from_torch(cell: Cell | str, weights: Mapping[str, Any]) -> tuple[Layer, ...
             ``nn.LSTM`` with ``proj_size``), "gru", "rnn_tanh" or "rnn_relu" of
             `lstm_jax.CELLS`.
         weights: what the ``state_dict()`` of the recurrent module itself returns, or
-            the same names with numpy arrays. A module without biases gets zeros.
+            the same names with numpy arrays. A module without biases has none here.
 
     Returns:
         Parameters for `lstm_jax.layers.unroll_layers`, copies in the same dtype.
@@ -129,20 +129,22 @@ def _take(
     rows = len(gates) * hidden_size
     shapes: dict[str, tuple[int, ...]] = {ih: (rows, input_size)}
     shapes |= {hh: (rows, output_size)}
-    shapes |= {f"bias_{product}_{suffix}": (rows,) for product in ("ih", "hh")}
-    if projected:
-        shapes[hr] = (output_size, hidden_size)
+    biases = [f"bias_{product}_{suffix}" for product in ("ih", "hh")]
     if any(name.startswith("bias") for name in weights):  # all of them, or none
-        absent = [name for name in shapes if name not in left]
+        absent = [name for name in biases if name not in left]
         if absent:
             raise ValueError(
                 f"weights with biases must have the name {absent[0]}; got "
                 f"{', '.join(weights)}"
             )
-    zeros = np.zeros(rows, left[ih].dtype)
-    own = {name: left.pop(name, zeros) for name in shapes}
+        shapes |= dict.fromkeys(biases, (rows,))
+    if projected:
+        shapes[hr] = (output_size, hidden_size)
+    own = {name: left.pop(name) for name in shapes}
     check_shapes(own, shapes)
-    return params_of(cell, Weights(*(array.T for array in own.values())), gates)
+    Wx, Wh = own[ih].T, own[hh].T
+    found = (own[name].T if name in own else None for name in (*biases, hr))
+    return params_of(cell, Weights(Wx, Wh, *found), gates)
 
 
 def _named(weights: Weights, suffix: str) -> dict[str, np.ndarray]:

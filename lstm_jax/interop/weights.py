@@ -8,9 +8,11 @@ that, and come from it.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -30,25 +32,22 @@ class Weights(NamedTuple):
     Attributes:
         Wx: input weights, (D, N).
         Wh: recurrent weights, (R, N); R is the size of the output.
-        bx: the bias beside the input product, (N,).
-        bh: the bias beside the recurrent product, (N,).
+        bx: the bias beside the input product, (N,); None in a cell without biases.
+        bh: the bias beside the recurrent product, (N,); None in a cell without biases.
         Wp: the projection of the output, (H, R); None in a cell without.
     """
 
     Wx: np.ndarray
     Wh: np.ndarray
-    bx: np.ndarray
-    bh: np.ndarray
+    bx: np.ndarray | None
+    bh: np.ndarray | None
     Wp: np.ndarray | None = None
 
     def ordered(self, source: str, target: str) -> "Weights":
         """The same with the column blocks `source` in the order `target`."""
-
-        def order(array: np.ndarray) -> np.ndarray:
-            return reorder(array, source, target)
-
-        *columns, Wp = self
-        return Weights(*map(order, columns), Wp)
+        columns = self._replace(Wp=None)
+        order = partial(reorder, source=source, target=target)
+        return jax.tree.map(order, columns)._replace(Wp=self.Wp)
 
 
 class Kind(NamedTuple):
@@ -64,7 +63,7 @@ class Kind(NamedTuple):
     params: type
     gates: str
     split: Callable[[Any], Weights]
-    join: Callable[[Weights], dict[str, np.ndarray]]
+    join: Callable[[Weights], dict[str, Any]]
 
 
 def reorder(array: np.ndarray, source: str, target: str) -> np.ndarray:
@@ -73,17 +72,19 @@ def reorder(array: np.ndarray, source: str, target: str) -> np.ndarray:
     return np.concatenate([blocks[gate] for gate in target], axis=-1)
 
 
-def sum_biases(bx: np.ndarray, bh: np.ndarray) -> np.ndarray:
-    """The sum, which is `bx` to the bit where `bh` is 0."""
+def sum_biases(bx: np.ndarray | None, bh: np.ndarray | None) -> np.ndarray | None:
+    """The sum, which is `bx` to the bit where `bh` is 0; None of none."""
+    if bx is None or bh is None:
+        return None
     # -0.0 + 0.0 would be 0.0.
     return np.where(bh == 0, bx, bx + bh)
 
 
 def _split(p: Any) -> Weights:
-    return Weights(p.Wx, p.Wh, p.b, np.zeros_like(p.b))
+    return Weights(p.Wx, p.Wh, p.b, None if p.b is None else np.zeros_like(p.b))
 
 
-def _join(w: Weights) -> dict[str, np.ndarray]:
+def _join(w: Weights) -> dict[str, Any]:
     return {"Wx": w.Wx, "Wh": w.Wh, "b": sum_biases(w.bx, w.bh)}
 
 
@@ -91,30 +92,33 @@ def _split_projected(p: Any) -> Weights:
     return _split(p)._replace(Wp=p.Wp)
 
 
-def _join_projected(w: Weights) -> dict[str, np.ndarray]:
+def _join_projected(w: Weights) -> dict[str, Any]:
     if w.Wp is None:
         raise ValueError("a cell with a projection needs its matrix")
     return _join(w) | {"Wp": w.Wp}
 
 
 def _split_gru(p: Any) -> Weights:
+    if p.b is None:
+        return _split(p)
     bh = np.concatenate([np.zeros_like(p.b[: -len(p.bh)]), p.bh])
     return Weights(p.Wx, p.Wh, p.b, bh)
 
 
-def _join_gru(w: Weights) -> dict[str, np.ndarray]:
+def _join_gru(w: Weights) -> dict[str, Any]:
+    if w.bx is None or w.bh is None:
+        return _join(w) | {"bh": None}
     # The gates' second bias only adds to the first; the candidate's is reset.
     gates = 2 * len(w.Wh)
-    b = np.concatenate([sum_biases(w.bx, w.bh)[:gates], w.bx[gates:]])
+    b = np.concatenate([sum_biases(w.bx[:gates], w.bh[:gates]), w.bx[gates:]])
     return {"Wx": w.Wx, "Wh": w.Wh, "b": b, "bh": w.bh[gates:]}
 
 
 def _split_gru_before(p: Any) -> Weights:
-    Wh = np.concatenate([p.Wh, p.Wn], axis=-1)
-    return Weights(p.Wx, Wh, p.b, np.zeros_like(p.b))
+    return _split(p)._replace(Wh=np.concatenate([p.Wh, p.Wn], axis=-1))
 
 
-def _join_gru_before(w: Weights) -> dict[str, np.ndarray]:
+def _join_gru_before(w: Weights) -> dict[str, Any]:
     Wh, Wn = np.split(w.Wh, [2 * len(w.Wh)], axis=-1)
     return _join(w) | {"Wh": Wh, "Wn": Wn}
 
@@ -154,7 +158,7 @@ def weights_of(cell: Cell, params: Any, gates: str) -> Weights:
             f"{params.Wh.shape}"
         )
     kind = KINDS[cell.name]
-    arrays = type(params)(*(np.array(leaf) for leaf in params))
+    arrays = jax.tree.map(np.array, params)
     return kind.split(arrays).ordered(kind.gates, gates)
 
 
@@ -167,7 +171,7 @@ def params_of(cell: Cell, weights: Weights, gates: str) -> Any:
     """
     kind = KINDS[cell.name]
     fields = kind.join(weights.ordered(gates, kind.gates))
-    params = kind.params(**{name: as_jax(array) for name, array in fields.items()})
+    params = jax.tree.map(as_jax, kind.params(**fields))
     checks.check_params(cell, params)
     return params
 

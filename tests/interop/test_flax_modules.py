@@ -117,6 +117,20 @@ def test_the_parameters_can_be_replaced():
     assert_close(module.params, params, 0.0)
 
 
+def test_without_a_bias():
+    module = made("gru", bias=False)
+    bare = module.params
+    assert (bare.b, bare.bh) == (None, None)
+    assert len(jax.tree.leaves(nnx.state(module, nnx.Param))) == 2
+    _, y = module(module.initialize_carry((INPUT_SIZE,)), XS[0, 0])
+    assert y.shape == (HIDDEN_SIZE,)
+    twice = bare._replace(Wx=2 * bare.Wx)
+    module.set_params(twice)
+    assert_close(module.params, twice, 0.0)
+    with pytest.raises(ValueError, match="have a bias if the module has one"):
+        module.set_params(made("gru").params)
+
+
 def test_the_carry_can_be_drawn():
     module = made()
     zeros = module.initialize_carry((BATCH, INPUT_SIZE))

@@ -94,6 +94,8 @@ def test_a_bias_that_a_gru_of_nnx_has_not():
     before = jax.tree.map(np.array, nnx.state(module))
     with pytest.raises(ValueError, match="bh must be 0; got 4 entries"):
         to_nnx(cell, params, module)
+    with pytest.raises(ValueError, match="have biases; got parameters without"):
+        to_nnx(cell, params._replace(b=None, bh=None), module)
     assert_close(nnx.state(module), before, 0.0)
 
 

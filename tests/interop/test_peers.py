@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import flax.linen as nn
 import haiku as hk
 import jax
@@ -308,6 +309,18 @@ def _(dtype):
     return Case(ours, theirs, arguments, on_torch=True)
 
 
+@case("no bias", "torch")
+def _(dtype):
+    def theirs(params, xs):
+        return torch_lstm(torch_weights(params, "l0"), xs, bias=False)[0]
+
+    def ours(params, xs):
+        return lj.unroll("lstm", params, xs)[0]
+
+    bare = params_like(dtype, bias=False)
+    return Case(ours, theirs, (bare, like(dtype, T, B, D)), on_torch=True)
+
+
 # --- Keras ----------------------------------------------------------------------------
 
 
@@ -455,6 +468,41 @@ def _(dtype):
 
     stack = stack_like(dtype, ("lstm",) * 3, D)
     return Case(ours, theirs, (stack, like(dtype, B, T, D)))
+
+
+@case("no bias", "Keras")
+def _(dtype):
+    def theirs(params, xs):
+        layer = keras_layer("LSTM", xs, use_bias=False)
+        return run_keras(layer, keras_weights(params), xs)
+
+    def ours(params, xs):
+        return lj.unroll("lstm", params, xs, time_axis=1)[0]
+
+    return Case(ours, theirs, (params_like(dtype, bias=False), like(dtype, B, T, D)))
+
+
+# --- Equinox --------------------------------------------------------------------------
+
+
+@case("no bias", "Equinox")
+def _(dtype):
+    def theirs(params, xs):
+        theirs = eqx.nn.GRUCell(D, H, use_bias=False, key=jax.random.key(0))
+        weights = params.Wx.T, params.Wh.T
+        cell = eqx.tree_at(lambda c: (c.weight_ih, c.weight_hh), theirs, weights)
+
+        def step(state, x):
+            state = jax.vmap(cell)(x, state)
+            return state, state
+
+        return jax.lax.scan(step, zeros(xs, H), xs)[1]
+
+    def ours(params, xs):
+        return lj.unroll("gru", params, xs)[0]
+
+    bare = params_like(dtype, "gru", bias=False)
+    return Case(ours, theirs, (bare, like(dtype, T, B, D)))
 
 
 # --- the tests ------------------------------------------------------------------------

@@ -32,11 +32,11 @@ def torch():
     return torch
 
 
-def drawn_stack(cell, layers=1, bidirectional=False):
+def drawn_stack(cell, layers=1, bidirectional=False, **options):
     """Parameters of which none is 0."""
+    options |= {"layers": layers, "bidirectional": bidirectional}
 
     def init():
-        options = {"layers": layers, "bidirectional": bidirectional}
         key = jax.random.key(0)
         return init_layers(
             cell, key, INPUT_SIZE, HIDDEN_SIZE, dtype=jnp.float64, **options
@@ -164,14 +164,6 @@ def test_a_module_loads_what_it_gave(torch, name):
 
 
 @pytest.mark.interop("torch")
-def test_a_module_without_biases_has_zeros(torch):
-    module = torch.nn.GRU(INPUT_SIZE, HIDDEN_SIZE, bias=False)
-    (layer,) = from_torch(lj.CELLS["gru"], module.state_dict())
-    assert_same_bits(layer.forward.b, np.zeros(3 * HIDDEN_SIZE, np.float32))
-    assert_same_bits(layer.forward.bh, np.zeros(HIDDEN_SIZE, np.float32))
-
-
-@pytest.mark.interop("torch")
 def test_training_there_changes_nothing_here(torch):
     module = torch.nn.LSTM(INPUT_SIZE, 64, proj_size=1)
     params = from_torch(lj.CELLS["projected_lstm"], module.state_dict())
@@ -203,6 +195,14 @@ def test_there_and_back_bit_for_bit(name, bidirectional):
     # The sign of a zero is a bit too.
     params = jax.tree.map(lambda a: a.at[..., 0].set(-0.0), params)
     assert_same_bits(from_torch(cell, to_torch(cell, params)), params)
+
+
+@EACH_MODULE
+def test_a_module_without_biases(name):
+    params = drawn_stack(lj.CELLS[name], 2, bias=False)
+    weights = to_torch(name, params)
+    assert not [key for key in weights if key.startswith("bias")]
+    assert_same_bits(from_torch(name, weights), params)
 
 
 def test_rows_and_gates():

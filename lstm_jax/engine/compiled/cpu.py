@@ -24,7 +24,7 @@ from lstm_jax.engine.compiled.source import TYPES, kept_parts, reads, source
 from lstm_jax.engine.compiled.unit import WEIGHTS, NotUnitByUnit, Program, Unit, trace
 from lstm_jax.engine.meshes import share_varying_axes
 from lstm_jax.engine.sequence import Inputs, Settings, Starts, Steps
-from lstm_jax.gated import GatedGradients
+from lstm_jax.gated import GatedGradients, with_zeros
 from lstm_jax.identities import accumulator_dtype, concatenate
 
 LARGE = 2**23
@@ -70,8 +70,9 @@ def why_not(cell: Cell, params: Any) -> str | None:
 
 def lay_out(params: Any) -> Weights:
     """The weights as both directions read them; the compiler drops what is not."""
-    own = [getattr(params, field) for field in params._fields if field not in WEIGHTS]
-    vectors = jnp.concatenate([params.b, *own])
+    whole = with_zeros(params)  # a bias that is absent adds nothing
+    own = [getattr(whole, field) for field in whole._fields if field not in WEIGHTS]
+    vectors = jnp.concatenate([whole.b, *own])
     vectors = vectors.astype(accumulator_dtype(vectors.dtype))
     if "Wh" not in params._fields:
         return Weights(params, None, None, vectors)

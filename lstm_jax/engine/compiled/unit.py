@@ -25,6 +25,7 @@ from lstm_jax.gated import (
     GatedStep,
     input_product,
     no_elementwise,
+    with_zeros,
 )
 from lstm_jax.identities import accumulator_dtype
 from lstm_jax.jaxprs import ALL_CALLS, evaluate
@@ -223,7 +224,8 @@ class _Shapes(NamedTuple):
     @classmethod
     def of(cls, cell: Cell, functions: _Functions, dtype: Any, units: int) -> "_Shapes":
         def made() -> Any:
-            params = cell.init(jax.random.key(0), 2, units, dtype=dtype)
+            # Steps with a bias are also those without one: they get zeros.
+            params = with_zeros(cell.init(jax.random.key(0), 2, units, dtype=dtype))
             u = cell.project(params, jnp.zeros(2, dtype))
             return params, cell.initial_state(params, ()), u
 

@@ -25,6 +25,7 @@ from lstm_jax.engine.compiled.cuda.kernel import DTYPES, Job, Kernel
 from lstm_jax.engine.compiled.cuda.launch import device, image, launch
 from lstm_jax.engine.compiled.unit import NotUnitByUnit, Unit, trace
 from lstm_jax.engine.sequence import Inputs, Settings, Starts, Steps
+from lstm_jax.gated import with_zeros
 
 PLATFORM = "cuda"
 
@@ -196,9 +197,9 @@ def _head_size(Wh: Array) -> int:
 
 def _own(params: Any, unit: Unit) -> list[Array]:
     """The elementwise parameters, (H,) each."""
-    return _parted(
-        [getattr(params, field) for field in unit.own], list(unit.own.values())
-    )
+    whole = with_zeros(params)  # a bias that is absent adds nothing
+    own = [getattr(whole, field) for field in unit.own]
+    return _parted(own, list(unit.own.values()))
 
 
 def _parted(arrays: Sequence[Array], counts: Sequence[int]) -> list[Array]:

@@ -1,0 +1,81 @@
+"""Cells without a bias: the numbers of one that is 0, and nothing there to train."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import pytest
+from oracles import EACH_CELL, assert_close, drawn_inputs, drawn_like, drawn_params
+
+import lstm_jax as lj
+from lstm_jax.gated import with_zeros
+from lstm_jax.layers import init_layers, unroll_layers
+
+
+def without(params):
+    """The same parameters, their biases left out."""
+    absent = {field: None for field in ("b", "bh") if field in params._fields}
+    return params._replace(**absent)
+
+
+@EACH_CELL
+def test_a_step_is_that_of_a_bias_of_zeros(cell):
+    params, (x, *_), state = drawn_inputs(cell, 1, (2,))
+    params = without(params)
+    like = partial(cell.init, jax.random.key(0), **cell.sizes(params))
+    assert jax.tree.structure(like()) == jax.tree.structure(params)
+
+    step = partial(lj.step, cell)
+    new, pull = jax.vjp(step, params, state, x)
+    expected, pull_zeros = jax.vjp(step, with_zeros(params), state, x)
+    dnew = drawn_like(new, 3)
+    (dparams, *others), (dzeros, *expected_others) = pull(dnew), pull_zeros(dnew)
+    assert_close((new, *others), (expected, *expected_others))
+    assert_close(dparams, without(dzeros))
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru"])
+def test_compiled_steps(name):
+    cell = lj.CELLS[name]
+    params, xs, state = drawn_inputs(cell, 3, (2,))
+    params = without(params)
+    if lj.runner_of(cell, params).runner != "compiled C++":
+        pytest.skip("there is no compiler")
+
+    def run(params, xs, state, gradient):
+        ys, final = lj.unroll(cell, params, xs, state, gradient=gradient)
+        return sum(jnp.sum(a**2) for a in jax.tree.leaves((ys, final)))
+
+    found, expected = (
+        jax.grad(partial(run, gradient=gradient), (0, 1, 2))(params, xs, state)
+        for gradient in ("manual", "automatic")
+    )
+    assert found[0].b is None
+    assert_close(found, expected)
+
+
+@pytest.mark.parametrize("name", ["gru", "gru_before"])
+def test_the_gradient_check(name):
+    cell = lj.CELLS[name]
+    bare = cell._replace(init=partial(cell.init, bias=False))
+    report = lj.check_gradients(bare, steps=0)
+    assert report.ok
+    names = [row.quantity for row in report.rows]
+    assert "dWh" in names
+    assert not {"db", "dbh"} & set(names)
+
+
+def test_a_stack():
+    stack = init_layers("gru", jax.random.key(0), 3, 4, layers=2, bias=False)
+    assert [layer.forward.b for layer in stack] == [None, None]
+    ys, _ = unroll_layers("gru", stack, jnp.ones((2, 1, 3), jnp.float32))
+    assert ys.shape == (2, 1, 4)
+
+
+def test_parameters_of_a_cell_that_needs_its_bias():
+    def init(key, input_size, hidden_size, *, dtype):
+        return lj.LSTM.init(key, input_size, hidden_size, dtype=dtype)
+
+    params = without(drawn_params(lj.LSTM))
+    with pytest.raises(TypeError, match=r"must take the arguments .*bias"):
+        lj.step(lj.LSTM._replace(init=init), params, None, jnp.ones(3))

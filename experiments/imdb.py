@@ -29,7 +29,8 @@ class Arguments:
         name: the run's folder under --runs; the preset's name if not given.
         runs: where runs are.
         predict: name the class of this text with the run of that name instead of
-            training; "-" takes each line of standard input.
+            training, and draw how the score changes in it; "-" takes each line of
+            standard input.
     """
 
     config: Annotated[Config, tyro.conf.arg(name="")]

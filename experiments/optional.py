@@ -32,7 +32,7 @@ def package_folder(package: str, *, extra: str) -> Path:
 
 def _absent(package: str | None, extra: str) -> ModuleNotFoundError:
     return ModuleNotFoundError(
-        f"this needs the package {package!r}, which is not installed: "
-        f"pip install 'lstm_jax[{extra}]'",
+        f"this needs the package {package!r}, which is not installed; in the folder of "
+        f"the checkout: pip install -e '.[{extra}]'",
         name=package,
     )

@@ -1,4 +1,4 @@
-"""Scoring text with a trained classifier, a line of output for each line of text."""
+"""Scoring text with a trained classifier: in a line of output, and as a picture."""
 
 import io
 import sys
@@ -12,13 +12,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments import plots
 from experiments.data import SENTIMENTS, UNKNOWN_ID, ReviewTokenizer
 from experiments.legible import one_line, without_surrogates
 from experiments.sentiment.config import ADDED, Config
 from experiments.sentiment.model import SequenceClassifier
-from experiments.sentiment.objective import init_params, make_model, probabilities
+from experiments.sentiment.objective import (
+    init_params,
+    make_model,
+    predict_logits,
+    probabilities,
+)
+from experiments.sentiment.trace import running_scores, scored_text
 from experiments.sentiment.training import precision
 from experiments.training import Checkpoints, Records
+
+MOST_DRAWN = 500
+"""Words of a text whose running score is drawn: each is read as often as there are."""
 
 SHOWN_LETTERS = 100
 """Of longer texts the beginning is shown beside the score."""
@@ -113,7 +123,12 @@ def load_scorer(folder: Path) -> Callable[[str], Score]:
     Raises:
         FileNotFoundError, ValueError: as `load_trained`.
     """
-    config, tokenizer, model, params, classes = load_trained(folder)
+    return scorer(load_trained(folder))
+
+
+def scorer(trained: Trained) -> Callable[[str], Score]:
+    """The function from a text to its score."""
+    config, tokenizer, model, params, classes = trained
     apply = jax.jit(partial(model.apply, train=False))
 
     def score(text: str) -> Score:
@@ -134,12 +149,14 @@ def print_scores(folder: Path, text: str) -> None:
     """Prints the verdict, its probability and the beginning of a text.
 
     "-" stands for standard input: each of its lines is a text and gets a line, blank
-    ones too. What is wrong with a text is told on standard error.
+    ones too. What is wrong with a text is told on standard error, and where the picture
+    is of its score after every word; there is none of texts from standard input.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # letters that a terminal lacks
     with precision(read_config(folder).dtype):
-        score = load_scorer(folder)
+        trained = load_trained(folder)
+        score = scorer(trained)
         for where, given in _lines() if text == "-" else [("", text)]:
             legible = without_surrogates(given)
             found = score(legible)
@@ -149,6 +166,27 @@ def print_scores(folder: Path, text: str) -> None:
             print(f"{verdict}  {shown}".rstrip(), flush=True)
             for problem in _problems(found, legible != given):
                 print(f"{where}{problem}", file=sys.stderr)
+        if text != "-":
+            print(draw_text(folder, trained, text), file=sys.stderr)
+
+
+def draw_text(folder: Path, trained: Trained, text: str) -> str:
+    """Draws the score after every word of a text; says where, or why it did not."""
+    ids = trained.tokenizer.encode(without_surrogates(text))
+    ids = ids[-trained.config.max_length :]
+    if not 0 < len(ids) <= MOST_DRAWN:
+        return f"no picture: expected 1 to {MOST_DRAWN} words, got {len(ids)}"
+    predict = jax.jit(partial(predict_logits, trained.model))
+    scores = running_scores(predict, trained.params, ids, len(ids))
+    words, label = trained.tokenizer.words(ids), int(scores[-1].argmax())
+    drawn = scored_text(words, scores, trained.classes, label)
+    title = f"judged: {trained.classes[label]}"
+    picture = folder / "predicted.png"
+    try:
+        plots.running_scores(picture, [drawn._replace(title=title)])
+    except OSError as error:
+        return f"no picture: {error}"
+    return f"see {picture}"
 
 
 def _lines() -> Iterator[tuple[str, str]]:

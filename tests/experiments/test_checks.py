@@ -39,7 +39,7 @@ def test_require_imports():
 
 def test_require_names_the_extra():
     with pytest.raises(
-        ModuleNotFoundError, match=r"'no_such_package'.*pip install 'lstm_jax\[imdb\]'"
+        ModuleNotFoundError, match=r"'no_such_package'.*pip install -e '.\[imdb\]'"
     ) as raised:
         require("no_such_package", extra="imdb")
     assert raised.value.name == "no_such_package"

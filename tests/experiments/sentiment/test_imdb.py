@@ -124,10 +124,14 @@ def test_automatic_gradients_follow_closer_in_float64(train):
 def test_text_is_scored(trained, capsys, monkeypatch):
     where = ["--runs", str(trained.parent), "--name", trained.name]
     assert imdb.main([*where, "--predict", "word3 wonderful word4"]) == 0
-    verdict, probability, text = capsys.readouterr().out.split(maxsplit=2)
+    said = capsys.readouterr()
+    verdict, probability, text = said.out.split(maxsplit=2)
     assert verdict == "positive"
     assert 0.5 < float(probability) <= 1
     assert text == "word3 wonderful word4\n"
+    picture = trained / "predicted.png"
+    assert said.err == f"see {picture}\n"
+    assert picture.read_bytes().startswith(b"\x89PNG")
     lines = "\ufeffword1 dreadful\r\n\nword1 wonderful\n" + "dreadful " * 150
     stdin = io.TextIOWrapper(io.BytesIO(lines.encode() + b"\nwonderful f\xfcr\n"))
     monkeypatch.setattr("sys.stdin", stdin)
@@ -168,8 +172,26 @@ def test_any_text_is_scored_in_a_line(trained, capsys, text, verdict, shown, tol
     said = capsys.readouterr()
     found, _, rest = said.out.removesuffix("\n").partition("  ")
     assert (found, rest[7:]) == (verdict, shown)
-    assert told in said.err
-    assert bool(told) == bool(said.err)
+    *problems, picture = said.err.splitlines()
+    assert told in "".join(problems)
+    assert bool(told) == bool(problems)
+    shown = trained.joinpath("predicted.png")
+    assert picture == (f"see {shown}" if text.split() else NO_PICTURE)
+
+
+NO_PICTURE = "no picture: expected 1 to 500 words, got 0"
+
+
+def test_a_text_that_cannot_be_drawn_costs_nothing_else(trained, capsys, monkeypatch):
+    def fail(path, _):
+        raise OSError(f"could not write {path}")
+
+    where = ["--runs", str(trained.parent), "--name", trained.name]
+    monkeypatch.setattr(plots, "running_scores", fail)
+    assert imdb.main([*where, "--predict", "wonderful"]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("positive  0.")
+    assert said.err.startswith("no picture: could not write ")
 
 
 def test_an_option_behind_predict_is_no_text(capsys):

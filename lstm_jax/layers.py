@@ -346,6 +346,62 @@ def variational_dropout(key: Array, x: Array, rate: SupportsFloat) -> Array:
     return _drop(key, x, rate, (1, *x.shape[1:]))
 
 
+def drop_connect(
+    key: Array,
+    params: Any,
+    rate: SupportsFloat,
+    *,
+    fields: Sequence[str] = ("Wh",),
+    units: bool = False,
+) -> Any:
+    """Zeroes recurrent weights with probability `rate`; the rest grows as in `dropout`.
+
+    Drawn before an unrolling, the mask is one for all steps, and for all of the batch.
+
+    Sources: Wan et al. (2013), DropConnect; on the recurrent weights of an LSTM, Merity
+    et al. (2018), section 2. With `units`, a weight goes with all others of its row, so
+    that the products miss a unit of the old output: the recurrent dropout of Gal &
+    Ghahramani (2016), section 4, whose mask is one for each sequence. For that, draw
+    one for each::
+
+        def of_one(key, xs):  # (T, D)
+            dropped = drop_connect(key, params, rate, units=True)
+            return unroll(cell, dropped, xs)
+
+
+        ys, final = jax.vmap(of_one, (0, 1), (1, 0))(keys, xs)
+
+    Args:
+        key: a PRNG key.
+        params: a cell's, or a stack's, whose layers are then drawn each by itself.
+        rate: from 0 to 1, 1 excluded.
+        fields: the weights to drop, by the names of parameters.
+        units: whether whole rows are dropped.
+
+    Raises:
+        ValueError: a rate out of range, or a field that no cell has.
+    """
+    leaves, structure = jax.tree.flatten_with_path(params)
+    names = [getattr(path[-1], "name", None) for path, _ in leaves]
+    for field in fields:
+        if field not in names:
+            raise ValueError(f"fields must be names of parameters; got {field!r}")
+    found = []
+    for number, (name, (_, w)) in enumerate(zip(names, leaves, strict=True)):
+        if name in fields:
+            shape = _one_a_unit(w) if units else w.shape
+            w = _drop(jax.random.fold_in(key, number), w, rate, shape)
+        found.append(w)
+    return jax.tree.unflatten(structure, found)
+
+
+def _one_a_unit(w: Array) -> tuple[int, ...]:
+    """The shape of recurrent weights with one number for each unit that they see."""
+    if w.ndim == 4:  # (G, K, H/K, H/K), of several heads
+        return 1, *w.shape[1:3], 1
+    return w.shape[0], *(1,) * (w.ndim - 1)
+
+
 def _drop(key: Array, x: Array, rate: SupportsFloat, shape: tuple[int, ...]) -> Array:
     dropped = checks.check_rate("rate", rate)
     if dropped == 0:

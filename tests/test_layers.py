@@ -6,13 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from oracles import EACH_CELL
+from oracles import EACH_CELL, assert_close
 
-from lstm_jax.cells import LSTM
+from lstm_jax.cells import LSTM, LSTMState
 from lstm_jax.engine import unroll
 from lstm_jax.layers import (
     Dropout,
     Layer,
+    drop_connect,
     dropout,
     init_layers,
     unroll_layers,
@@ -137,6 +138,52 @@ def test_a_rate_is_a_number_whatever_its_type(kind, rate):
     found = kind(jax.random.key(4), x, rate)
     assert found.dtype == x.dtype
     np.testing.assert_array_equal(found, kind(jax.random.key(4), x, 0.5))
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+def test_drop_connect(heads):
+    params = init_layers(LSTM, jax.random.key(0), D, 4, layers=2, heads=heads)
+    ones = jax.tree.map(jnp.ones_like, params)
+    dropped = drop_connect(jax.random.key(0), ones, 0.5)
+    for layer, of_layer in zip(dropped, ones, strict=True):
+        assert set(np.unique(layer.forward.Wh)) == {0.0, 2.0}
+        same = layer.forward._replace(Wh=of_layer.forward.Wh)
+        assert_close(same, of_layer.forward, 0.0)
+    masks = [np.asarray(layer.forward.Wh) for layer in dropped]
+    assert (masks[0] != masks[1]).any()
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+def test_recurrent_dropout_misses_units(heads):
+    """Weights without some rows are those of an output without some units."""
+    params = LSTM.init(jax.random.key(0), D, 4, dtype=jnp.float64, heads=heads)
+    dropped = drop_connect(jax.random.key(1), params, 0.5, units=True)
+    ones = jax.tree.map(jnp.ones_like, params)
+    kept = drop_connect(jax.random.key(1), ones, 0.5, units=True).Wh
+    kept = kept[:, 0] if heads == 1 else kept[0, :, :, 0].ravel()
+    assert set(np.unique(kept)) == {0.0, 2.0}
+    state, u = LSTMState(*jnp.ones((2, 4))), jnp.zeros(16)
+    found, _ = LSTM.step(dropped, state, u)
+    expected, _ = LSTM.step(params, state._replace(h=kept), u)
+    assert_close(found, expected)
+
+
+def test_dropped_weights_have_no_gradient(xs):
+    params = LSTM.init(jax.random.key(0), xs.shape[-1], 4, dtype=xs.dtype)
+
+    def loss(params):
+        dropped = drop_connect(jax.random.key(1), params, 0.5)
+        return jnp.sum(unroll(LSTM, dropped, xs)[0])
+
+    found = jax.grad(loss)(params).Wh
+    mask = drop_connect(jax.random.key(1), jax.tree.map(jnp.ones_like, params), 0.5).Wh
+    np.testing.assert_array_equal(found == 0, mask == 0)
+
+
+def test_a_field_to_drop_that_is_not_there():
+    params = stack()
+    with pytest.raises(ValueError, match="fields must be names of parameters; got 'Q'"):
+        drop_connect(jax.random.key(0), params, 0.5, fields=("Wh", "Q"))
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0, float("nan")])

@@ -22,7 +22,7 @@ from jax import tree
 from oracles import assert_close, drawn_like
 
 import lstm_jax as lj
-from lstm_jax.layers import Layer, init_layers, unroll_layers
+from lstm_jax.layers import Layer, drop_connect, init_layers, unroll_layers
 
 T, B, D, H = 4, 2, 3, 5
 GATES = "ifog"
@@ -468,6 +468,28 @@ def _(dtype):
 
     stack = stack_like(dtype, ("lstm",) * 3, D)
     return Case(ours, theirs, (stack, like(dtype, B, T, D)))
+
+
+@case("recurrent dropout", "Keras")
+def _(dtype):
+    keys, rate = jax.random.split(jax.random.key(5), B), 0.4
+
+    def dropped(key, params):
+        return drop_connect(key, params, rate, units=True)
+
+    def theirs(params, xs):
+        layer = keras_layer("SimpleRNN", xs, recurrent_dropout=rate)
+        ones = tree.map(jnp.ones_like, params)
+        mask = jax.vmap(lambda key: dropped(key, ones).Wh[:, 0])(keys)
+        layer.cell.get_recurrent_dropout_mask = lambda h: mask  # in place of its own
+        return run_keras(layer, list(params), xs, training=True)
+
+    def ours(params, xs):
+        return jax.vmap(
+            lambda key, xs: lj.unroll("rnn_tanh", dropped(key, params), xs)[0]
+        )(keys, xs)
+
+    return Case(ours, theirs, (params_like(dtype, "rnn_tanh"), like(dtype, B, T, D)))
 
 
 @case("no bias", "Keras")

@@ -1,7 +1,7 @@
 """Other libraries: weights in and out, and the cells as flax modules.
 
 ======================================  =============================================
-`from_torch`, `to_torch`                ``torch.nn.LSTM``, ``GRU``, ``RNN``, stacks
+`from_torch`, `to_torch`                ``torch.nn.LSTM``, ``GRU``, ``RNN``, and cells
 `from_keras`, `to_keras`                Keras' ``LSTM``, ``GRU``, ``SimpleRNN``
 `from_nnx`, `to_nnx`                    the cells of ``flax.nnx``
 `NNXCell`, `LinenCell`                  any cell of this library inside flax

@@ -1,4 +1,4 @@
-"""Weights from and to ``torch.nn.LSTM``, ``nn.GRU`` and ``nn.RNN``; needs no torch.
+"""Weights from and to torch's recurrent modules and cells; needs no torch.
 
 A module's ``state_dict()`` is a mapping of names to tensors. For layer k these are,
 with the suffix ``_reverse`` for the direction that reads from the last step::
@@ -6,12 +6,13 @@ with the suffix ``_reverse`` for the direction that reads from the last step::
     weight_ih_lk (G·H, D)    weight_hh_lk (G·H, R)    weight_hr_lk (R, H), if projected
     bias_ih_lk   (G·H,)      bias_hh_lk   (G·H,)
 
+An ``nn.LSTMCell``, ``nn.GRUCell`` or ``nn.RNNCell`` has the same without a suffix.
 Rows there are columns here, and LSTM gates lie in the order i, f, g, o. Both biases
 of a gate add up, so one is enough here; but the GRU's candidate has both (its bias_hh
 is inside the reset).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -44,8 +45,8 @@ PROJECTED = ("projected_lstm",)
 """The cells with a matrix weight_hr: an ``nn.LSTM`` with ``proj_size``."""
 
 
-def from_torch(cell: Cell | str, weights: Mapping[str, Any]) -> tuple[Layer, ...]:
-    """The parameters of a stack from the weights of a torch module.
+def from_torch(cell: Cell | str, weights: Mapping[str, Any]) -> Any:
+    """The parameters of a stack, or of a cell, from the weights of a torch module.
 
     Args:
         cell: the cell that the module runs: "lstm", "projected_lstm" (an
@@ -55,7 +56,9 @@ def from_torch(cell: Cell | str, weights: Mapping[str, Any]) -> tuple[Layer, ...
             the same names with numpy arrays. A module without biases has none here.
 
     Returns:
-        Parameters for `lstm_jax.layers.unroll_layers`, copies in the same dtype.
+        Parameters for `lstm_jax.layers.unroll_layers`, a tuple of `Layer`; those of an
+        ``nn.LSTMCell``, ``nn.GRUCell`` or ``nn.RNNCell`` are a cell's, for
+        `lstm_jax.step`. Copies in the same dtype.
 
     Raises:
         TypeError: a weight is no floating array in main memory.
@@ -63,29 +66,30 @@ def from_torch(cell: Cell | str, weights: Mapping[str, Any]) -> tuple[Layer, ...
     """
     cell, gates = counterpart("torch", cell, GATES)
     left = {name: as_numpy(name, weight) for name, weight in weights.items()}
+    if "weight_ih" in left:
+        params = _take(left, "", cell, gates, weights)
+        _check_all_taken(left, cell, "")
+        return params
     directions = ["", "_reverse"] if "weight_ih_l0_reverse" in left else [""]
     stack = []
     while not stack or f"weight_ih_l{len(stack)}" in left:
-        suffixes = [f"l{len(stack)}{direction}" for direction in directions]
+        suffixes = [f"_l{len(stack)}{direction}" for direction in directions]
         drawn = [_take(left, suffix, cell, gates, weights) for suffix in suffixes]
         stack.append(Layer(*drawn))
-    if left:
-        raise ValueError(
-            f'weights of cell "{cell.name}" in {len(stack)} layers do not have the '
-            f"names {', '.join(left)}"
-        )
+    _check_all_taken(left, cell, f" in {len(stack)} layers")
     return tuple(stack)
 
 
-def to_torch(cell: Cell | str, params: Sequence[Layer]) -> dict[str, np.ndarray]:
-    """The weights of a torch module from the parameters of a stack.
+def to_torch(cell: Cell | str, params: Any) -> dict[str, np.ndarray]:
+    """The weights of a torch module from the parameters of a stack, or of a cell.
 
     Where torch has two biases that add up, ours is bias_ih and bias_hh is 0, so that
     `from_torch` gives the parameters back bit for bit.
 
     Args:
         cell: the cell of the stack, as in `from_torch`.
-        params: its parameters, as `lstm_jax.layers.init_layers` makes them.
+        params: its parameters, as `lstm_jax.layers.init_layers` makes them; or a
+            cell's, for an ``nn.LSTMCell``, ``nn.GRUCell`` or ``nn.RNNCell``.
 
     Returns:
         Numpy arrays under the names of the module's ``state_dict()``. It loads them
@@ -97,12 +101,14 @@ def to_torch(cell: Cell | str, params: Sequence[Layer]) -> dict[str, np.ndarray]
             cell.
     """
     cell, gates = counterpart("torch", cell, GATES)
+    if hasattr(params, "Wx"):
+        return _named(weights_of(cell, params, gates), "")
     arrays: dict[str, np.ndarray] = {}
     for number, layer in enumerate(params):
         for own, direction in zip(layer, ("", "_reverse"), strict=True):
             if own is not None:
                 weights = weights_of(cell, own, gates)
-                arrays |= _named(weights, f"l{number}{direction}")
+                arrays |= _named(weights, f"_l{number}{direction}")
     return arrays
 
 
@@ -115,7 +121,7 @@ def _take(
 ) -> Any:
     """The parameters of one cell, taken out of what is `left` of all `weights`."""
     projected = cell.name in PROJECTED
-    ih, hh, hr = (f"weight_{product}_{suffix}" for product in ("ih", "hh", "hr"))
+    ih, hh, hr = (f"weight_{product}{suffix}" for product in ("ih", "hh", "hr"))
     matrices = [ih, hh, hr] if projected else [ih, hh]
     absent = [name for name in matrices if name not in left]
     if absent:
@@ -129,7 +135,7 @@ def _take(
     rows = len(gates) * hidden_size
     shapes: dict[str, tuple[int, ...]] = {ih: (rows, input_size)}
     shapes |= {hh: (rows, output_size)}
-    biases = [f"bias_{product}_{suffix}" for product in ("ih", "hh")]
+    biases = [f"bias_{product}{suffix}" for product in ("ih", "hh")]
     if any(name.startswith("bias") for name in weights):  # all of them, or none
         absent = [name for name in biases if name not in left]
         if absent:
@@ -147,10 +153,18 @@ def _take(
     return params_of(cell, Weights(Wx, Wh, *found), gates)
 
 
+def _check_all_taken(left: dict[str, np.ndarray], cell: Cell, where: str) -> None:
+    if left:
+        raise ValueError(
+            f'weights of cell "{cell.name}"{where} do not have the names '
+            f"{', '.join(left)}"
+        )
+
+
 def _named(weights: Weights, suffix: str) -> dict[str, np.ndarray]:
     products = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
     return {
-        f"{product}_{suffix}": np.ascontiguousarray(array.T)
+        f"{product}{suffix}": np.ascontiguousarray(array.T)
         for product, array in zip(products, weights, strict=True)
         if array is not None
     }

@@ -164,6 +164,26 @@ def test_a_module_loads_what_it_gave(torch, name):
 
 
 @pytest.mark.interop("torch")
+@pytest.mark.parametrize("name", ["lstm", "gru", "rnn_tanh", "rnn_relu"])
+def test_cells(torch, name):
+    kind, options = MODULES[name]
+    options = {"dtype": torch.float64, **options}
+    module = getattr(torch.nn, f"{kind}Cell")(INPUT_SIZE, HIDDEN_SIZE, **options)
+    params = from_torch(name, module.state_dict())
+    state = drawn_like(lj.CELLS[name].initial_state(params, (BATCH,)))
+    x = drawn_like(jax.ShapeDtypeStruct((BATCH, INPUT_SIZE), jnp.float64), 1)
+
+    given = [torch.tensor(np.asarray(a)) for a in state]
+    found = module(torch.tensor(np.asarray(x)), given if kind == "LSTM" else given[0])
+    found = found if kind == "LSTM" else (found,)
+    expected = lj.step(name, params, state, x)
+    assert_close([jnp.asarray(a.detach().numpy()) for a in found], list(expected))
+    back = to_torch(name, params)
+    module.load_state_dict({key: torch.tensor(w) for key, w in back.items()})
+    assert_same_bits(from_torch(name, module.state_dict()), params)
+
+
+@pytest.mark.interop("torch")
 def test_training_there_changes_nothing_here(torch):
     module = torch.nn.LSTM(INPUT_SIZE, 64, proj_size=1)
     params = from_torch(lj.CELLS["projected_lstm"], module.state_dict())
@@ -195,6 +215,16 @@ def test_there_and_back_bit_for_bit(name, bidirectional):
     # The sign of a zero is a bit too.
     params = jax.tree.map(lambda a: a.at[..., 0].set(-0.0), params)
     assert_same_bits(from_torch(cell, to_torch(cell, params)), params)
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru", "rnn_tanh", "rnn_relu"])
+def test_a_cell_there_and_back_bit_for_bit(name):
+    ((params, _),) = drawn_stack(lj.CELLS[name])
+    weights = to_torch(name, params)
+    assert list(weights) == ["weight_ih", "weight_hh", "bias_ih", "bias_hh"]
+    assert_same_bits(from_torch(name, weights), params)
+    with pytest.raises(ValueError, match=f'"{name}" do not have the names fc'):
+        from_torch(name, weights | {"fc": weights["weight_ih"]})
 
 
 @EACH_MODULE

@@ -29,6 +29,7 @@ from benchmarks.command import told
 from benchmarks.problem import ROWS, Row
 from experiments.checks import at_least
 from experiments.tasks import find_cells
+from experiments.timing import scanned
 from lstm_jax.files import write_whole
 from lstm_jax.interop import from_torch
 
@@ -188,11 +189,6 @@ def render_scans(found: Sequence[Measured]) -> list[str]:
 
 def _tell(m: Measured) -> None:
     print(f"{m.cell} {m.row}: {_ms(m.own.call)} and {_ms(m.other.call)} ms", flush=True)
-
-
-def scanned(cell: lj.Cell) -> lj.Cell:
-    """The same cell, not known to be made from equations, and so scanned."""
-    return cell._replace(step=partial(cell.step))
 
 
 def compiled(jobs: Sequence[tuple[lj.Cell, Any, Any]]) -> list[Program]:

@@ -2,11 +2,15 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
 
-Programs = Mapping[str, jax.stages.Compiled]
+from lstm_jax.cell import Cell
+
+Programs = Mapping[str, Callable[..., Any]]
+"""By name; mostly compiled ones, `jax.stages.Compiled`."""
 
 
 processor_seconds = time.process_time
@@ -27,6 +31,11 @@ def interleaved(
             jax.block_until_ready(program(*arguments))
             times[name].append(clock() - start)
     return {name: seconds[1:] for name, seconds in times.items()}
+
+
+def scanned(cell: Cell) -> Cell:
+    """The same cell, not known for what other runners take, and so scanned."""
+    return cell._replace(step=partial(cell.step), linear=False)
 
 
 def temporary_bytes(program: jax.stages.Compiled) -> int:

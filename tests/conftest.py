@@ -51,9 +51,11 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 check_annotations_of(
     [
         "lstm_jax",
+        "experiments.cell_page",
         "experiments.data",
         "experiments.explain_page",
         "experiments.gradients",
+        "experiments.pages",
         "experiments.plots",
         "experiments.sentiment",
         "experiments.tasks",

@@ -5,7 +5,6 @@ lines       a cell's equations and their reverse, line by line
 forward     every value; the chain rule, edge by edge
 backward    back through time, by the cell's own reverse
 mistakes    what one gets wrong in a line
-layout      where a graph's nodes stand
 case        all numbers of one reading, and all texts beside them
 packing     numbers in few letters
 readings    what is read, and by which network

@@ -26,7 +26,6 @@ from experiments.explain_page.forward import (
     reads,
     take_steps,
 )
-from experiments.explain_page.layout import lay_out
 from experiments.explain_page.lines import (
     Line,
     equations_of,
@@ -38,6 +37,7 @@ from experiments.explain_page.lines import (
 )
 from experiments.explain_page.mistakes import Mistake, mistakes_of
 from experiments.explain_page.packing import at_units, bfloat16, float32, relative
+from experiments.pages import lay_out
 from lstm_jax.cell import Cell
 from lstm_jax.gated import GatedBackward
 

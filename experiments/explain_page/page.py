@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from experiments.explain_page.case import Reading, case_of
+from experiments.pages import fill, part, style
 from lstm_jax.files import write_whole
+
+ROOM = "experiments.explain_page"
 
 FOOTER = (
     "Written by <code>python -m experiments.explain</code> of lstm_jax. The numbers "
@@ -35,19 +37,12 @@ def write_page(path: Path, readings: Sequence[Reading], units: int = 8) -> int:
 
 def page_of(data: dict[str, Any]) -> str:
     """The page's text, from what its script reads."""
-    text = _part("page.html")
     # Within a script "</script" would end it, and "<!--" begin a comment.
     numbers = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     parts = {
-        "style": _part("page.css"),
-        "script": _part("page.js"),
+        "style": style(ROOM),
+        "script": part(ROOM, "page.js"),
         "footer": FOOTER,
         "data": numbers.replace("<", "\\u003c"),
     }
-    for name, part in parts.items():
-        text = text.replace(f"{{{{{name}}}}}", part)
-    return text
-
-
-def _part(name: str) -> str:
-    return files("experiments.explain_page").joinpath(name).read_text("utf-8")
+    return fill(part(ROOM, "page.html"), parts)

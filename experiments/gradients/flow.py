@@ -13,6 +13,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
 
 from experiments.checks import at_least, check_seed
 from lstm_jax.cell import Cell
@@ -60,9 +62,37 @@ def flow_of(cell: Cell, config: FlowConfig, **init: Any) -> dict[str, list[float
     last = jax.random.normal(key_d, state[0].shape)
     dys = jnp.zeros((config.steps, *state[0].shape)).at[-1].set(last)
     nothing = jax.tree.map(jnp.zeros_like, state)
-    found = state_gradients(cell, params, xs, state, dys, nothing)
+    if cell.derived:
+        found = state_gradients(cell, params, xs, state, dys, nothing)
+    else:
+        found = _automatic(cell, params, xs, state, last)
     whole = np.mean(np.linalg.norm(last, axis=-1))
-    return {
-        name: (np.mean(np.linalg.norm(d, axis=-1), axis=-1)[::-1] / whole).tolist()
-        for name, d in found.items()
-    }
+    return {name: (_norms(d)[::-1] / whole).tolist() for name, d in found.items()}
+
+
+def _norms(gradient: ArrayLike) -> np.ndarray:
+    """The norm at each step, the mean over the batch; (T, B, ...) to (T,)."""
+    flat = np.asarray(gradient)
+    flat = flat.reshape(*flat.shape[:2], -1)
+    return np.mean(np.linalg.norm(flat, axis=-1), axis=-1)
+
+
+def _automatic(
+    cell: Cell, params: Any, xs: Array, state: Any, last: Array
+) -> dict[str, Array]:
+    """What `state_gradients` finds, of a cell without a backward.
+
+    The gradient of a step's new state is that of a nudge, 0, which is added to it.
+    """
+
+    def loss(nudges: Any) -> Array:
+        def step(state: Any, at: tuple[Array, Any]) -> tuple[Any, None]:
+            x, nudge = at
+            new, _ = cell.step(params, state, cell.project(params, x))
+            return jax.tree.map(jnp.add, new, nudge), None
+
+        final, _ = jax.lax.scan(step, state, (xs, nudges))
+        return jnp.sum(final[0] * last)
+
+    nudges = jax.tree.map(lambda s: jnp.zeros((len(xs), *s.shape), s.dtype), state)
+    return jax.grad(loss)(nudges)._asdict()

@@ -30,20 +30,33 @@ def text(derivation: "Derivation") -> str:
     """See `Derivation.text`."""
     write = Writer(derivation.names, derivation.letters)
     parts = [f"The backward pass of {derivation.cell.name!r}, from its equations"]
-    width = max(len(_label(e)) for e in derivation.forward.equations)
-    parts.append(
-        "\n".join(
-            f"  {_label(e):{width}}  {write.letter(e.name)} = {write(e.right)}"
-            for e in derivation.forward.equations
-        )
-    )
+    listed = equations(derivation)
+    width = max(len(label) for label, _ in listed)
+    parts.append("\n".join(f"  {label:{width}}  {line}" for label, line in listed))
     parts.append(textwrap.fill(_reading(write), WIDTH))
     for title, rows in _sections(derivation):
         parts.append(title)
-        parts += ["\n".join(_row_as_text(derivation, write, row)) for row in rows]
+        parts += ["\n".join(_row_as_text(derivation, row)) for row in rows]
     for title, lines in _remarks(derivation, write):
         parts.append("\n".join([title, "", *(f"  {line}" for line in lines)]))
     return "\n\n".join([*parts, verdict(derivation)]) + "\n"
+
+
+def equations(derivation: "Derivation") -> tuple[tuple[str, str], ...]:
+    """See `Derivation.equations`."""
+    write = Writer(derivation.names, derivation.letters)
+    return tuple(
+        (_label(e), f"{write.letter(e.name)} = {write(e.right)}")
+        for e in derivation.forward.equations
+    )
+
+
+def written(derivation: "Derivation", row: "Row") -> tuple[str, ...]:
+    """See `Derivation.written`."""
+    write = Writer(derivation.names, derivation.letters)
+    (left, right), *rest = equalities(derivation, write, row)
+    more = (f"{' ' * len(left)} = {right}" for _, right in rest)
+    return _goes(write, row), f"{left} = {right}", *more
 
 
 def markdown(derivation: "Derivation") -> str:
@@ -117,12 +130,10 @@ def _reading(write: Writer) -> str:
     return f"{first} {READING}"
 
 
-def _row_as_text(derivation: "Derivation", write: Writer, row: "Row") -> Iterator[str]:
-    yield f"  {_goes(write, row)}"
-    (left, right), *rest = equalities(derivation, write, row)
-    yield f"    {left} = {right}"
-    for _, right in rest:
-        yield f"    {' ' * len(left)} = {right}"
+def _row_as_text(derivation: "Derivation", row: "Row") -> Iterator[str]:
+    goes, *forms = written(derivation, row)
+    yield f"  {goes}"
+    yield from (f"    {form}" for form in forms)
     for line in row.lines:
         yield f"    {line.place}  {line.text or SHARED}  {_judged(line)}"
 

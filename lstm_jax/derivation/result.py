@@ -121,6 +121,17 @@ class Derivation:
         """The formulas alone in LaTeX, one `aligned` environment."""
         return pages.latex(self)
 
+    def equations(self) -> tuple[tuple[str, str], ...]:
+        """The equations in plain text: ("(3)", "c = tanh(z_c)")."""
+        return pages.equations(self)
+
+    def written(self, row: Row) -> tuple[str, ...]:
+        """A row in plain text: where its quantity goes, then each form of its gradient.
+
+        "c goes to h (4)", "∂J/∂c = ∂J/∂h * ∂h/∂c", "      = dh * (1 - g)".
+        """
+        return pages.written(self, row)
+
     def verdict(self) -> str:
         """Whether the hand-written reverse agrees; what of it doesn't, line by line."""
         return pages.verdict(self)

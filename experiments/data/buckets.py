@@ -33,12 +33,15 @@ class Bucket(NamedTuple):
         lengths: (N,) int32, each between 0 and L.
         labels: (N,) int32.
         rows: (N,) int32, the position of each row in the `Encoded` it came from.
+        ratios: (N, L, F) float32, numbers that go with each token, 0 beyond the row's
+            length; None for none.
     """
 
     tokens: np.ndarray
     lengths: np.ndarray
     labels: np.ndarray
     rows: np.ndarray
+    ratios: np.ndarray | None = None
 
 
 class Segment(NamedTuple):
@@ -267,9 +270,14 @@ def evaluation_segments(
 
 def _padded(encoded: Encoded, rows: np.ndarray, boundary: int) -> Bucket:
     lengths = encoded.lengths[rows]
-    tokens = np.full((len(rows), boundary), PADDING_ID, np.int32)
-    tokens[np.arange(boundary) < lengths[:, None]] = encoded.take(rows).tokens
-    return Bucket(tokens, lengths, encoded.labels[rows], rows.astype(np.int32))
+    own, filled = encoded.take(rows), np.arange(boundary) < lengths[:, None]
+    tokens = np.full(filled.shape, PADDING_ID, np.int32)
+    tokens[filled] = own.tokens
+    ratios = None
+    if own.ratios is not None:
+        ratios = np.zeros((*filled.shape, own.ratios.shape[1]), np.float32)
+        ratios[filled] = own.ratios
+    return Bucket(tokens, lengths, own.labels, rows.astype(np.int32), ratios)
 
 
 def _follow(choices: list[np.ndarray], candidates: np.ndarray) -> tuple[int, ...]:

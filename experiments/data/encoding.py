@@ -52,11 +52,13 @@ class Encoded(NamedTuple):
         tokens: (total,) int32, the rows one after the other.
         offsets: (N + 1,) int64; row i is `tokens[offsets[i]:offsets[i + 1]]`.
         labels: (N,) int32.
+        ratios: (total, F) float32, numbers that go with each token; None for none.
     """
 
     tokens: np.ndarray
     offsets: np.ndarray
     labels: np.ndarray
+    ratios: np.ndarray | None = None
 
     @property
     def lengths(self) -> np.ndarray:
@@ -269,4 +271,5 @@ def _gather(
     )
     # Position p of row i comes from starts[i] + (p - offsets[i]).
     source = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
-    return Encoded(encoded.tokens[source], offsets, labels)
+    ratios = None if encoded.ratios is None else encoded.ratios[source]
+    return Encoded(encoded.tokens[source], offsets, labels, ratios)

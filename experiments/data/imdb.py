@@ -22,7 +22,8 @@ from experiments.optional import require
 from lstm_jax.files import default_cache_dir
 
 # Raise it whenever the same recipe would give other arrays.
-_FORMAT = 4
+_FORMAT = 5
+_STORED = ("tokens", "offsets", "labels")
 
 
 class EncodedReviews(NamedTuple):
@@ -34,6 +35,7 @@ class EncodedReviews(NamedTuple):
         counts: for each split what `ReviewTokenizer.encode_all` counted, and under
             "division" what `ReviewSplits.counts` holds.
         recipe: everything the arrays follow from, ready for JSON.
+        groups: see `ReviewSplits`.
         classes: the name of each label.
     """
 
@@ -41,6 +43,7 @@ class EncodedReviews(NamedTuple):
     tokenizer: ReviewTokenizer
     counts: dict[str, dict[str, int]]
     recipe: dict[str, str | int | float]
+    groups: np.ndarray
     classes: tuple[str, ...] = SENTIMENTS
 
 
@@ -169,10 +172,10 @@ def _divide(
 def _encode(reviews: ReviewSplits, vocabulary_size: int) -> dict[str, np.ndarray]:
     tokenizer = ReviewTokenizer.train(reviews.splits["train"].texts, vocabulary_size)
     counts = {"division": reviews.counts}
-    arrays = {}
+    arrays = {"groups": reviews.groups}
     for name, (texts, labels) in reviews.splits.items():
         encoded, counts[name] = tokenizer.encode_all(texts, labels)
-        arrays |= {f"{name}/{k}": v for k, v in encoded._asdict().items()}
+        arrays |= {f"{name}/{k}": getattr(encoded, k) for k in _STORED}
     text = {
         "tokenizer": tokenizer.definition,
         "counts": json.dumps(counts),
@@ -186,13 +189,13 @@ def _unpack(
 ) -> EncodedReviews:
     names = dict.fromkeys(name.split("/")[0] for name in arrays if "/" in name)
     splits = {
-        name: Encoded(**{k: arrays[f"{name}/{k}"] for k in Encoded._fields})
-        for name in names
+        name: Encoded(**{k: arrays[f"{name}/{k}"] for k in _STORED}) for name in names
     }
     return EncodedReviews(
         splits,
         ReviewTokenizer(arrays["tokenizer"].tobytes().decode()),
         json.loads(arrays["counts"].tobytes()),
         recipe,
+        arrays["groups"],
         tuple(json.loads(arrays["classes"].tobytes())),
     )

@@ -53,11 +53,14 @@ class ReviewSplits(NamedTuple):
             there is a test split `test_duplicates`, test reviews whose words also
             stand in the training or validation split (kept: the official split is left
             as it is).
+        groups: (N,) int32, for each training review the number of what was divided: a
+            film, or a review and its copies.
         classes: the name of each label.
     """
 
     splits: dict[str, Reviews]
     counts: dict[str, int]
+    groups: np.ndarray
     classes: tuple[str, ...] = SENTIMENTS
 
 
@@ -106,8 +109,9 @@ def divide(
     order = sorted(
         range(len(words)), key=lambda i: (_digest(seed, words[i]), rows.texts[i])
     )
+    training = [i for i in order if groups[i] not in chosen]
     splits = {
-        "train": _select(rows, [i for i in order if groups[i] not in chosen]),
+        "train": _select(rows, training),
         "validation": _select(rows, [i for i in order if groups[i] in chosen]),
     }
     for name, split in splits.items():
@@ -127,7 +131,8 @@ def divide(
         counts["test_duplicates"] = sum(
             words_of(text) in known for text in official["test"].texts
         )
-    return ReviewSplits(splits, counts)
+    numbers = np.unique([groups[i] for i in training], return_inverse=True)[1]
+    return ReviewSplits(splits, counts, numbers.astype(np.int32))
 
 
 def _validation_groups(

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from experiments.data import SENTIMENTS, UNKNOWN_ID
+from experiments.data import SENTIMENTS, UNKNOWN_ID, Encoded, truncate
 from experiments.explain_page.case import Reading
 from experiments.legible import one_line, without_surrogates
 from experiments.sentiment import (
@@ -105,11 +105,11 @@ def _trained(folder: Path, text: str, steps: int) -> Reading:
     result = Records(folder).read("result") or {}
     accuracy = result.get("accuracy")
     right = f", right on {accuracy:.0%} of validation reviews" if accuracy else ""
-    ids = _ids(found, text, steps)
+    read = _read(found, text, steps)
     texts = "film reviews" if found.classes == SENTIMENTS else "texts of your own"
     about = f"trained on {texts}{right}"
-    words = found.tokenizer.words(ids)
-    return _reading(found.model, found.params, ids, words, about)
+    words = found.tokenizer.words(read.tokens)
+    return _reading(found.model, found.params, read, words, about)
 
 
 def _untrained(name: str, trained: Trained | None, text: str, steps: int) -> Reading:
@@ -121,9 +121,10 @@ def _untrained(name: str, trained: Trained | None, text: str, steps: int) -> Rea
         words = re.findall(r"\w+|[^\w\s]", text.lower())[-steps:]
         known = {word: 2 + k for k, word in enumerate(dict.fromkeys(words))}
         ids, size = np.array([known[w] for w in words], np.int32), len(known) + 2
+        read = Encoded(ids, np.array([0, len(ids)]), np.zeros(1, np.int32))
     else:
-        ids, size = _ids(trained, text, steps), trained.tokenizer.vocabulary_size
-        words = trained.tokenizer.words(ids)
+        read, size = _read(trained, text, steps), trained.tokenizer.vocabulary_size
+        words = trained.tokenizer.words(read.tokens)
     model = make_model(config, size)
     params = init_params(model, jax.random.key(config.seed))
     about = "untrained: random parameters"
@@ -131,27 +132,33 @@ def _untrained(name: str, trained: Trained | None, text: str, steps: int) -> Rea
         own = {"embedding": trained.params["params"]["embedding"]}
         params = {"params": params["params"] | own}
         about += ", a trained run's word vectors"
-    return _reading(model, params, ids, words, about)
+    return _reading(model, params, read, words, about)
 
 
-def _ids(trained: Trained, text: str, steps: int) -> np.ndarray:
-    longest = min(steps, trained.config.max_length)
-    return trained.tokenizer.encode(text)[-longest:]
+def _read(trained: Trained, text: str, steps: int) -> Encoded:
+    """A text as the classifier reads it, and no more of it than so many words."""
+    return truncate(trained.read(text), steps)[0]
 
 
 def _reading(
     model: SequenceClassifier,
     params: Any,
-    ids: np.ndarray,
+    read: Encoded,
     words: Sequence[str],
     about: str,
 ) -> Reading:
     """A text in the last layer of a classifier, in float64."""
+    ids = read.tokens
     if not len(ids):
         raise ValueError("the text has no words to step through")
     model = model.clone(dtype=jnp.float64)
     params = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), params)
-    inside = look_inside(model, params, jnp.asarray(ids))
+    inside = look_inside(
+        model,
+        params,
+        jnp.asarray(ids),
+        None if read.ratios is None else jnp.asarray(read.ratios),
+    )
     predict = jax.jit(partial(predict_logits, model))
     return Reading(
         checks.as_cell(model.cell),
@@ -163,7 +170,7 @@ def _reading(
             for number, word in zip(ids, words, strict=True)
         ],
         about,
-        running_scores(predict, params, ids, len(ids))[:, 1],
+        running_scores(predict, params, read, len(ids))[:, 1],
     )
 
 

@@ -26,6 +26,8 @@ class Config:
         vocabulary_size: words, padding and the unknown word included.
         max_length: of longer reviews the last so many words are kept.
         length_buckets: batches come in at most so many padded lengths.
+        ngrams: with every word, the network reads what naive Bayes says of the n-grams
+            of up to so many words that it ends (data/naive_bayes.py); 0 for none.
         cell: a name of `lstm_jax.CELLS`, or your own as ``module:NAME`` or
             ``file.py:NAME``.
         embedding_size: the size of a word's vector.
@@ -61,6 +63,7 @@ class Config:
     vocabulary_size: int = 20_000
     max_length: int = 300
     length_buckets: int = 5
+    ngrams: int = 0
     cell: str = "lstm"
     embedding_size: int = 64
     hidden_size: int = 64
@@ -83,7 +86,7 @@ class Config:
     label_smoothing: float = 0.0
 
 
-ADDED = frozenset({"text_column", "label_column"})
+ADDED = frozenset({"text_column", "label_column", "ngrams"})
 """Fields that older runs don't have; their defaults are what those did."""
 
 PRESETS = {

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from experiments.sentiment.model import POOLINGS, SequenceClassifier
+from experiments.sentiment.model import POOLINGS, SequenceClassifier, join_ratios
 from lstm_jax.engine import checks
 from lstm_jax.layers import Layer, unroll_layers
 
@@ -29,17 +29,21 @@ class Inside(NamedTuple):
     logit: Array
 
 
-def look_inside(model: SequenceClassifier, params: Any, ids: Array) -> Inside:
+def look_inside(
+    model: SequenceClassifier, params: Any, ids: Array, ratios: Array | None = None
+) -> Inside:
     """A text in the last layer of a classifier.
 
     Args:
         model: the classifier.
         params: its parameters.
         ids: the words, (T,) integers, at least one.
+        ratios: (T, F), beside each word, where the classifier reads some.
     """
     own = params["params"]
     cell, layers = checks.as_cell(model.cell), own["layers"]
     xs = own["embedding"][ids][:, None]
+    xs = join_ratios(xs, None if ratios is None else ratios[None])
     if len(layers) > 1:
         xs, _ = unroll_layers(cell, layers[:-1], xs)
     ys, finals = unroll_layers(cell, layers[-1:], xs)

@@ -50,12 +50,19 @@ POOLINGS: MappingProxyType[str, Callable[[Array, Array, Layer], Array]] = (
 """Ways from outputs (T, B, F), lengths and the last layer's final state to (B, F)."""
 
 
+def join_ratios(xs: Array, ratios: Array | None) -> Array:
+    """Inputs (T, B, D) and the ratios (B, T, F) beside them, (T, B, D + F)."""
+    if ratios is None or not ratios.shape[-1]:
+        return xs
+    return jnp.concatenate([xs, ratios.swapaxes(0, 1).astype(xs.dtype)], axis=-1)
+
+
 class SequenceClassifier(nn.Module):
     """Reads sequences of tokens and tells their classes apart.
 
     ::
 
-        embedding -> dropout -> layers -> pooling -> dropout -> head
+        embedding -> dropout, ratios -> layers -> pooling -> dropout -> head
 
     Training also replaces whole words by the unknown word (word dropout; Iyyer et
     al., 2015, section 3 leave them out), so that no single word decides alone.
@@ -64,6 +71,7 @@ class SequenceClassifier(nn.Module):
         vocabulary_size: ids, padding and the unknown word included.
         classes: C; for two there is one logit, that of label 1, for more there are C.
         embedding_size: D.
+        ratios: F, the numbers that are read beside each token's embedding.
         hidden_size: H of each direction.
         cell: a cell, or a name of `lstm_jax.CELLS`.
         layers: recurrent layers.
@@ -85,6 +93,7 @@ class SequenceClassifier(nn.Module):
     vocabulary_size: int
     classes: int = 2
     embedding_size: int = 64
+    ratios: int = 0
     hidden_size: int = 64
     cell: Cell | str = "lstm"
     layers: int = 1
@@ -100,16 +109,24 @@ class SequenceClassifier(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, tokens: Array, lengths: Array, *, train: bool) -> Array:
+    def __call__(
+        self,
+        tokens: Array,
+        lengths: Array,
+        ratios: Array | None = None,
+        *,
+        train: bool,
+    ) -> Array:
         """The logit of each row's probability of label 1, (B,), or all C, (B, C).
 
         Args:
             tokens: (B, T) integers below the vocabulary size.
             lengths: (B,) integers from 0 to T; tokens beyond them change nothing, and
                 a row of length 0 gets the logit of an empty text.
+            ratios: (B, T, F); None where F is 0.
             train: whether dropout is on; it needs ``rngs={"dropout": key}``.
         """
-        self._check()
+        self._check(tokens, ratios)
         embedding = self.param(
             "embedding",
             nn.initializers.normal(0.1),
@@ -123,6 +140,7 @@ class SequenceClassifier(nn.Module):
         if train:
             xs = variational_dropout(self._key(), xs, self.embedding_dropout)
             between = Dropout(self._key(), self.layer_dropout, self.variational)
+        xs = join_ratios(xs, ratios)
         ys, finals = unroll_layers(
             self.cell,
             layers,
@@ -146,7 +164,7 @@ class SequenceClassifier(nn.Module):
         return init_layers(
             self.cell,
             key,
-            self.embedding_size,
+            self.embedding_size + self.ratios,
             self.hidden_size,
             layers=self.layers,
             bidirectional=self.bidirectional,
@@ -157,7 +175,13 @@ class SequenceClassifier(nn.Module):
         dropped = jax.random.bernoulli(self._key(), self.word_dropout, tokens.shape)
         return jnp.where(dropped, jnp.asarray(UNKNOWN_ID, tokens.dtype), tokens)
 
-    def _check(self) -> None:
+    def _check(self, tokens: Array, ratios: Array | None) -> None:
+        expected = (*tokens.shape, self.ratios)
+        if (ratios is None and self.ratios) or (
+            ratios is not None and ratios.shape != expected
+        ):
+            found = None if ratios is None else ratios.shape
+            raise ValueError(f"ratios: expected shape {expected}, got {found}")
         checks.as_cell(self.cell, self.gradient)
         checks.check_choice("gradient", self.gradient, GRADIENTS)
         checks.check_choice("memory", self.memory, MEMORIES)

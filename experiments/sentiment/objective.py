@@ -24,6 +24,7 @@ def make_model(
     chosen = {k: v for k, v in dataclasses.asdict(config).items() if k in shared}
     chosen |= {"vocabulary_size": vocabulary_size, "classes": classes}
     chosen |= {"dtype": jnp.dtype(config.dtype)}
+    chosen["ratios"] = config.ngrams * (classes if classes > 2 else 1)
     chosen["cell"] = find_cell(config.cell, CELLS)
     return SequenceClassifier(**chosen)
 
@@ -32,7 +33,8 @@ def init_params(model: SequenceClassifier, key: Array) -> Any:
     """Draws the parameters."""
     tokens = jnp.zeros((1, 1), jnp.int32)
     lengths = jnp.ones(1, jnp.int32)
-    return model.init(key, tokens, lengths, train=False)
+    ratios = jnp.zeros((1, 1, model.ratios), model.dtype)
+    return model.init(key, tokens, lengths, ratios, train=False)
 
 
 def loss(
@@ -40,7 +42,12 @@ def loss(
 ) -> tuple[Array, dict[str, Array]]:
     """The mean cross-entropy of a batch, and the share it gets right."""
     logits: Any = model.apply(
-        params, batch.tokens, batch.lengths, train=True, rngs={"dropout": key}
+        params,
+        batch.tokens,
+        batch.lengths,
+        batch.ratios,
+        train=True,
+        rngs={"dropout": key},
     )
     if model.classes == 2:
         labels = batch.labels.astype(logits.dtype)
@@ -57,7 +64,9 @@ def loss(
 
 def predict_logits(model: SequenceClassifier, params: Any, batch: Bucket) -> Array:
     """The logits of a batch, (B,) for two classes or (B, C)."""
-    logits: Any = model.apply(params, batch.tokens, batch.lengths, train=False)
+    logits: Any = model.apply(
+        params, batch.tokens, batch.lengths, batch.ratios, train=False
+    )
     return logits
 
 

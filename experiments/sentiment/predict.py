@@ -13,7 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import plots
-from experiments.data import SENTIMENTS, UNKNOWN_ID, ReviewTokenizer
+from experiments.data import (
+    SENTIMENTS,
+    UNKNOWN_ID,
+    Encoded,
+    LogCountRatios,
+    ReviewTokenizer,
+    make_buckets,
+    truncate,
+)
 from experiments.legible import one_line, without_surrogates
 from experiments.sentiment.config import ADDED, Config
 from experiments.sentiment.model import SequenceClassifier
@@ -68,6 +76,7 @@ class Trained(NamedTuple):
         model: the classifier.
         params: those that did best.
         classes: their names.
+        ngrams: what goes with each word beside its vector, if anything does.
     """
 
     config: Config
@@ -75,6 +84,14 @@ class Trained(NamedTuple):
     model: SequenceClassifier
     params: Any
     classes: tuple[str, ...]
+    ngrams: LogCountRatios | None
+
+    def read(self, text: str) -> Encoded:
+        """A text as the classifier reads it: one row, its last `max_length` words."""
+        whole, _ = self.tokenizer.encode_all([text], np.zeros(1, np.int32))
+        if self.ngrams is not None:
+            whole = self.ngrams.attach(whole)
+        return truncate(whole, self.config.max_length)[0]
 
 
 def load_trained(folder: Path) -> Trained:
@@ -95,7 +112,8 @@ def load_trained(folder: Path) -> Trained:
             f"{folder}: the run has come to no evaluation yet; train on, or choose "
             "another with --name"
         )
-    return Trained(config, tokenizer, model, best.restore(like), classes)
+    ngrams = LogCountRatios.load(folder / "ngrams.npz") if config.ngrams else None
+    return Trained(config, tokenizer, model, best.restore(like), classes, ngrams)
 
 
 def read_classes(folder: Path) -> tuple[str, ...]:
@@ -128,19 +146,17 @@ def load_scorer(folder: Path) -> Callable[[str], Score]:
 
 def scorer(trained: Trained) -> Callable[[str], Score]:
     """The function from a text to its score."""
-    config, tokenizer, model, params, classes = trained
-    apply = jax.jit(partial(model.apply, train=False))
+    predict = jax.jit(partial(predict_logits, trained.model))
 
     def score(text: str) -> Score:
-        ids = tokenizer.encode(text)[-config.max_length :]
+        read = trained.read(text)
+        words = len(read.tokens)
         # Few shapes, few compilations: pad to a multiple of 100.
-        tokens = np.zeros((1, -(-max(len(ids), 1) // 100) * 100), np.int32)
-        tokens[0, : len(ids)] = ids
-        lengths = jnp.asarray([len(ids)], jnp.int32)
-        logits = apply(params, jnp.asarray(tokens), lengths)
+        (batch,) = make_buckets(read, [-(-max(words, 1) // 100) * 100])
+        logits = predict(trained.params, jax.tree.map(jnp.asarray, batch))
         found = probabilities(np.asarray(logits))[0].tolist()
-        known = int(np.count_nonzero(ids != UNKNOWN_ID))
-        return Score(dict(zip(classes, found, strict=True)), len(ids), known)
+        known = int(np.count_nonzero(read.tokens != UNKNOWN_ID))
+        return Score(dict(zip(trained.classes, found, strict=True)), words, known)
 
     return score
 
@@ -172,13 +188,13 @@ def print_scores(folder: Path, text: str) -> None:
 
 def draw_text(folder: Path, trained: Trained, text: str) -> str:
     """Draws the score after every word of a text; says where, or why it did not."""
-    ids = trained.tokenizer.encode(without_surrogates(text))
-    ids = ids[-trained.config.max_length :]
-    if not 0 < len(ids) <= MOST_DRAWN:
-        return f"no picture: expected 1 to {MOST_DRAWN} words, got {len(ids)}"
+    read = trained.read(without_surrogates(text))
+    length = len(read.tokens)
+    if not 0 < length <= MOST_DRAWN:
+        return f"no picture: expected 1 to {MOST_DRAWN} words, got {length}"
     predict = jax.jit(partial(predict_logits, trained.model))
-    scores = running_scores(predict, trained.params, ids, len(ids))
-    words, label = trained.tokenizer.words(ids), int(scores[-1].argmax())
+    scores = running_scores(predict, trained.params, read, length)
+    words, label = trained.tokenizer.words(read.tokens), int(scores[-1].argmax())
     drawn = scored_text(words, scores, trained.classes, label)
     title = f"judged: {trained.classes[label]}"
     picture = folder / "predicted.png"

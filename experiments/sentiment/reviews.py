@@ -10,7 +10,9 @@ from experiments.data import (
     Columns,
     Encoded,
     EncodedReviews,
+    LogCountRatios,
     bucket_boundaries,
+    count_ratios,
     encoded_imdb,
     make_buckets,
     padding_fraction,
@@ -27,12 +29,14 @@ class Data(NamedTuple):
         evaluated: for "validation", and "test" if asked for, rows and buckets.
         encoded: as they were loaded.
         counts: of what was met on the way.
+        ngrams: what goes with each word beside its vector, if anything does.
     """
 
     train: tuple[Bucket, ...]
     evaluated: dict[str, tuple[Encoded, tuple[Bucket, ...]]]
     encoded: EncodedReviews
     counts: dict[str, Any]
+    ngrams: LogCountRatios | None
 
 
 def load(config: Config) -> Data:
@@ -55,6 +59,12 @@ def load(config: Config) -> Data:
     train = train.take(np.arange(len(train.labels))[: config.reviews])
     splits = ("validation", "test") if config.test else ("validation",)
     rows = {"train": train} | {split: encoded.splits[split] for split in splits}
+    ngrams = None
+    if config.ngrams:
+        groups = encoded.groups[: config.reviews]
+        train, ngrams = count_ratios(train, groups, config.ngrams, len(encoded.classes))
+        rows = {k: ngrams.attach(v) for k, v in rows.items()} | {"train": train}
+        encoded = encoded._replace(splits=rows)
     # What is longer than the longest review is padding only.
     longest = max(int(own.lengths.max(initial=1)) for own in rows.values())
     max_length = min(config.max_length, longest)
@@ -74,4 +84,4 @@ def load(config: Config) -> Data:
         "length_buckets": boundaries,
         "padding": padding_fraction(buckets),
     }
-    return Data(buckets, evaluated, encoded, counts)
+    return Data(buckets, evaluated, encoded, counts, ngrams)

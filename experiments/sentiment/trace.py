@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array
 
 from experiments import plots
-from experiments.data import SENTIMENTS, Bucket
+from experiments.data import PADDING_ID, SENTIMENTS, Bucket, Encoded
 from experiments.sentiment.config import Config
 from experiments.sentiment.model import SequenceClassifier
 from experiments.sentiment.objective import predict_logits, probabilities
@@ -20,7 +20,7 @@ from experiments.training import Records
 
 
 def running_scores(
-    predict: Callable[[Any, Bucket], Array], params: Any, ids: np.ndarray, size: int
+    predict: Callable[[Any, Bucket], Array], params: Any, text: Encoded, size: int
 ) -> np.ndarray:
     """The probability of each class after every word of a review, (length, C).
 
@@ -30,16 +30,21 @@ def running_scores(
     Args:
         predict: ``(params, batch) -> logits``.
         params: the model's parameters.
-        ids: (length,) integers.
+        text: one row, as the classifier reads it.
         size: at least `length`; one compiled shape serves all reviews up to it.
     """
-    tokens = np.zeros((size, size), np.int32)
-    tokens[:, : len(ids)] = ids
-    lengths = np.minimum(np.arange(1, size + 1, dtype=np.int32), len(ids))
-    tokens[np.arange(size) >= lengths[:, None]] = 0
-    batch = Bucket(tokens, lengths, np.zeros(size, np.int32), lengths)
+    length = len(text.tokens)
+    # Row n of the batch is the text's first n + 1 words.
+    lengths = np.minimum(np.arange(1, size + 1, dtype=np.int32), length)
+    begun = np.arange(length) < lengths[:, None]
+    padding = ((0, 0), (0, size - length))
+    tokens = np.pad(np.where(begun, text.tokens, PADDING_ID), padding)
+    ratios = text.ratios
+    if ratios is not None:
+        ratios = np.pad(np.where(begun[..., None], ratios, 0), (*padding, (0, 0)))
+    batch = Bucket(tokens, lengths, np.zeros(size, np.int32), lengths, ratios)
     logits = np.asarray(predict(params, jax.tree.map(jnp.asarray, batch)))
-    return probabilities(logits[: len(ids)])
+    return probabilities(logits[:length])
 
 
 def scored_text(
@@ -88,13 +93,13 @@ def most_changed(
     predict = jax.jit(partial(predict_logits, model))
     found: dict[int, list[Changed]] = {label: [] for label in range(len(classes))}
     for row in fitting[:64]:
-        ids, label = rows.row(row), int(rows.labels[row])
-        scores = running_scores(predict, params, ids, size)
+        own, label = rows.take(np.asarray([row])), int(rows.labels[row])
+        scores = running_scores(predict, params, own, size)
         toward = scores[:, label]
         if scores[-1].argmax() == label:
-            words = data.encoded.tokenizer.words(ids)
+            words = data.encoded.tokenizer.words(own.tokens)
             text = scored_text(words, scores, classes, label)
-            change = float(toward[-1] - toward[min(5, len(ids) - 1) :].min())
+            change = float(toward[-1] - toward[min(5, len(words) - 1) :].min())
             found[label].append(Changed(text, classes[label], change))
     of_each = max(1, count // len(classes))
     best = [

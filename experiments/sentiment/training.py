@@ -14,7 +14,7 @@ from rich.console import Console
 from experiments import plots
 from experiments.cell_source import cell_source
 from experiments.checks import LARGEST, at_least, check_seed, within
-from experiments.data import BatchSchedule
+from experiments.data import LONGEST_NGRAM, BatchSchedule
 from experiments.legible import one_line
 from experiments.sentiment.config import Config
 from experiments.sentiment.model import SequenceClassifier
@@ -71,6 +71,8 @@ def train(
     plan = make_plan(config, data)
     with open_run(folder, config, options, console, source) as run:
         data.encoded.tokenizer.save(folder / "tokenizer.json")
+        if data.ngrams is not None:
+            data.ngrams.save(folder / "ngrams.npz")
         Records(folder).write("classes", {"classes": data.encoded.classes})
         outcome, result = _fit(config, run, plan, data, console, source)
         # The result is written and told: what goes wrong from here on costs pictures.
@@ -139,6 +141,7 @@ def check(config: Config) -> None:
     """
     check_seed(config.seed)
     at_least(1, batch_size=config.batch_size)
+    within(0, LONGEST_NGRAM, ngrams=config.ngrams)
     within(1, LARGEST, epochs=config.epochs)
     for name, most in MOST.items():
         within(1, most, **{name: getattr(config, name)})

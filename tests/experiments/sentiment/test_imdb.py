@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from experiments import explain, imdb, plots, sentiment
-from experiments.data import Bucket
+from experiments.data import Bucket, Encoded
 from experiments.explain_page import runs_under
 from experiments.training import Records, read_metrics
 
@@ -119,6 +119,32 @@ def test_automatic_gradients_follow_closer_in_float64(train):
     np.testing.assert_allclose(losses(manual[1]), losses(automatic[1]), rtol=1e-11)
     # It was float64: the same numbers do not fit float32.
     assert any(float(np.float32(value)) != value for value in losses(manual[1]))
+
+
+def test_ratios_of_ngrams_are_read_in_training_and_after(train, capsys):
+    """They decide: the words are hidden, and what a run kept scores as it did."""
+    hidden = ("--word-dropout", "0.9", "--embedding-dropout", "0.9")
+    status, run = train("ngrams", "--ngrams", "2", *hidden)
+    assert status == 0
+    result = json.loads((run / "result.json").read_text())
+    assert result["accuracy"] > 0.6
+    found = sentiment.load_trained(run)
+    rows = sentiment.load(found.config).evaluated["validation"]
+    assert rows[0].ratios.shape == (len(rows[0].tokens), 2)
+    batch = jax.tree.map(jnp.asarray, rows[1][0])
+    logits = sentiment.predict_logits(found.model, found.params, batch)
+    assert (
+        sentiment.measure(np.asarray(logits), rows[1][0].labels)["accuracy"]
+        == (result["accuracy"])
+    )
+    text = " ".join(found.tokenizer.words(rows[0].row(0)))
+    scored = sentiment.load_scorer(run)(text).probabilities["positive"]
+    place = rows[1][0].rows.tolist().index(0)
+    assert scored == pytest.approx(float(jax.nn.sigmoid(logits[place])), rel=1e-5)
+    (run / "ngrams.npz").write_bytes(b"")
+    where = ["--runs", str(run.parent), "--name", run.name]
+    assert imdb.main([*where, "--predict", "wonderful"]) == 1
+    assert "ngrams.npz: not the ratios" in capsys.readouterr().err
 
 
 def test_text_is_scored(trained, capsys, monkeypatch):
@@ -326,13 +352,16 @@ def test_the_running_score_is_that_of_the_text_so_far():
         seen.append(batch)
         return params * batch.tokens.sum(axis=1) / batch.lengths
 
-    ids = np.asarray([3, 1, 8, 4], np.int32)
-    scores = sentiment.running_scores(predict, 0.1, ids, 6)
+    ids, ratios = np.asarray([3, 1, 8, 4], np.int32), np.float32([[1], [2], [3], [4]])
+    text = Encoded(ids, np.asarray([0, 4]), np.zeros(1, np.int32), ratios)
+    scores = sentiment.running_scores(predict, 0.1, text, 6)
     means = [ids[: n + 1].mean() for n in range(4)]
     positive = 1 / (1 + np.exp(-0.1 * np.asarray(means)))
     np.testing.assert_allclose(scores, np.stack([1 - positive, positive], axis=1))
     assert isinstance(seen[0], Bucket)
     assert seen[0].tokens.shape == (6, 6)
+    np.testing.assert_array_equal(seen[0].ratios[1, :, 0], [1, 2, 0, 0, 0, 0])
+    assert seen[0].ratios.shape == (6, 6, 1)
 
 
 def test_measures_by_hand():

@@ -13,12 +13,17 @@ pytestmark = pytest.mark.jax_defaults
 
 T, H = 5, 3
 IDS = jnp.asarray([4, 2, 7, 1, 4], jnp.int32)
+RATIOS = np.linspace(-1, 2, 2 * T).reshape(T, 2)
 
 
 @pytest.fixture(autouse=True)
 def float64():
     with precision("float64"):
         yield
+
+
+def ratios_of(model):
+    return jnp.asarray(RATIOS[:, : model.ratios])
 
 
 def classifier(**fields):
@@ -30,23 +35,27 @@ def classifier(**fields):
         dtype=jnp.float64,
         **fields,
     )
-    tokens, lengths = IDS[None], jnp.asarray([T], jnp.int32)
-    params = model.init(jax.random.key(0), tokens, lengths, train=False)
-    return model, params, model.apply(params, tokens, lengths, train=False)[0]
+    given = IDS[None], jnp.asarray([T], jnp.int32), ratios_of(model)[None]
+    params = model.init(jax.random.key(0), *given, train=False)
+    return model, params, model.apply(params, *given, train=False)[0]
 
 
-@pytest.mark.parametrize(("layers", "bidirectional"), [(1, False), (2, True)])
-def test_inside_is_what_the_whole_classifier_does(layers, bidirectional):
-    model, params, logit = classifier(layers=layers, bidirectional=bidirectional)
-    inside = look_inside(model, params, IDS)
+@pytest.mark.parametrize(
+    ("layers", "bidirectional", "ratios"), [(1, False, 2), (2, True, 0)]
+)
+def test_inside_is_what_the_whole_classifier_does(layers, bidirectional, ratios):
+    model, params, logit = classifier(
+        layers=layers, bidirectional=bidirectional, ratios=ratios
+    )
+    inside = look_inside(model, params, IDS, ratios_of(model))
     np.testing.assert_allclose(inside.logit, logit, rtol=1e-12)
 
     def whole(cell_params):
         last = params["params"]["layers"][-1]._replace(forward=cell_params)
         stack = (*params["params"]["layers"][:-1], last)
         changed = {"params": {**params["params"], "layers": stack}}
-        tokens, lengths = IDS[None], jnp.asarray([T], jnp.int32)
-        return model.apply(changed, tokens, lengths, train=False)[0]
+        given = IDS[None], jnp.asarray([T], jnp.int32), ratios_of(model)[None]
+        return model.apply(changed, *given, train=False)[0]
 
     def alone(cell_params):
         ys, _ = unroll(CELLS["lstm"], cell_params, inside.xs[:, None])

@@ -134,3 +134,18 @@ def test_a_dropped_word_is_the_unknown_word():
 def test_unknown_names_and_numbers_out_of_range(fields, message):
     with pytest.raises(ValueError, match=message):
         classifier(**fields)
+
+
+def test_ratios_are_inputs_beside_the_words():
+    """A network whose words are all alike tells texts apart by their ratios alone."""
+    model = SequenceClassifier(**SMALL, ratios=3)
+    ratios = jax.random.normal(jax.random.key(1), (*TOKENS.shape, 3))
+    params = model.init(jax.random.key(0), TOKENS, LENGTHS, ratios, train=False)
+    apply = partial(model.apply, params, train=False)
+    same = jnp.ones_like(TOKENS)
+    changed = ratios.at[2, 0, 1].add(1.0)
+    difference = apply(same, LENGTHS, changed) - apply(same, LENGTHS, ratios)
+    np.testing.assert_array_equal(difference != 0, [False, False, True, False])
+    for wrong in (None, ratios[..., :2], ratios[:, :1]):
+        with pytest.raises(ValueError, match="ratios: expected shape"):
+            apply(TOKENS, LENGTHS, wrong)

@@ -31,7 +31,7 @@ def pairs(reviews: Reviews):
 
 def test_every_review_is_on_one_side():
     reviews = numbered(80)
-    splits, counts = train_only(reviews)
+    splits, counts, *_ = train_only(reviews)
     assert sorted(pairs(splits["train"]) + pairs(splits["validation"])) == sorted(
         pairs(reviews)
     )
@@ -40,7 +40,7 @@ def test_every_review_is_on_one_side():
 
 @pytest.mark.parametrize("fraction", [0.1, 0.25, 0.5])
 def test_the_validation_split_has_its_share_of_each_label(fraction):
-    splits, _ = train_only(numbered(80), fraction)
+    splits, *_ = train_only(numbered(80), fraction)
     labels = splits["validation"].labels
     assert labels.dtype == np.int32
     np.testing.assert_array_equal(np.bincount(labels), [40 * fraction] * 2)
@@ -86,7 +86,7 @@ def test_copies_stay_together(seed):
     ]
     texts = [form.format(number) for number in range(20) for form in same]
     labels = np.repeat(np.arange(20) % 2, 4)
-    splits, counts = train_only(made(texts, labels), seed=seed)
+    splits, counts, *_ = train_only(made(texts, labels), seed=seed)
     numbers = {
         name: {"".join(filter(str.isdigit, text)) for text in split.texts}
         for name, split in splits.items()
@@ -106,7 +106,7 @@ def test_the_share_is_never_exceeded_by_a_large_group():
 
 def test_the_official_test_split_is_left_as_it_is():
     test = made(["review 3!", "Unheard of", "REVIEW 70"], [1, 0, 1])
-    splits, counts = divide(
+    splits, counts, *_ = divide(
         {"train": numbered(80), "test": test}, validation_fraction=0.1, seed=0
     )
     assert splits["test"] is test
@@ -136,8 +136,11 @@ def test_no_film_is_on_both_sides(monkeypatch):
     films = {text: n // 5 for n, text in enumerate(reviews.texts)}  # both labels
     film_of(monkeypatch, films)
     for seed in range(5):
-        splits, counts = train_only(reviews, seed=seed)
+        splits, counts, groups, _ = train_only(reviews, seed=seed)
         train, validation = splits.values()
+        # Training reviews have one number for each film.
+        numbers = set(zip(groups.tolist(), map(films.get, train.texts), strict=True))
+        assert len(numbers) == len(set(groups.tolist())) == 12
         held_out = {films[text] for text in validation.texts}
         assert held_out.isdisjoint(films[text] for text in train.texts)
         assert counts["groups"] == 16

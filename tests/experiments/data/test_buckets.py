@@ -59,8 +59,8 @@ def test_buckets_hold_every_row_once_padded_at_the_end(lengths, boundaries):
     assert sorted(seen) == list(range(len(lengths)))
     for bucket, boundary in zip(buckets, boundaries, strict=True):
         assert bucket.tokens.shape == (len(bucket.rows), boundary)
-        assert {array.dtype for array in bucket} == {np.dtype(np.int32)}
-        for tokens, length, label, row in zip(*bucket, strict=True):
+        assert {array.dtype for array in bucket[:4]} == {np.dtype(np.int32)}
+        for tokens, length, label, row in zip(*bucket[:4], strict=True):
             assert length == lengths[row]
             assert boundary == min(b for b in boundaries if b >= length)
             assert label == encoded.labels[row]

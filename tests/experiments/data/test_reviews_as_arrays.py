@@ -34,10 +34,11 @@ def same(one: EncodedReviews, other: EncodedReviews) -> bool:
         and one.counts == other.counts
         and one.recipe == other.recipe
         and one.splits.keys() == other.splits.keys()
+        and np.array_equal(one.groups, other.groups)
         and all(
             np.array_equal(a, b) and a.dtype == b.dtype
             for name in one.splits
-            for a, b in zip(one.splits[name], other.splits[name], strict=True)
+            for a, b in zip(one.splits[name][:3], other.splits[name][:3], strict=True)
         )
     )
 

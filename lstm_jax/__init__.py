@@ -2,7 +2,7 @@
 
 from lstm_jax import graph, identities
 from lstm_jax.cell import Cell, named
-from lstm_jax.cells import CELLS, LSTM, LSTMParams, LSTMState
+from lstm_jax.cells import CELLS, LSTM, LSTMParams, LSTMState, conv_lstm
 from lstm_jax.derivation import Derivation, derive
 from lstm_jax.engine import Zoneout, lstm_step, runner_of, step, unroll
 from lstm_jax.gated import gated
@@ -22,6 +22,7 @@ __all__ = [
     "Zoneout",
     "check_gradients",
     "check_vjp",
+    "conv_lstm",
     "derive",
     "gated",
     "graph",

@@ -243,8 +243,9 @@ def input_gradients(params: Any, x: Array, du: Array) -> tuple[dict[str, Any], A
     Returns:
         The gradients of Wx and b by field, summed over all leading axes, and dx.
     """
+    dWx = weight_gradient(du, x)
     db = None if params.b is None else bias_gradient(du)
-    return {"Wx": weight_gradient(du, x), "b": db}, du @ params.Wx.T
+    return {"Wx": dWx, "b": db}, du @ params.Wx.T
 
 
 def _recurrent(params: Any) -> bool:

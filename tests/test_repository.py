@@ -341,8 +341,8 @@ def test_every_public_name_has_a_docstring(name):
 
 
 WITH_EXAMPLES = (
-    *("Zoneout", "check_gradients", "check_vjp", "derive", "mixed_precision"),
-    *("named", "runner_of", "step", "unroll"),
+    *("Zoneout", "check_gradients", "check_vjp", "conv_lstm", "derive"),
+    *("mixed_precision", "named", "runner_of", "step", "unroll"),
 )
 
 

@@ -1,5 +1,6 @@
 """The cells, one file a variant, and `CELLS`, the table of them all by name.
 
+`conv_lstm` makes a cell for a grid, and so is not in the table.
 A cell in the table takes part in every table-driven test, check and benchmark. The
 NamedTuples of a cell's parameters and state are in its own file.
 """
@@ -7,6 +8,7 @@ NamedTuples of a cell's parameters and state are in its own file.
 from types import MappingProxyType
 
 from lstm_jax.cell import Cell
+from lstm_jax.cells.conv_lstm import conv_lstm
 from lstm_jax.cells.coupled import COUPLED_LSTM
 from lstm_jax.cells.elman import RNN_RELU, RNN_TANH
 from lstm_jax.cells.gru import GRU
@@ -73,6 +75,7 @@ __all__ = [
     "SLSTM",
     "LSTMParams",
     "LSTMState",
+    "conv_lstm",
     "file_hash",
     "find_cell",
 ]

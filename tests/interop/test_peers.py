@@ -156,6 +156,43 @@ def _(dtype):
     return Case(ours, theirs, (both_ways_like(dtype), like(dtype, T, B, D)))
 
 
+GRID, WINDOW, CHANNELS = (3, 2), (3, 3), 2
+
+
+def conv_like(dtype):
+    init = partial(lj.conv_lstm(GRID, WINDOW).init, jax.random.key(0), 6, 12)
+    return jax.eval_shape(partial(init, dtype=dtype)), like(dtype, T, B, 6)
+
+
+def on_grid(xs):
+    return xs.reshape(*xs.shape[:-1], *GRID, -1)
+
+
+def run_conv(params, xs, **options):
+    return lj.unroll(lj.conv_lstm(GRID, WINDOW), params, xs, **options)[0]
+
+
+def haiku_conv(params, bias="b", kernel="w"):
+    """The parameters of flax's or Haiku's two convolutions, which add 1 as above."""
+    added = jnp.repeat(jnp.array([0, 1, 0, 0], params.b.dtype), params.b.size // 4)
+    b = ordered(params.b - added, GATES, "igfo")
+    Wx, Wh = (ordered(w, GATES, "igfo") for w in (params.Wx, params.Wh))
+    Wx, Wh = (w.reshape(*WINDOW, -1, w.shape[-1]) for w in (Wx, Wh))
+    return {kernel: Wx, bias: b}, {kernel: Wh, bias: 0 * b}
+
+
+@case("convolutional LSTM", "flax")
+def _(dtype):
+    def theirs(params, xs):
+        ih, hh = haiku_conv(params, "bias", "kernel")
+        cell = nn.ConvLSTMCell(CHANNELS, WINDOW, param_dtype=xs.dtype)
+        variables = {"params": {"cell": {"ih": ih, "hh": hh}}}
+        ys = nn.RNN(cell, time_major=True).apply(variables, on_grid(xs))
+        return ys.reshape(T, B, -1)
+
+    return Case(run_conv, theirs, conv_like(dtype))
+
+
 # --- haiku ----------------------------------------------------------------------------
 
 
@@ -260,6 +297,23 @@ def _(dtype):
         return unroll_layers(CELLS, params, xs, between=between)[0]
 
     return Case(ours, theirs, (stack_like(dtype), like(dtype, T, B, D)))
+
+
+@case("convolutional LSTM", "Haiku")
+def _(dtype):
+    def theirs(params, xs):
+        def run(xs):
+            core = hk.Conv2DLSTM(GRID, CHANNELS, WINDOW)
+            state = core.initial_state(B)
+            state = tree.map(lambda a: a.astype(xs.dtype), state)
+            return hk.dynamic_unroll(core, xs, state)[0].reshape(T, B, -1)
+
+        own = haiku_conv(params)
+        names = (f"conv2_dlstm/{of}_to_hidden" for of in ("input", "hidden"))
+        weights = dict(zip(names, own, strict=True))
+        return haiku(run, weights, on_grid(xs))
+
+    return Case(run_conv, theirs, conv_like(dtype))
 
 
 # --- torch ----------------------------------------------------------------------------
@@ -502,6 +556,29 @@ def _(dtype):
         return lj.unroll("lstm", params, xs, time_axis=1)[0]
 
     return Case(ours, theirs, (params_like(dtype, bias=False), like(dtype, B, T, D)))
+
+
+@case("convolutional LSTM", "Keras")
+def _(dtype):
+    def theirs(params, xs):
+        import keras
+
+        layer = keras.layers.ConvLSTM2D(
+            *(CHANNELS, WINDOW),
+            padding="same",
+            activation=keras_tanh,
+            recurrent_activation="sigmoid",
+            return_sequences=True,
+            dtype=xs.dtype.name,
+        )
+        layer.build(on_grid(xs).shape)
+        weights = keras_weights(params)
+        kernels = [w.reshape(*WINDOW, -1, w.shape[-1]) for w in weights[:2]]
+        return run_keras(layer, [*kernels, weights[2]], on_grid(xs)).reshape(B, T, -1)
+
+    params, xs = conv_like(dtype)
+    xs = like(dtype, B, T, xs.shape[-1])
+    return Case(partial(run_conv, time_axis=1), theirs, (params, xs))
 
 
 # --- Equinox --------------------------------------------------------------------------

@@ -1,0 +1,55 @@
+"""The convolutional LSTM: its reverse, and what a place sees.
+
+`tests/interop/test_peers.py` compares it with flax's, Haiku's and Keras'.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from oracles import assert_close, drawn_like
+
+import lstm_jax as lj
+from lstm_jax.cells.conv_lstm import Grid, patches, patches_backward
+
+
+def test_its_reverse():
+    cell = lj.conv_lstm((3, 2), (3, 2))
+    report = lj.check_gradients(cell, input_size=6, hidden_size=12, steps=0)
+    assert report.ok, report
+
+
+def test_a_patch_is_a_places_neighbourhood():
+    found = patches(Grid((4,), (3,)), jnp.array([1.0, 2.0, 3.0, 4.0]))
+    expected = [[0, 1, 2], [1, 2, 3], [2, 3, 4], [3, 4, 0]]
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("window", [(1, 1), (2, 3), (5, 2)])
+def test_patches_and_their_reverse_are_transposes(window):
+    grid = Grid((3, 2), window)
+    x = drawn_like(jax.ShapeDtypeStruct((2, 12), "float64"))
+    found, pull = jax.vjp(lambda x: patches(grid, x), x)
+    dp = drawn_like(found, 1)
+    assert_close(patches_backward(grid, dp), pull(dp)[0])
+
+
+def test_without_a_bias():
+    cell = lj.conv_lstm((2,))
+    params = cell.init(jax.random.key(0), 2, 2, dtype=jnp.float64, bias=False)
+    xs = drawn_like(jax.ShapeDtypeStruct((2, 1, 2), "float64"))
+    found = jax.grad(lambda p: lj.unroll(cell, p, xs)[0].sum())(params)
+    assert found.b is None
+
+
+def test_equal_arguments_make_equal_cells():
+    assert lj.conv_lstm((4, 2)) == lj.conv_lstm((4, 2), (3, 3))
+    assert lj.conv_lstm((4, 2)) != lj.conv_lstm((4, 2), 2)
+
+
+def test_bad_arguments():
+    for arguments in (((), 3), ((4, 4), (3,)), ((4, 0), 3), ((4,), 0)):
+        with pytest.raises(ValueError, match=r"must (have a size|be at least 1)"):
+            lj.conv_lstm(*arguments)
+    with pytest.raises(ValueError, match=r"multiple of the 6 places of the grid"):
+        lj.conv_lstm((3, 2)).init(jax.random.key(0), 6, 7)

@@ -45,6 +45,8 @@ import jax
 import pytest
 from annotations import check_annotations_of
 
+# Python goes through all objects whenever some hundreds are new: a tenth of the run.
+gc.set_threshold(50_000, 20, 50)
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -95,6 +97,10 @@ def pytest_collection_modifyitems(config, items):
         if absent:
             reason = f"interop: {', '.join(absent)} not installed"
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_collection_finish():
+    gc.freeze()  # what is imported by now stays, so no collection has to look at it
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -28,7 +28,7 @@ TOLERANCES = {"bfloat16": 0.1, "float16": 0.01, "float32": 1e-5}
 
 
 def in_64_bits(values):
-    return tree.map(lambda a: a.astype(jnp.float64), values)
+    return tree.map(lambda a: jnp.asarray(np.asarray(a, np.float64)), values)
 
 
 def assert_kept_and_close(cell, dtype):

@@ -6,6 +6,7 @@ import inspect
 import types
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
+from functools import cache
 from typing import Any
 
 from benchmarks.mutations.rules import SHAPES, Change, called, changes
@@ -126,14 +127,19 @@ def parts(function: Any) -> dict[str, types.FunctionType]:
     """The functions of the cells, or shared by them, that a function calls by name."""
     plain = inspect.unwrap(function)
     known = {**plain.__globals__, **_closure(plain)}
-    code = dis.get_instructions(plain)
-    names = [i.argval for i in code if i.opname in ("LOAD_GLOBAL", "LOAD_DEREF")]
     found = {}
-    for name in names:
+    for name in _names(plain.__code__):
         value = inspect.unwrap(known[name]) if callable(known.get(name)) else None
         if isinstance(value, types.FunctionType) and _mutable(value):
             found[name] = value
     return found
+
+
+@cache
+def _names(code: types.CodeType) -> list[str]:
+    """What a function's code reads of what lies around it."""
+    loads = ("LOAD_GLOBAL", "LOAD_DEREF")
+    return [i.argval for i in dis.get_instructions(code) if i.opname in loads]
 
 
 def _mutable(function: types.FunctionType) -> bool:

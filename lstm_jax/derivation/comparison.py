@@ -318,6 +318,7 @@ def _source(program: Program, written: Written) -> tuple[str, str]:
     name = f"{path.name}:{number}"
     if path in HELPERS:
         return name, ""
+    linecache.checkcache(place.filename)
     lines = linecache.getlines(place.filename)
     if written.number is None:
         return name, "".join(lines[number - 1 : number]).strip().rstrip(",")

@@ -228,14 +228,18 @@ def _place(equation: JaxprEqn) -> traceback.FrameSummary | None:
     kept = equation.source_info.traceback
     if kept is None:
         return None
-    frames = traceback.extract_tb(kept.as_python_traceback())
     fallback = None
-    for frame in reversed(frames):
-        if _is_passed_over(frame.filename):
+    # Not `traceback.extract_tb`, which looks at the file of every frame.
+    for frame, line in reversed([*traceback.walk_tb(kept.as_python_traceback())]):
+        name = frame.f_code.co_filename
+        if _is_passed_over(name):
             continue
-        if Path(frame.filename) not in HELPERS:
-            return frame
-        fallback = fallback or frame
+        place = traceback.FrameSummary(
+            name, line, frame.f_code.co_name, lookup_line=False
+        )
+        if Path(name) not in HELPERS:
+            return place
+        fallback = fallback or place
     return fallback
 
 

@@ -1,4 +1,4 @@
-"""The guide's cell and the skeleton: built from their own text, and checked."""
+"""The guide's two cells and the skeleton: built from their own text, and checked."""
 
 import re
 import shutil
@@ -28,23 +28,27 @@ TABLE_DRIVEN = (
 )
 
 
-def _guide_blocks(kind):
+def _guide_blocks(kind, example=0):
+    """Those of the gated cell, or of the one that writes the four functions."""
     text = (DOCS / "adding_a_cell.md").read_text(encoding="utf-8")
-    return re.findall(rf"```{kind}\n(.*?)```", text, flags=re.DOTALL)
+    own = text.split("\n## Four functions")[example]
+    return re.findall(rf"```{kind}\n(.*?)```", own, flags=re.DOTALL)
 
 
-def _guide_code():
-    return "\n".join(_guide_blocks("python"))
+def _guide_code(example=0):
+    return "\n".join(_guide_blocks("python", example))
 
 
 def _run(code):
     return execute(code, "adding_a_cell.py", {"__name__": "guide"})
 
 
-@pytest.fixture(scope="module", params=["guide", "skeleton"])
+@pytest.fixture(scope="module", params=["guide", "four functions", "skeleton"])
 def cell(request):
     if request.param == "guide":
         return _run(_guide_code())["UGRNN"]
+    if request.param == "four functions":
+        return _run(_guide_code(1))["DELTA"]
     return _run((DOCS / "skeleton_cell.py").read_text(encoding="utf-8"))["NAME"]
 
 
@@ -54,12 +58,18 @@ def test_gradients_are_right(cell):
 
 
 def test_its_steps_are_compiled(cell):
-    """Unchanged, where those of the library's own cells are."""
-    kinds = {
-        runner_of(each, each.init(jax.random.key(0), 2, 3)).runner
-        for each in (cell, lj.LSTM)
-    }
-    assert len(kinds) == 1
+    """Unchanged, where those of the library's are; not those of four functions."""
+
+    def runner(cell):
+        return runner_of(cell, cell.init(jax.random.key(0), 2, 3)).runner
+
+    assert runner(cell) == ("scan" if cell.name == "delta" else runner(lj.LSTM))
+
+
+def test_every_line_of_the_reverse_is_derived(cell):
+    found = lj.derive(cell)
+    assert found.rows
+    assert not found.disagreeing, found.verdict()
 
 
 def test_runs_with_automatic_gradients_before_it_has_a_backward():
@@ -123,6 +133,8 @@ def test_the_guide_is_short():
     """Its backward, imports and all."""
     written = [line for line in _guide_code().splitlines() if line.strip()]
     assert len(written) <= 42
+    written = [line for line in _guide_code(1).splitlines() if line.strip()]
+    assert len(written) <= 80
 
 
 def test_the_guide_points_at_what_is_there():

@@ -118,7 +118,7 @@ EPSILON = 1e-5
 The variance of a row of equal numbers is 0: without ε its rate would be infinite."""
 
 
-def normalize(a: Array) -> tuple[Array, Array]:
+def normalize(a: Array, epsilon: float = EPSILON) -> tuple[Array, Array]:
     """C = (A - mean A) * rate, with rate = 1 / √(var A + ε), along the features.
 
     Returns:
@@ -126,7 +126,7 @@ def normalize(a: Array) -> tuple[Array, Array]:
     """
     centred = a - jnp.mean(a, axis=-1, keepdims=True)
     variance = jnp.mean(centred**2, axis=-1, keepdims=True)
-    rate = lax.rsqrt(variance + EPSILON)
+    rate = lax.rsqrt(variance + epsilon)
     return centred * rate, rate
 
 

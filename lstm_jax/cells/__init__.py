@@ -1,6 +1,7 @@
 """The cells, one file a variant, and `CELLS`, the table of them all by name.
 
-`conv_lstm` makes a cell for a grid, and so is not in the table.
+Not in it are `conv_lstm`, which makes a cell for a grid, and the layer-normalized GRU
+and simple cell, which are variants of what stands there.
 A cell in the table takes part in every table-driven test, check and benchmark. The
 NamedTuples of a cell's parameters and state are in its own file.
 """
@@ -14,7 +15,9 @@ from lstm_jax.cells.elman import RNN_RELU, RNN_TANH
 from lstm_jax.cells.gru import GRU
 from lstm_jax.cells.gru_before import GRU_BEFORE
 from lstm_jax.cells.indrnn import INDRNN
-from lstm_jax.cells.layer_norm_lstm import LAYER_NORM_LSTM
+from lstm_jax.cells.layer_norm_gru import LAYER_NORM_GRU
+from lstm_jax.cells.layer_norm_lstm import LAYER_NORM_LSTM, with_epsilon
+from lstm_jax.cells.layer_norm_rnn import LAYER_NORM_RNN
 from lstm_jax.cells.lookup import file_hash, find_cell
 from lstm_jax.cells.lstm import LSTM, LSTMParams, LSTMState
 from lstm_jax.cells.mgu import MGU
@@ -61,7 +64,9 @@ __all__ = [
     "GRU",
     "GRU_BEFORE",
     "INDRNN",
+    "LAYER_NORM_GRU",
     "LAYER_NORM_LSTM",
+    "LAYER_NORM_RNN",
     "LSTM",
     "MGU",
     "MIN_GRU",
@@ -78,4 +83,5 @@ __all__ = [
     "conv_lstm",
     "file_hash",
     "find_cell",
+    "with_epsilon",
 ]

@@ -16,7 +16,9 @@ their sum are one here, and ε is added to the variance. N is
     (9)  h             = o * a
 """
 
-from typing import NamedTuple
+import inspect
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
@@ -26,6 +28,7 @@ from lstm_jax.cell import Cell
 from lstm_jax.cells.lstm import LSTM, LSTMGates, LSTMState
 from lstm_jax.gated import weight_sizes
 from lstm_jax.identities import (
+    EPSILON,
     across,
     bias_gradient,
     concatenate,
@@ -97,29 +100,29 @@ def init(
 
 
 @numbered
-def project(params: LayerNormParams, x: Array) -> Array:
+def project(params: LayerNormParams, x: Array, epsilon: float = EPSILON) -> Array:
     """The input's share of (2) and (3), (..., 4H)."""
     p = weighted_input(x, params.Wx)  # (2)
-    r, _ = normalize(p)  # (2)
+    r, _ = normalize(p, epsilon)  # (2)
     gained = r * across(params.gain_x, r)
     return gained if params.b is None else gained + across(params.b, r)
 
 
 @numbered
 def step(
-    params: LayerNormParams, state: LSTMState, u: Array
+    params: LayerNormParams, state: LSTMState, u: Array, epsilon: float = EPSILON
 ) -> tuple[LSTMState, LayerNormKept]:
     """Equations (1) to (9), from the input's share u (..., 4H)."""
     h_prev, c_prev = state
     v = weighted_input(h_prev, params.Wh)  # (1)
-    s, _rate = normalize(v)  # (1)
+    s, _rate = normalize(v, epsilon)  # (1)
     z = jnp.split(u + s * across(params.gain_h, s), 4, axis=-1)
     z_i, z_f, z_o = z[:3]  # (2)
     z_g = z[3]  # (3)
     i, f, o = sigmoid(z_i), sigmoid(z_f), sigmoid(z_o)  # (4)
     g = tanh(z_g)  # (5)
     c = i * g + f * c_prev  # (6)
-    n, _ = normalize(c)  # (7)
+    n, _ = normalize(c, epsilon)  # (7)
     z_c = n * across(params.gain_c, n) + across(params.bias_c, n)  # (8)
     a = tanh(z_c)  # (8)
     h = o * a  # (9)
@@ -133,12 +136,13 @@ def backward(
     new_state: LSTMState,
     kept: LayerNormKept,
     dnew: LSTMState,
+    epsilon: float = EPSILON,
 ) -> tuple[LSTMState, tuple[Array, Array, Array]]:
     """The reverse of `step`, from (9) to (1); the gradients of z, v and z_c."""
     (i, f, o, g), s, s_rate = kept
     c_prev, c = state.c, new_state.c
     dh, dc_next = dnew
-    n, n_rate = normalize(c)  # (7) again
+    n, n_rate = normalize(c, epsilon)  # (7) again
     a = tanh(n * across(params.gain_c, n) + across(params.bias_c, n))  # (8) again
 
     da = dh * o  # (9)
@@ -169,11 +173,13 @@ def gradients(
     new_state: LSTMState,
     kept: LayerNormKept,
     d: tuple[Array, Array, Array],
+    epsilon: float = EPSILON,
 ) -> tuple[LayerNormParams, Array]:
     """The reverse of `project`, and the weighted-input rule, all steps at once."""
     dz, dv, dz_c = d
-    r, r_rate = normalize(weighted_input(x, params.Wx))  # cheaper than keeping them
-    n, _ = normalize(new_state.c)
+    p = weighted_input(x, params.Wx)
+    r, r_rate = normalize(p, epsilon)  # cheaper than keeping them
+    n, _ = normalize(new_state.c, epsilon)
     dr = dz * across(params.gain_x, dz)  # (2)
     dp = normalize_backward(dr, r, r_rate)  # (2)
     dparams = LayerNormParams(
@@ -186,6 +192,30 @@ def gradients(
         bias_c=bias_gradient(dz_c),
     )
     return dparams, dp @ params.Wx.T
+
+
+@lru_cache(maxsize=256)
+def with_epsilon(cell: Cell, epsilon: float) -> Cell:
+    """A layer-normalized cell with another ε.
+
+    Args:
+        cell: this one, or any whose functions take an argument ``epsilon``, as those
+            of `lstm_jax.cells.layer_norm_gru` and `lstm_jax.cells.layer_norm_rnn` do.
+        epsilon: what is added to the variance, above 0.
+
+    Raises:
+        ValueError: ε is not above 0, or the cell has none.
+    """
+    if not epsilon > 0:
+        raise ValueError(f"epsilon must be above 0; got {epsilon}")
+    functions: dict[str, Any] = {
+        name: partial(function, epsilon=epsilon)
+        for name, function in cell._asdict().items()
+        if callable(function) and "epsilon" in inspect.signature(function).parameters
+    }
+    if not functions:
+        raise ValueError(f"cell {cell.name!r} has no function that takes epsilon")
+    return cell._replace(**functions)
 
 
 LAYER_NORM_LSTM = Cell(

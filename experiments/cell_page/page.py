@@ -1,11 +1,12 @@
 """The page: section after section, each with its own failures, in one file."""
 
-import json
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from html import escape
+from math import isfinite
 from typing import Any
 
 from experiments.cell_page import equations, flow, gradients, learning, speed
@@ -13,7 +14,7 @@ from experiments.cell_page.section import Asked, Section, folded, listing
 from experiments.cell_source import cell_source
 from experiments.legible import one_line
 from experiments.pages import fill, part, style
-from experiments.training import environment
+from experiments.training import Records, environment
 from lstm_jax.files import write_whole
 
 ROOM = "experiments.cell_page"
@@ -32,7 +33,8 @@ SECTIONS: dict[str, tuple[str, Callable[[Asked], Section]]] = {
 def make_page(asked: Asked) -> dict[str, Any]:
     """Writes page.html and result.json into the folder; returns what the latter holds.
 
-    What fails in a section is told there, and the others are made.
+    What fails in a section is told there, and the others are made. After Ctrl-C the
+    page has those that were.
 
     Raises:
         OSError: a file could not be written.
@@ -44,23 +46,29 @@ def make_page(asked: Asked) -> dict[str, Any]:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "environment": environment(),
     }
-    for name, (title, make) in SECTIONS.items():
-        asked.console.print(f"{title} ...", highlight=False)
-        start = time.perf_counter()
-        made[name] = attempted(make, asked)
-        seconds = time.perf_counter() - start
-        asked.console.print(
-            f"    {made[name].glance} ({seconds:.0f} s)",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
-        record[name] = {"seconds": seconds, **made[name].record}
     folder = asked.folder / asked.cell.name
-    content = json.dumps(record, indent=1, default=str)
-    write_whole(folder / "result.json", content.encode())
-    write_whole(folder / "page.html", page_of(asked, made, record).encode())
+    say = partial(asked.console.print, highlight=False, markup=False, soft_wrap=True)
+    try:
+        for name, (title, make) in SECTIONS.items():
+            say(f"{title} ...")
+            start = time.perf_counter()
+            made[name] = attempted(make, asked)
+            seconds = time.perf_counter() - start
+            say(f"    {made[name].glance} ({seconds:.0f} s)")
+            record[name] = {"seconds": seconds, **made[name].record}
+    finally:
+        Records(folder).write("result", finite(record))
+        write_whole(folder / "page.html", page_of(asked, made, record).encode())
     return record
+
+
+def finite(record: Any) -> Any:
+    """A record as JSON can hold it: None for what is no number, or infinite."""
+    if isinstance(record, Mapping):
+        return {key: finite(value) for key, value in record.items()}
+    if isinstance(record, Sequence) and not isinstance(record, str):
+        return [finite(value) for value in record]
+    return None if isinstance(record, float) and not isfinite(record) else record
 
 
 def attempted(make: Callable[[Asked], Section], asked: Asked) -> Section:

@@ -17,7 +17,7 @@ from lstm_jax.cell import Cell, Name
 from lstm_jax.derivation import expressions as ex
 from lstm_jax.derivation.expressions import Expression
 from lstm_jax.derivation.operations import WHOLE
-from lstm_jax.derivation.reading import constant, pulled_back, read
+from lstm_jax.derivation.reading import NotDerivable, constant, pulled_back, read
 from lstm_jax.derivation.recognition import Letters
 from lstm_jax.gated import GatedStep
 from lstm_jax.gradcheck.flat_jaxpr import Node, Program, trace
@@ -103,7 +103,7 @@ def forward_of(cell: Cell, input_size: int, hidden_size: int, batch: int) -> For
     """Traces a step of a cell, and reads it.
 
     Raises:
-        NotDerivable: an operation can't be written.
+        NotDerivable: an operation can't be written, or a letter stands for two things.
     """
 
     def arguments() -> Any:
@@ -192,6 +192,11 @@ class _Reading:
                 source = raw.get(node.inputs[0], node.inputs[0])
                 raw[node.outputs[0]] = source
                 quantity, number, _ = Name.parse(node.equation.params["name"])
+                if quantity in self.inputs and source not in self.program.inputs:
+                    raise NotDerivable(
+                        f"an argument of the step is called {quantity}, and so is "
+                        f"{Name(quantity, number)}; give one another letter"
+                    )
                 found[source] = quantity, number  # a later name takes the place
         taken = {*self.inputs, *(name for name, _ in found.values())}
         # A cell without numbers has names in what it keeps, at least.

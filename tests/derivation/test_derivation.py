@@ -392,6 +392,17 @@ def test_what_cannot_be_written_is_named_with_the_way_to_add_it():
         derive(cell_of(lambda z: jnp.sort(z, axis=-1)))
 
 
+def test_a_letter_for_two_quantities_is_refused():
+    def step(params, state, u):
+        b = lj.named(jnp.tanh(u), "b", 2)  # and a parameter
+        return OutputState(b * state.h), None
+
+    cell = RNN_TANH._replace(step=step, backward=None, gradients=None)
+    told = r"an argument of the step is called b, and so is b \(2\)"
+    with pytest.raises(NotDerivable, match=told):
+        derive(cell)
+
+
 # --- as a reader sees it --------------------------------------------------------------
 
 

@@ -83,14 +83,21 @@ def test_what_fails_costs_only_its_section(own_cell, tmp_path, monkeypatch):
     def broken(asked):
         raise KeyError("<b>")
 
+    def stopped(asked):
+        raise KeyboardInterrupt
+
     made = {
         "graph": ("A & B", broken),
-        "speed": ("Fast", lambda asked: Section("so & so", "<p>fine</p>", {"a": 1})),
+        "speed": ("Fast", lambda _: Section("so & so", "<p>fine</p>", {"a": math.inf})),
+        "flow": ("Stopped", stopped),
     }
     monkeypatch.setattr(page_module, "SECTIONS", made)
-    record = make_page(asked(f"{own_cell}:NAME", tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        make_page(asked(f"{own_cell}:NAME", tmp_path))
+    record = json.loads((tmp_path / "name" / "result.json").read_text("utf-8"))
     assert record["graph"]["error"] == "KeyError: '<b>'"
-    assert record["speed"]["a"] == 1
+    assert record["speed"]["a"] is None  # JSON knows no infinity
+    assert "flow" not in record
     text = (tmp_path / "name" / "page.html").read_text("utf-8")
     assert "KeyError: &#x27;&lt;b&gt;&#x27;" in text
     assert "<p>fine</p>" in text

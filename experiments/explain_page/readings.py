@@ -19,6 +19,7 @@ from experiments.sentiment import (
     Config,
     SequenceClassifier,
     Trained,
+    first_member,
     init_params,
     load_trained,
     look_inside,
@@ -109,13 +110,19 @@ def _trained(folder: Path, text: str, steps: int) -> Reading:
     texts = "film reviews" if found.classes == SENTIMENTS else "texts of your own"
     about = f"trained on {texts}{right}"
     words = found.tokenizer.words(read.tokens)
-    return _reading(found.model, found.params, read, words, about)
+    model, params = first_member(found.model, found.params)
+    if found.config.networks > 1:
+        about += f" together with {found.config.networks - 1} others"
+    return _reading(model, params, read, words, about)
 
 
 def _untrained(name: str, trained: Trained | None, text: str, steps: int) -> Reading:
     """A classifier of this cell with random parameters, but a trained one's words."""
     config = replace(
-        trained.config if trained else UNTRAINED, cell=name, bidirectional=False
+        trained.config if trained else UNTRAINED,
+        cell=name,
+        bidirectional=False,
+        networks=1,
     )
     if trained is None:
         words = re.findall(r"\w+|[^\w\s]", text.lower())[-steps:]
@@ -126,10 +133,12 @@ def _untrained(name: str, trained: Trained | None, text: str, steps: int) -> Rea
         read, size = _read(trained, text, steps), trained.tokenizer.vocabulary_size
         words = trained.tokenizer.words(read.tokens)
     model = make_model(config, size)
-    params = init_params(model, jax.random.key(config.seed))
+    drawn = init_params(model, jax.random.key(config.seed))
+    model, params = first_member(model, drawn)
     about = "untrained: random parameters"
     if trained is not None:
-        own = {"embedding": trained.params["params"]["embedding"]}
+        _, learned = first_member(trained.model, trained.params)
+        own = {"embedding": learned["params"]["embedding"]}
         params = {"params": params["params"] | own}
         about += ", a trained run's word vectors"
     return _reading(model, params, read, words, about)

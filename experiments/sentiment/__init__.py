@@ -16,7 +16,12 @@ ingredients what each part of the recipe gives
 from experiments.sentiment import ingredients
 from experiments.sentiment.config import PRESETS, Config
 from experiments.sentiment.inside import Inside, look_inside
-from experiments.sentiment.model import SequenceClassifier, mean_over_steps
+from experiments.sentiment.model import (
+    Committee,
+    SequenceClassifier,
+    first_member,
+    mean_over_steps,
+)
 from experiments.sentiment.objective import (
     init_params,
     loss,
@@ -39,10 +44,12 @@ from experiments.sentiment.training import STEPS_PER_SEGMENT, precision, train
 __all__ = [
     "PRESETS",
     "STEPS_PER_SEGMENT",
+    "Committee",
     "Config",
     "Inside",
     "SequenceClassifier",
     "Trained",
+    "first_member",
     "ingredients",
     "init_params",
     "load",

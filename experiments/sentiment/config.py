@@ -28,6 +28,8 @@ class Config:
         length_buckets: batches come in at most so many padded lengths.
         ngrams: with every word, the network reads what naive Bayes says of the n-grams
             of up to so many words that it ends (data/naive_bayes.py); 0 for none.
+        networks: trained side by side, each with its own parameters and dropout; the
+            mean of their logits decides.
         cell: a name of `lstm_jax.CELLS`, or your own as ``module:NAME`` or
             ``file.py:NAME``.
         embedding_size: the size of a word's vector.
@@ -64,6 +66,7 @@ class Config:
     max_length: int = 300
     length_buckets: int = 5
     ngrams: int = 0
+    networks: int = 1
     cell: str = "lstm"
     embedding_size: int = 64
     hidden_size: int = 64
@@ -86,7 +89,7 @@ class Config:
     label_smoothing: float = 0.0
 
 
-ADDED = frozenset({"text_column", "label_column", "ngrams"})
+ADDED = frozenset({"text_column", "label_column", "ngrams", "networks"})
 """Fields that older runs don't have; their defaults are what those did."""
 
 PRESETS = {

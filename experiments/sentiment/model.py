@@ -196,3 +196,48 @@ class SequenceClassifier(nn.Module):
             "head_dropout",
         ):
             checks.check_rate(name, getattr(self, name))
+
+
+class Committee(nn.Module):
+    """Several classifiers of one kind, trained side by side on the same batches.
+
+    Each has parameters and dropout of its own, so they differ in what they get wrong,
+    and the mean of their logits is right more often than one of them.
+
+    Attributes:
+        member: what they all are.
+        members: how many.
+    """
+
+    member: SequenceClassifier
+    members: int
+
+    @nn.compact
+    def __call__(
+        self,
+        tokens: Array,
+        lengths: Array,
+        ratios: Array | None = None,
+        *,
+        train: bool,
+    ) -> Array:
+        """As `SequenceClassifier`; (members, B) or (members, B, C)."""
+        each = nn.vmap(
+            lambda member, *given: member(*given, train=train),
+            in_axes=None,
+            axis_size=self.members,
+            variable_axes={"params": 0},
+            split_rngs={"params": True, "dropout": True},
+        )
+        return each(self.member, tokens, lengths, ratios)
+
+
+Model = SequenceClassifier | Committee
+
+
+def first_member(model: Model, params: Any) -> tuple[SequenceClassifier, Any]:
+    """The first of a committee, with its parameters; one alone as it is."""
+    if isinstance(model, SequenceClassifier):
+        return model, params
+    own = jax.tree.map(lambda a: a[0], params["params"]["member"])
+    return model.member, {"params": own}

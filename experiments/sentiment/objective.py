@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,13 +13,11 @@ from jax import Array
 
 from experiments.data import Bucket
 from experiments.sentiment.config import Config
-from experiments.sentiment.model import SequenceClassifier
+from experiments.sentiment.model import Committee, Model, SequenceClassifier
 from lstm_jax.cells import CELLS, find_cell
 
 
-def make_model(
-    config: Config, vocabulary_size: int, classes: int = 2
-) -> SequenceClassifier:
+def make_model(config: Config, vocabulary_size: int, classes: int = 2) -> Model:
     """The classifier that a config describes, for so many words and classes."""
     shared = SequenceClassifier.__annotations__
     chosen = {k: v for k, v in dataclasses.asdict(config).items() if k in shared}
@@ -26,21 +25,26 @@ def make_model(
     chosen |= {"dtype": jnp.dtype(config.dtype)}
     chosen["ratios"] = config.ngrams * (classes if classes > 2 else 1)
     chosen["cell"] = find_cell(config.cell, CELLS)
-    return SequenceClassifier(**chosen)
+    member = SequenceClassifier(**chosen)
+    return member if config.networks == 1 else Committee(member, config.networks)
 
 
-def init_params(model: SequenceClassifier, key: Array) -> Any:
+def init_params(model: Model, key: Array) -> Any:
     """Draws the parameters."""
     tokens = jnp.zeros((1, 1), jnp.int32)
     lengths = jnp.ones(1, jnp.int32)
-    ratios = jnp.zeros((1, 1, model.ratios), model.dtype)
+    one = model.member if isinstance(model, Committee) else model
+    ratios = jnp.zeros((1, 1, one.ratios), one.dtype)
     return model.init(key, tokens, lengths, ratios, train=False)
 
 
 def loss(
-    model: SequenceClassifier, smoothing: float, params: Any, key: Array, batch: Bucket
+    model: Model, smoothing: float, params: Any, key: Array, batch: Bucket
 ) -> tuple[Array, dict[str, Array]]:
-    """The mean cross-entropy of a batch, and the share it gets right."""
+    """The mean cross-entropy of a batch, and the share it gets right.
+
+    Both are means over the members of a committee, each of which learns for itself.
+    """
     logits: Any = model.apply(
         params,
         batch.tokens,
@@ -49,25 +53,31 @@ def loss(
         train=True,
         rngs={"dropout": key},
     )
-    if model.classes == 2:
-        labels = batch.labels.astype(logits.dtype)
-        targets = labels * (1 - smoothing) + smoothing / 2
-        right = (logits > 0) == (labels > 0)
-        losses = optax.sigmoid_binary_cross_entropy(logits, targets)
-    else:
-        one_hot = jax.nn.one_hot(batch.labels, model.classes, dtype=logits.dtype)
-        targets = optax.smooth_labels(one_hot, smoothing)
-        right = logits.argmax(axis=-1) == batch.labels
-        losses = optax.softmax_cross_entropy(logits, targets)
+    judge = partial(_cross_entropy, jnp.asarray(batch.labels), smoothing)
+    losses, right = (jax.vmap(judge) if isinstance(model, Committee) else judge)(logits)
     return losses.mean(), {"accuracy": right.mean(dtype=logits.dtype)}
 
 
-def predict_logits(model: SequenceClassifier, params: Any, batch: Bucket) -> Array:
-    """The logits of a batch, (B,) for two classes or (B, C)."""
+def _cross_entropy(
+    labels: Array, smoothing: float, logits: Array
+) -> tuple[Array, Array]:
+    """Of logits (B,) or (B, C) the losses, (B,), and which are right."""
+    if logits.ndim == 1:
+        targets = labels.astype(logits.dtype) * (1 - smoothing) + smoothing / 2
+        losses = optax.sigmoid_binary_cross_entropy(logits, targets)
+        return losses, (logits > 0) == (labels > 0)
+    one_hot = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+    targets = optax.smooth_labels(one_hot, smoothing)
+    losses = optax.softmax_cross_entropy(logits, targets)
+    return losses, logits.argmax(axis=-1) == labels
+
+
+def predict_logits(model: Model, params: Any, batch: Bucket) -> Array:
+    """The logits of a batch, (B,) for two classes or (B, C); a committee's mean."""
     logits: Any = model.apply(
         params, batch.tokens, batch.lengths, batch.ratios, train=False
     )
-    return logits
+    return logits.mean(axis=0) if isinstance(model, Committee) else logits
 
 
 def measure(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:

@@ -24,7 +24,7 @@ from experiments.data import (
 )
 from experiments.legible import one_line, without_surrogates
 from experiments.sentiment.config import ADDED, Config
-from experiments.sentiment.model import SequenceClassifier
+from experiments.sentiment.model import Model
 from experiments.sentiment.objective import (
     init_params,
     make_model,
@@ -81,7 +81,7 @@ class Trained(NamedTuple):
 
     config: Config
     tokenizer: ReviewTokenizer
-    model: SequenceClassifier
+    model: Model
     params: Any
     classes: tuple[str, ...]
     ngrams: LogCountRatios | None

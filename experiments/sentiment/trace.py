@@ -13,7 +13,7 @@ from jax import Array
 from experiments import plots
 from experiments.data import PADDING_ID, SENTIMENTS, Bucket, Encoded
 from experiments.sentiment.config import Config
-from experiments.sentiment.model import SequenceClassifier
+from experiments.sentiment.model import Model
 from experiments.sentiment.objective import predict_logits, probabilities
 from experiments.sentiment.reviews import Data
 from experiments.training import Records
@@ -79,7 +79,7 @@ class Changed(NamedTuple):
 
 
 def most_changed(
-    config: Config, model: SequenceClassifier, params: Any, data: Data, count: int = 4
+    config: Config, model: Model, params: Any, data: Data, count: int = 4
 ) -> list[Changed]:
     """Short validation reviews judged rightly after the widest change of mind.
 
@@ -109,7 +109,7 @@ def most_changed(
 
 
 def draw_trace(
-    config: Config, folder: Path, model: SequenceClassifier, params: Any, data: Data
+    config: Config, folder: Path, model: Model, params: Any, data: Data
 ) -> None:
     """Draws the running score of a few reviews, and writes the numbers beside it."""
     found = most_changed(config, model, params, data)

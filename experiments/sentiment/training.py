@@ -17,7 +17,7 @@ from experiments.checks import LARGEST, at_least, check_seed, within
 from experiments.data import LONGEST_NGRAM, BatchSchedule
 from experiments.legible import one_line
 from experiments.sentiment.config import Config
-from experiments.sentiment.model import SequenceClassifier
+from experiments.sentiment.model import Model
 from experiments.sentiment.objective import (
     init_params,
     loss,
@@ -46,7 +46,12 @@ from experiments.training import (
 STEPS_PER_SEGMENT = 10
 """Training steps in one compiled scan: a second or two, so that signals are heard."""
 
-MOST = {"embedding_size": 2**16, "hidden_size": 2**16, "layers": 100}
+MOST = {
+    "embedding_size": 2**16,
+    "hidden_size": 2**16,
+    "layers": 100,
+    "networks": 100,
+}
 """Sizes beyond these are taken for slips of the pen."""
 
 
@@ -153,7 +158,7 @@ def check(config: Config) -> None:
 class Plan(NamedTuple):
     """What a config says of the training to come."""
 
-    model: SequenceClassifier
+    model: Model
     schedule: BatchSchedule
     optimizer: optax.GradientTransformation
     key_params: Array

@@ -4,6 +4,7 @@ import base64
 import csv
 import io
 import json
+import operator
 import os
 import re
 import resource
@@ -124,7 +125,7 @@ def test_automatic_gradients_follow_closer_in_float64(train):
 def test_ratios_of_ngrams_are_read_in_training_and_after(train, capsys):
     """They decide: the words are hidden, and what a run kept scores as it did."""
     hidden = ("--word-dropout", "0.9", "--embedding-dropout", "0.9")
-    status, run = train("ngrams", "--ngrams", "2", *hidden)
+    status, run = train("ngrams", "--ngrams", "2", "--networks", "2", *hidden)
     assert status == 0
     result = json.loads((run / "result.json").read_text())
     assert result["accuracy"] > 0.6
@@ -378,6 +379,60 @@ def test_two_logits_measure_as_their_difference():
     found = sentiment.measure(logits, labels)
     one = sentiment.measure(logits[:, 1] - logits[:, 0], labels)
     assert found == pytest.approx(one, rel=1e-12)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_committee_is_its_members(classes):
+    """It loses what they lose on average, and says the mean of what they say."""
+    config = sentiment.Config(
+        embedding_size=4,
+        hidden_size=3,
+        networks=3,
+        **dict.fromkeys(("word_dropout", "embedding_dropout", "head_dropout"), 0.0),
+    )
+    model = sentiment.make_model(config, 9, classes)
+    params = sentiment.init_params(model, jax.random.key(0))
+    tokens = jax.random.randint(jax.random.key(1), (4, 5), 2, 9)
+    lengths = jnp.asarray([5, 3, 0, 1], jnp.int32)
+    labels = jnp.asarray([0, 1, classes - 1, 1], jnp.int32)
+    batch = Bucket(tokens, lengths, labels, lengths)
+    one, first = sentiment.first_member(model, params)
+    members = [
+        jax.tree.map(operator.itemgetter(n), params["params"]["member"])
+        for n in range(3)
+    ]
+    alone = [
+        (
+            sentiment.loss(one, 0.1, {"params": own}, jax.random.key(2), batch)[0],
+            sentiment.predict_logits(one, {"params": own}, batch),
+        )
+        for own in members
+    ]
+    together, _ = sentiment.loss(model, 0.1, params, jax.random.key(2), batch)
+    losses, logits = zip(*alone, strict=True)
+    assert np.unique(np.round(losses, 4)).size == 3
+    np.testing.assert_allclose(together, np.mean(losses), rtol=1e-6)
+    np.testing.assert_allclose(
+        sentiment.predict_logits(model, params, batch),
+        np.mean(logits, axis=0),
+        rtol=1e-5,
+        atol=1e-6,
+    )
+    np.testing.assert_array_equal(
+        sentiment.predict_logits(one, first, batch), logits[0]
+    )
+
+
+def test_the_members_of_a_committee_drop_other_words():
+    config = sentiment.Config(embedding_size=4, hidden_size=3, networks=2)
+    model = sentiment.make_model(config, 9)
+    params = sentiment.init_params(model, jax.random.key(0))
+    same = jax.tree.map(lambda a: jnp.stack([a[0], a[0]]), params)
+    tokens = jax.random.randint(jax.random.key(1), (4, 5), 2, 9)
+    lengths = jnp.full(4, 5, jnp.int32)
+    rngs = {"dropout": jax.random.key(2)}
+    one, other = model.apply(same, tokens, lengths, train=True, rngs=rngs)
+    assert not np.allclose(one, other)
 
 
 def test_the_loss_of_several_classes_by_hand():

@@ -11,5 +11,6 @@ plots      pictures
 
 Each of these rooms is used through its door, the package itself. Beside them stand
 single modules (`checks`, `confidence`, `legible`, `optional`, `tables`, `timing`),
-`command` for what the command lines share, and the commands, one module each.
+`command` for what the command lines share, `loading` with `load_run` for any run, and
+the commands, one module each.
 """

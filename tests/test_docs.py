@@ -9,6 +9,8 @@ import html
 import inspect
 import io
 import re
+import runpy
+import shlex
 import sys
 from pathlib import Path
 
@@ -103,6 +105,46 @@ def test_the_page_in_the_readme_is_the_lstms():
         if line
     ]
     assert shown == written
+
+
+@pytest.fixture
+def run_line(monkeypatch, tmp_path):
+    """Runs ``python -m experiments.NAME ...``, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def run(line):
+        python, flag, module, *arguments = shlex.split(line)
+        assert (python, flag) == ("python", "-m")
+        monkeypatch.setattr(sys, "argv", [module, *arguments])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_module(module, run_name="__main__")
+        return end.value.code
+
+    return run
+
+
+@pytest.mark.jax_defaults
+@pytest.mark.promotes_ranks
+def test_every_command_for_data_of_ones_own_runs(run_line, tmp_path, capsys):
+    """The commands, and the programs between them, in the document's order."""
+    text = (DOCS / "your_own_data.md").read_text("utf-8")
+    names, commands = {}, 0
+    for kind, block in re.findall(r"(?ms)^```(python|sh)\n(.*?)^```", text):
+        if kind == "python":
+            exec(compile(block, "your_own_data.md", "exec"), names)
+            continue
+        for line in block.splitlines():
+            assert run_line(line) == 0, line
+            commands += 1
+    said = capsys.readouterr().out
+    assert commands == 7
+    assert re.search(r"(?m)^sport  0\.\d+  two three sport four$", said)
+    assert re.search(r"(?m)^much \S", said)
+    assert re.search(r"(?m)^(up|down)  [01]\.\d+$", said)
+    assert re.search(r"\| gru .*\n\| always the mean", said)
+    assert "bits a letter" in said
+    assert (tmp_path / "runs/imdb/topics/predicted.png").is_file()
 
 
 # --- the site ------------------------------------------------------------------------

@@ -14,6 +14,15 @@ Nothing here is needed to use the recurrent engine itself. Optional packages are
 imported where they are used, and a missing one is an error that names the extra.
 """
 
+from experiments.data.arrays import (
+    Divided,
+    Names,
+    Read,
+    divide_classes,
+    divide_numbers,
+    read_series,
+    scaled,
+)
 from experiments.data.buckets import (
     BatchSchedule,
     Bucket,
@@ -33,13 +42,14 @@ from experiments.data.encoding import (
     truncate,
 )
 from experiments.data.imdb import EncodedReviews, encoded_imdb, load_imdb
-from experiments.data.labelled import Columns
+from experiments.data.labelled import Columns, decoded, read_text
 from experiments.data.naive_bayes import LONGEST_NGRAM, LogCountRatios, count_ratios
 from experiments.data.reviews import SENTIMENTS, Reviews, ReviewSplits
 from experiments.data.series import (
     Reading,
     Series,
     digit_series,
+    pad_series,
     pixel_permutation,
     read_ts,
     vowel_series,
@@ -50,7 +60,13 @@ from experiments.data.synthetic import (
     copy_memory,
     copy_memory_baseline,
 )
-from experiments.data.text import Characters, characters, reference_manual, streams
+from experiments.data.text import (
+    Characters,
+    characters,
+    numbers_of,
+    reference_manual,
+    streams,
+)
 from lstm_jax.files import default_cache_dir
 
 __all__ = [
@@ -62,10 +78,13 @@ __all__ = [
     "Bucket",
     "Characters",
     "Columns",
+    "Divided",
     "Encoded",
     "EncodedReviews",
     "EvaluationSegment",
     "LogCountRatios",
+    "Names",
+    "Read",
     "Reading",
     "ReviewSplits",
     "ReviewTokenizer",
@@ -80,16 +99,24 @@ __all__ = [
     "copy_memory",
     "copy_memory_baseline",
     "count_ratios",
+    "decoded",
     "default_cache_dir",
     "digit_series",
+    "divide_classes",
+    "divide_numbers",
     "encoded_imdb",
     "evaluation_segments",
     "load_imdb",
     "make_buckets",
+    "numbers_of",
+    "pad_series",
     "padding_fraction",
     "pixel_permutation",
+    "read_series",
+    "read_text",
     "read_ts",
     "reference_manual",
+    "scaled",
     "streams",
     "truncate",
     "vowel_series",

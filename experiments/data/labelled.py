@@ -111,7 +111,11 @@ def read_text(file: Traversable) -> str:
     Raises:
         ValueError: it is empty or not UTF-8; file and line are named.
     """
-    content = file.read_bytes()
+    return decoded(file.read_bytes(), file)
+
+
+def decoded(content: bytes, file: object) -> str:
+    """The text of what a file holds; raises as `read_text` does."""
     if not content:
         raise ValueError(f"{file}: the file is empty")
     try:
@@ -128,9 +132,14 @@ def read_text(file: Traversable) -> str:
 
 
 def read_table(
-    file: Traversable, names: Sequence[str], delimiter: str = ","
+    file: Traversable, names: Sequence[str] | None, delimiter: str = ","
 ) -> Iterator[tuple[int, list[str]]]:
     """The rows of a table with a line of names: line, and the fields of these columns.
+
+    Args:
+        file: the table.
+        names: of the columns; None for all of them, and the names are the first row.
+        delimiter: what stands between fields.
 
     Raises:
         ValueError: as `read_text`; a column is missing or twice there, or a row is
@@ -140,7 +149,9 @@ def read_table(
     rows, line = csv.reader(text, delimiter=delimiter, strict=True), 1
     try:
         header = [name.strip() for name in next(rows, [])]
-        places = [_place(name, header) for name in names]
+        if names is None:
+            yield 1, header
+        places = [_place(name, header) for name in names or header]
         line = rows.line_num + 1
         for row in rows:
             if row and len(row) != len(header):
@@ -311,6 +322,11 @@ def _class_names(path: Path, rows: Sequence[Row]) -> tuple[str, ...]:
                 f"{row.where}: expected at least {FEWEST} training texts with each "
                 f"label, found {count} with {row.label!r}; a tenth is held out"
             )
-    if all(re.fullmatch(r"[+-]?\d{1,18}", name) for name in counts):
-        return tuple(sorted(counts, key=int))
-    return tuple(sorted(counts))
+    return in_order(counts)
+
+
+def in_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Names of classes, as numbers if all of them are integers."""
+    names = list(names)
+    integers = all(re.fullmatch(r"[+-]?\d{1,18}", name) for name in names)
+    return tuple(sorted(names, key=int if integers else str))

@@ -31,6 +31,31 @@ class Series(NamedTuple):
         return Series(self.xs[rows], self.lengths[rows], self.labels[rows])
 
 
+def pad_series(series: Any, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Series of any lengths, padded by 0 to the longest: (N, T, D), and lengths (N,).
+
+    Args:
+        series: numbers (N, T, D), or N arrays (T, D), each with a T of its own.
+        size: D.
+
+    Raises:
+        ValueError: there is none, or one has no step or another shape; it is named.
+    """
+    each = [np.asarray(one, np.float32) for one in series]
+    if not each:
+        raise ValueError("series: expected at least one")
+    for number, one in enumerate(each):
+        if one.ndim != 2 or one.shape[1] != size or not len(one):
+            raise ValueError(
+                f"series {number}: expected the shape (steps, {size}), got {one.shape}"
+            )
+    lengths = np.array([len(one) for one in each], np.int32)
+    xs = np.zeros((len(each), lengths.max(), size), np.float32)
+    for row, one in zip(xs, each, strict=True):
+        row[: len(one)] = one
+    return xs, lengths
+
+
 # --- digits -----------------------------------------------------------------------
 
 
@@ -148,10 +173,8 @@ def read_ts(file: Path) -> list[tuple[np.ndarray, int]]:
 
 
 def _padded(series: list[tuple[np.ndarray, int]], steps: int) -> Series:
-    xs = np.zeros((len(series), steps, series[0][0].shape[1]), np.float32)
-    for row, (values, _) in zip(xs, series, strict=True):
-        row[: len(values)] = values
-    lengths = np.array([len(values) for values, _ in series], np.int32)
+    xs, lengths = pad_series([v for v, _ in series], series[0][0].shape[1])
+    xs = np.pad(xs, ((0, 0), (0, steps - xs.shape[1]), (0, 0)))
     labels = np.array([label - 1 for _, label in series], np.int32)
     return Series(xs, lengths, labels)
 

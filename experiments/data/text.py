@@ -32,14 +32,22 @@ class Characters(NamedTuple):
         Raises:
             ValueError: a character is not in the alphabet.
         """
-        unknown = sorted(set(text) - set(self.alphabet))
-        if unknown:
-            raise ValueError(f"text: these letters are not in the alphabet: {unknown}")
-        return np.array([self.alphabet.index(c) for c in text], np.int32)
+        return numbers_of(text, self.alphabet)
 
     def decode(self, numbers: np.ndarray) -> str:
         """The text of these numbers."""
         return "".join(self.alphabet[n] for n in numbers)
+
+
+def numbers_of(text: str, alphabet: str) -> np.ndarray:
+    """The numbers of a text's characters in an alphabet, (n,) int32.
+
+    Raises:
+        ValueError: a character is not in it.
+    """
+    if unknown := sorted(set(text) - set(alphabet)):
+        raise ValueError(f"these letters are not in the alphabet: {unknown}")
+    return np.array([alphabet.index(c) for c in text], np.int32)
 
 
 def reference_manual() -> str:
@@ -64,29 +72,42 @@ def reference_manual() -> str:
 def characters(text: str, *, held_out: float = 0.05) -> Characters:
     """Divides a text at paragraphs, in its order: training, validation, testing.
 
+    Paragraphs are apart by empty lines. A text with too few of them is divided at
+    lines, and one with too few lines between letters. CRLF and CR end lines as LF does.
+
     Args:
-        text: paragraphs, apart by empty lines.
+        text: what is divided.
         held_out: the share of characters for validation, and that for testing.
 
     Raises:
-        ValueError: the share is out of range, or the text has too few paragraphs.
+        ValueError: the share is out of range, or the text is too short for three parts
+            of two letters.
     """
     if not 0 < held_out < 0.5:
         raise ValueError(f"held_out: expected between 0 and 0.5, got {held_out}")
-    paragraphs = [paragraph + "\n\n" for paragraph in text.split("\n\n")]
-    at_least(3, paragraphs=len(paragraphs))
-    ends = np.cumsum([len(paragraph) for paragraph in paragraphs])
-    targets = ends[-1] * np.array([1 - 2 * held_out, 1 - held_out])
-    cuts = np.searchsorted(ends, targets, side="right")
-    alphabet = "".join(sorted(set(text) | {"\n"}))
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    for apart in ("\n\n", "\n", ""):
+        pieces = [piece + apart for piece in (text.split(apart) if apart else text)]
+        parts = _three_parts(pieces, held_out)
+        if all(len(part) > 1 for part in parts):
+            break
+    else:
+        raise ValueError("text: expected enough of it for three parts")
+    alphabet = "".join(sorted(set().union(*parts)))
     place = {character: number for number, character in enumerate(alphabet)}
-    parts = [
-        np.array([place[c] for c in "".join(paragraphs[start:end])], np.int32)
-        for start, end in ((0, cuts[0]), (cuts[0], cuts[1]), (cuts[1], None))
-    ]
-    if not all(len(part) for part in parts):
-        raise ValueError("text: expected enough paragraphs for three parts")
-    return Characters(*parts, alphabet, hashlib.sha256(text.encode()).hexdigest())
+    numbers = [np.array([place[c] for c in part], np.int32) for part in parts]
+    return Characters(*numbers, alphabet, hashlib.sha256(text.encode()).hexdigest())
+
+
+def _three_parts(pieces: list[str], held_out: float) -> list[str]:
+    """Pieces joined to three parts, the last two with this share of the letters."""
+    ends = np.cumsum([0, *(len(piece) for piece in pieces)])[1:]
+    targets = (ends[-1:] if len(ends) else np.zeros(1)) * np.array(
+        [1 - 2 * held_out, 1 - held_out]
+    )
+    first, second = np.searchsorted(ends, targets, side="right")
+    spans = (0, first), (first, second), (second, None)
+    return ["".join(pieces[start:end]) for start, end in spans]
 
 
 def streams(numbers: np.ndarray, count: int) -> np.ndarray:

@@ -36,6 +36,7 @@ from experiments.sentiment.predict import (
     print_scores,
     read_classes,
     read_config,
+    scorer,
 )
 from experiments.sentiment.reviews import load
 from experiments.sentiment.trace import running_scores
@@ -66,5 +67,6 @@ __all__ = [
     "read_classes",
     "read_config",
     "running_scores",
+    "scorer",
     "train",
 ]

@@ -5,14 +5,13 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import plots
+from experiments import plots, training
 from experiments.data import (
     SENTIMENTS,
     UNKNOWN_ID,
@@ -222,44 +221,5 @@ def _problems(found: Score, replaced: bool) -> Iterator[str]:
 
 
 def read_config(folder: Path) -> Config:
-    """The config of a run.
-
-    Raises:
-        FileNotFoundError: the folder holds no run.
-        ValueError: its config.json is broken, or of another version; it is named.
-    """
-    values = Records(folder).read("config")
-    if values is None:
-        raise FileNotFoundError(
-            f"{folder}: there is no run here; train one first, or choose another with "
-            "--name"
-        )
-    file, kinds = folder / "config.json", get_type_hints(Config)
-    for what, names in {
-        "does not know": values.keys() - kinds.keys(),
-        "misses": kinds.keys() - values.keys() - ADDED,
-    }.items():
-        if names:
-            raise ValueError(
-                f"{file}: it was edited, or written by another version, and this one "
-                f"{what}: {', '.join(sorted(names))}"
-            )
-    values |= {k: tuple(v) for k, v in values.items() if isinstance(v, list)}
-    for name, value in values.items():
-        if not _fits(value, kinds[name]):
-            raise ValueError(f"{file}: {name} cannot be {value!r}")
-    return Config(**values)
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    """Whether a value from JSON is of the type that a field of `Config` is declared."""
-    if get_origin(kind) is Literal:
-        return value in get_args(kind)
-    if get_origin(kind) is tuple:
-        of, _ = get_args(kind)
-        return isinstance(value, tuple) and all(_fits(item, of) for item in value)
-    if isinstance(kind, UnionType):
-        return any(_fits(value, one) for one in get_args(kind))
-    if isinstance(value, bool) or kind is bool:
-        return kind is bool and isinstance(value, bool)
-    return isinstance(value, (int, float) if kind is float else kind)
+    """The config of a run; raises as `experiments.training.read_config` does."""
+    return training.read_config(folder, Config, ADDED)

@@ -19,17 +19,28 @@ from experiments.tasks import (
     copy_memory,
     digits,
     reviews,
+    series,
     variants,
     vowels,
 )
 from experiments.tasks.cells import KNOWN_CELLS, find_cells
-from experiments.tasks.experiment import Experiment, draw, run
-from experiments.tasks.seeds import Data, Task, Trained, Training, train_seeds
+from experiments.tasks.characters import go_on
+from experiments.tasks.experiment import Experiment, Loaded, draw, load, run
+from experiments.tasks.seeds import Data, Scorer, Task, Trained, Training, train_seeds
 
 EXPERIMENTS: MappingProxyType[str, Experiment] = MappingProxyType(
     {
-        module.EXPERIMENT.name: module.EXPERIMENT
-        for module in (adding_problem, characters, copy_memory, digits, reviews, vowels)
+        experiment.name: experiment
+        for experiment in (
+            adding_problem.EXPERIMENT,
+            characters.EXPERIMENT,
+            copy_memory.EXPERIMENT,
+            digits.EXPERIMENT,
+            series.REGRESSION,
+            reviews.EXPERIMENT,
+            series.EXPERIMENT,
+            vowels.EXPERIMENT,
+        )
     }
 )
 """All of them by name."""
@@ -39,11 +50,15 @@ __all__ = [
     "KNOWN_CELLS",
     "Data",
     "Experiment",
+    "Loaded",
+    "Scorer",
     "Task",
     "Trained",
     "Training",
     "draw",
     "find_cells",
+    "go_on",
+    "load",
     "run",
     "train_seeds",
     "variants",

@@ -10,12 +10,19 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from experiments.data import adding_problem, adding_problem_baseline
 from experiments.tasks.experiment import Experiment
-from experiments.tasks.networks import Network, answer, init_network, read
-from experiments.tasks.seeds import Data, Task, Training
+from experiments.tasks.networks import (
+    Network,
+    answer,
+    init_network,
+    read,
+    with_shape,
+)
+from experiments.tasks.seeds import Data, Scorer, Task, Training
 from lstm_jax.cell import Cell
 
 
@@ -56,13 +63,29 @@ def load(config: Config) -> Data:
     return Data((), validation, test)
 
 
+def total(cell: Cell, network: Network, xs: Array) -> Array:
+    """The number that a network answers with, (B,), to values and markers (T, B, 2)."""
+    _, final = read(cell, network, xs)
+    return answer(network, final[0])[:, 0]
+
+
+def scorer(config: Config, cell: Cell, about: dict[str, Any]) -> Scorer:
+    """Gives the sum of the marked numbers, (B,), of values and markers (T, B, 2)."""
+    del about
+
+    def score(network: Network, xs: Any) -> np.ndarray:
+        given = with_shape(xs, (None, None, 2), network.bias.dtype)
+        return np.asarray(total(cell, network, given))
+
+    return Scorer(partial(init_network, cell, 2, config.hidden_size, 1), score)
+
+
 def make_task(config: Config, cell: Cell, data: Data) -> Task:
     """Reads a sequence and answers with a number after its last step."""
     del data
 
     def error(network: Network, xs: Array, targets: Array) -> Array:
-        _, final = read(cell, network, xs)
-        return jnp.mean((answer(network, final[0])[:, 0] - targets) ** 2)
+        return jnp.mean((total(cell, network, xs) - targets) ** 2)
 
     def loss(network: Network, carry: None, key: Array, train: tuple[()]) -> Any:
         del train
@@ -83,5 +106,6 @@ EXPERIMENT = Experiment(
     load=load,
     make_task=make_task,
     measure="mean_squared_error",
+    scorer=scorer,
     references=lambda _: {"always 1": adding_problem_baseline()},
 )

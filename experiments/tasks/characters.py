@@ -7,8 +7,10 @@ text that comes after what was trained on, and then it writes some of its own.
 """
 
 import math
+import re
+import sys
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,11 +20,19 @@ import numpy as np
 import optax
 from jax import Array, lax
 
-from experiments.checks import at_least
-from experiments.data import characters, reference_manual, streams
-from experiments.tasks.experiment import Experiment
+from experiments.checks import LARGEST, at_least, check_seed, within
+from experiments.data import (
+    Characters,
+    characters,
+    decoded,
+    numbers_of,
+    read_text,
+    reference_manual,
+    streams,
+)
+from experiments.tasks.experiment import Experiment, Loaded
 from experiments.tasks.networks import Network, answer, gradient_of, init_network, read
-from experiments.tasks.seeds import Data, Task, Trained, Training
+from experiments.tasks.seeds import Data, Scorer, Task, Trained, Training
 from lstm_jax.cell import Cell
 from lstm_jax.engine import step
 from lstm_jax.files import write_whole
@@ -33,9 +43,11 @@ class Config(Training):
     """What a run follows from.
 
     Attributes:
+        text: a file in UTF-8, or "-" for standard input; the reference manual of this
+            Python if not given.
         segment: steps that gradients go back through.
         embedding_size: the size of a character's vector.
-        prompt: what the samples go on from.
+        prompt: what the samples go on from; the first word of the text if not given.
         sample: characters to write.
         temperature: what scores are divided by when writing: below 1, more certain.
     """
@@ -45,9 +57,10 @@ class Config(Training):
     evaluations: int = 10
     hidden_size: int = 128
     learning_rate: float = 5e-3
+    text: str | None = None
     segment: int = 50
     embedding_size: int = 32
-    prompt: str = "The "
+    prompt: str | None = None
     sample: int = 300
     temperature: float = 0.7
 
@@ -74,11 +87,46 @@ class Model(NamedTuple):
 
 
 def load(config: Config) -> Data:
-    """Numbers of characters as streams, (streams, steps); testing reads in one."""
-    text = characters(reference_manual())
+    """Numbers of characters as streams, (streams, steps); testing reads in one.
+
+    Raises:
+        OSError: the text cannot be read.
+        ValueError: it is empty, not UTF-8, or too short.
+    """
+    text = read_characters(config)
+    if (letters := len(text.train)) < config.batch_size * (config.segment + 1):
+        raise ValueError(
+            f"the text is too short: {letters} letters to train on, and a step reads "
+            f"{config.batch_size} times {config.segment}; lower --batch-size or "
+            "--segment"
+        )
     parts = text.train, text.validation, text.test
     counts = config.batch_size, VALIDATION_STREAMS, TEST_STREAMS
-    return Data(*(streams(part, n) for part, n in zip(parts, counts, strict=True)))
+    return Data(
+        *(
+            streams(part, min(count, len(part) // 2))
+            for part, count in zip(parts, counts, strict=True)
+        )
+    )
+
+
+def read_characters(config: Config) -> Characters:
+    """The text that a config names.
+
+    Raises:
+        OSError, ValueError: as `load`.
+    """
+    if config.text is None:
+        return characters(reference_manual())
+    if config.text == "-":
+        return characters(standard_input())
+    return characters(read_text(Path(config.text)))
+
+
+@cache
+def standard_input() -> str:
+    """What standard input holds, which is read once."""
+    return decoded(sys.stdin.buffer.read(), "standard input")
 
 
 def init_model(cell: Cell, config: Config, size: int, key: Array) -> Model:
@@ -113,9 +161,8 @@ def make_task(config: Config, cell: Cell, data: Data) -> Task:
     """
     at_least(1, segment=config.segment, sample=config.sample)
     at_least(1, embedding_size=config.embedding_size)
-    if not config.temperature > 0:
-        raise ValueError(f"temperature must be above 0; got {config.temperature}")
-    encoded_prompt(config)
+    check_temperature(config.temperature)
+    encoded_prompt(config, read_characters(config))
     size = alphabet_size(data)
     segments = (data.train.shape[1] - 1) // config.segment
     if segments < 1:
@@ -170,15 +217,27 @@ def write(
     return lax.scan(draw, (state, prompt[-1]), keys)[1]
 
 
-def encoded_prompt(config: Config) -> np.ndarray:
+def encoded_prompt(config: Config, text: Characters) -> np.ndarray:
     """The numbers of the prompt's letters, (n,).
 
     Raises:
         ValueError: there are none, or some that the text has not.
     """
-    if not config.prompt:
+    if config.prompt is None:
+        given = text.decode(text.train[:100])
+        return text.encode((re.findall(r"\S+\s?", given) or [given[:1]])[0])
+    return encoded(config.prompt, text.alphabet)
+
+
+def encoded(prompt: str, alphabet: str) -> np.ndarray:
+    """The numbers of a prompt's letters, (n,).
+
+    Raises:
+        ValueError: there are none, or some that are not in the alphabet.
+    """
+    if not prompt:
         raise ValueError("prompt must have at least 1 letter")
-    return characters(reference_manual()).encode(config.prompt)
+    return numbers_of(prompt, alphabet)
 
 
 def write_samples(
@@ -186,8 +245,9 @@ def write_samples(
 ) -> None:
     """Writes sample.txt: what the network of each seed goes on from the prompt with."""
     del data
-    text = characters(reference_manual())
-    prompt = jnp.asarray(encoded_prompt(config))
+    text = read_characters(config)
+    numbers = encoded_prompt(config, text)
+    prompt = jnp.asarray(numbers)
 
     @jax.jit
     def ask(models: Model) -> Array:
@@ -198,10 +258,48 @@ def write_samples(
         return lax.map(one, models)
 
     said = [
-        f"--- {cell.name}, seed {seed} ---\n{config.prompt}{text.decode(row)}\n\n"
+        f"--- {cell.name}, seed {seed} ---\n{text.decode(np.append(numbers, row))}\n\n"
         for seed, row in enumerate(np.asarray(ask(trained.params)))
     ]
     write_whole(folder / "sample.txt", "".join(said).encode())
+
+
+def go_on(
+    loaded: Loaded, prompt: str, length: int, temperature: float, seed: int
+) -> str:
+    """What a trained network goes on from a prompt with, the prompt before it.
+
+    Raises:
+        ValueError: a number is out of range, or the prompt is empty or has letters that
+            the text had not.
+    """
+    within(1, LARGEST, length=length)
+    check_seed(seed)
+    check_temperature(temperature)
+    alphabet = loaded.about["alphabet"]
+    numbers = jnp.asarray(encoded(prompt, alphabet))
+    key = jax.random.key(seed)
+    found = write(loaded.cell, loaded.params, key, numbers, length, temperature)
+    return prompt + "".join(alphabet[n] for n in np.asarray(found))
+
+
+def check_temperature(temperature: float) -> None:
+    """Raises ValueError where a temperature is not above 0, or not finite."""
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature must be above 0; got {temperature}")
+
+
+def scorer(config: Config, cell: Cell, about: dict[str, Any]) -> Scorer:
+    """Gives the bits a character that a text needs, of at least 2 known letters."""
+    alphabet = about["alphabet"]
+
+    def score(model: Model, text: str) -> float:
+        at_least(2, letters=len(text))
+        numbers = jnp.asarray(encoded(text, alphabet))[None]
+        state = cell.initial_state(model.network.cell, (1,))
+        return float(nats(cell, model, state, numbers)[0]) / math.log(2)
+
+    return Scorer(partial(init_model, cell, config, len(alphabet)), score)
 
 
 # --- what to hold it against ------------------------------------------------------
@@ -229,6 +327,9 @@ EXPERIMENT = Experiment(
     make_task=make_task,
     measure="bits_per_character",
     references=lambda config: {"letter frequencies": unigram_bits(load(config))},
-    source=lambda: {"text_sha256": characters(reference_manual()).sha256},
+    scorer=scorer,
+    source=lambda config: {"text_sha256": read_characters(config).sha256},
+    about=lambda config, data: {"alphabet": read_characters(config).alphabet},
+    given=lambda config, word: word,
     finish=write_samples,
 )

@@ -9,13 +9,21 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 
 from experiments.data import copy_memory, copy_memory_baseline
 from experiments.tasks.experiment import Experiment
-from experiments.tasks.networks import Network, answer, init_network, read
-from experiments.tasks.seeds import Data, Task, Training
+from experiments.tasks.networks import (
+    Network,
+    answer,
+    init_network,
+    read,
+    with_shape,
+)
+from experiments.tasks.seeds import Data, Scorer, Task, Training
 from lstm_jax.cell import Cell
 
 TOKENS, ANSWERS, COPIED = 10, 9, 10
@@ -56,13 +64,27 @@ def load(config: Config) -> Data:
     return Data((), validation, test)
 
 
+def scores(cell: Cell, network: Network, tokens: Array) -> Array:
+    """What speaks for each answer after every step, (T, B, 9), to tokens (T, B)."""
+    outputs, _ = read(cell, network, jax.nn.one_hot(tokens, TOKENS))
+    return answer(network, outputs)
+
+
+def scorer(config: Config, cell: Cell, about: dict[str, Any]) -> Scorer:
+    """Gives the answer after every step, (T, B) from 0 to 8, to tokens (T, B)."""
+    del about
+
+    def score(network: Network, tokens: Any) -> np.ndarray:
+        given = with_shape(tokens, (None, None), jnp.int32)
+        return np.asarray(scores(cell, network, given).argmax(axis=-1))
+
+    init = partial(init_network, cell, TOKENS, config.hidden_size, ANSWERS)
+    return Scorer(init, score)
+
+
 def make_task(config: Config, cell: Cell, data: Data) -> Task:
     """Reads a sequence and answers with a symbol, or a blank, after every step."""
     del data
-
-    def scores(network: Network, tokens: Array) -> Array:
-        outputs, _ = read(cell, network, jax.nn.one_hot(tokens, TOKENS))
-        return answer(network, outputs)
 
     def cross_entropy(scores: Array, targets: Array) -> Array:
         return optax.softmax_cross_entropy_with_integer_labels(scores, targets).mean()
@@ -70,11 +92,11 @@ def make_task(config: Config, cell: Cell, data: Data) -> Task:
     def loss(network: Network, carry: None, key: Array, train: tuple[()]) -> Any:
         del train
         tokens, targets = copy_memory(key, config.delay, config.batch_size)
-        return cross_entropy(scores(network, tokens), targets), carry
+        return cross_entropy(scores(cell, network, tokens), targets), carry
 
     def evaluate(network: Network, split: tuple[Array, Array]) -> dict[str, Array]:
         tokens, targets = split
-        found = scores(network, tokens)
+        found = scores(cell, network, tokens)
         right = found[-COPIED:].argmax(axis=-1) == targets[-COPIED:]
         return {
             "cross_entropy": cross_entropy(found, targets),
@@ -95,5 +117,6 @@ EXPERIMENT = Experiment(
     load=load,
     make_task=make_task,
     measure="cross_entropy",
+    scorer=scorer,
     references=lambda c: {"no memory": copy_memory_baseline(c.delay)},
 )

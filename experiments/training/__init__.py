@@ -7,6 +7,7 @@ loop        `fit`: epochs, evaluation, checkpoints
 steps       the state, the optimizer, the compiled segment, predictions
 devices     meshes, several processes, how arrays lie on them
 checkpoints pytrees on the disk, through orbax
+configs     config.json, read back
 records     config.json, metrics.jsonl, result.json: written whole or not at all
 locks       one process at a time in a run's folder
 events      the same for TensorBoard
@@ -38,6 +39,7 @@ An experiment in a few calls::
 """
 
 from experiments.training.checkpoints import Checkpoints
+from experiments.training.configs import read_config
 from experiments.training.devices import on_devices, replicate
 from experiments.training.interrupts import Interrupts
 from experiments.training.launch import launch
@@ -83,6 +85,7 @@ __all__ = [
     "open_run",
     "predict_rows",
     "progress_bar",
+    "read_config",
     "read_metrics",
     "replicate",
     "train_segment",

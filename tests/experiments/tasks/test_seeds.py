@@ -92,7 +92,8 @@ def test_results_of_other_data_are_not_mixed(tmp_path):
             load=lambda config: Toy.data,
             make_task=lambda *_: Toy.task,
             measure="squared_error",
-            source=lambda: {"text_sha256": text},
+            scorer=lambda *_: seeds.Scorer(Toy.task.init, lambda p, given: p),
+            source=lambda config: {"text_sha256": text},
         )
         config = dataclasses.replace(both, cells=cells)
         experiment.run(toy, config, tmp_path, Options(), QUIET)

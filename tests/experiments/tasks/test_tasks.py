@@ -2,21 +2,28 @@
 
 import hashlib
 import importlib
+import io
 import json
 import re
 import runpy
+import shutil
 import sys
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import cell_variants, command, plots
+import lstm_jax as lj
+from experiments import cell_variants, command, plots, sample, score
 from experiments.data import (
     Encoded,
     EncodedReviews,
+    ReviewTokenizer,
     reference_manual,
 )
-from experiments.tasks import EXPERIMENTS, find_cells, reviews
+from experiments.loading import load_run
+from experiments.tasks import EXPERIMENTS, characters, find_cells, reviews
 from experiments.tasks.seeds import check
 from experiments.training import read_metrics
 
@@ -37,6 +44,19 @@ OWN = {
 }
 
 
+SERIES = ("regression", "series")
+
+
+@pytest.fixture(scope="module")
+def own_series(tmp_path_factory):
+    """20 series of 1 to 5 steps of two numbers, half of each class."""
+    file = tmp_path_factory.mktemp("own") / "series.npz"
+    xs = np.random.default_rng(0).normal(size=(20, 5, 2))
+    labels = np.arange(20) % 2
+    np.savez(file, xs=xs + labels[:, None, None], lengths=1 + labels, labels=labels)
+    return file
+
+
 @pytest.fixture(autouse=True)
 def few_reviews(monkeypatch):
     """20 reviews of 1 to 9 words to train on, and 12 others."""
@@ -47,7 +67,8 @@ def few_reviews(monkeypatch):
         offsets = np.insert(np.cumsum(lengths), 0, 0)
         return Encoded(tokens, offsets, np.arange(count, dtype=np.int32) % 2)
 
-    few = EncodedReviews({"train": rows(20), "validation": rows(12)}, None, {}, {})
+    words = ReviewTokenizer.train(["a word"], 10)
+    few = EncodedReviews({"train": rows(20), "validation": rows(12)}, words, {}, {})
     monkeypatch.setattr(reviews, "encoded_imdb", lambda source: few)
 
 
@@ -75,8 +96,9 @@ def test_help_tells_what_it_is(name, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_an_experiment_leaves_its_records(name, tmp_path, capsys):
+def test_an_experiment_leaves_its_records(name, own_series, tmp_path, capsys):
     arguments = [*TINY, *OWN.get(name, ()), "--runs", str(tmp_path)]
+    arguments += ["--data", str(own_series)] if name in SERIES else []
     assert command.execute(PROGRAMS[name], arguments) == 0
     folder = tmp_path / name / "default"
     experiment = EXPERIMENTS[name]
@@ -101,16 +123,176 @@ def test_an_experiment_leaves_its_records(name, tmp_path, capsys):
     assert table in capsys.readouterr().out
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
     if name == "characters":
-        sample = (folder / "rnn_tanh" / "sample.txt").read_text()
-        assert sample.count("\nThe ") == 2
+        said = (folder / "rnn_tanh" / "sample.txt").read_text()
+        assert said.count(" ---\n") == 2
         sha256 = hashlib.sha256(reference_manual().encode()).hexdigest()
         assert result["text_sha256"] == sha256
+
+    assert_loads_again(experiment, folder / "rnn_tanh", result)
 
     # What is done is kept: the table is there again, and nothing was trained.
     before = (folder / "rnn_tanh" / "result.json").stat().st_mtime_ns
     assert command.execute(PROGRAMS[name], arguments) == 0
     assert (folder / "rnn_tanh" / "result.json").stat().st_mtime_ns == before
     assert table in capsys.readouterr().out
+
+
+GIVEN = {
+    "adding_problem": (np.zeros((4, 3, 2)), (3,)),
+    "characters": ("The end.", ()),
+    "copy_memory": (np.zeros((21, 3), int), (21, 3)),
+    "digits": (np.zeros((2, 8, 8)), (2, 10)),
+    "regression": (np.zeros((2, 4, 2)), (2,)),
+    "reviews": ("word word", ()),
+    "series": ([np.zeros((3, 2)), np.zeros((1, 2))], (2, 2)),
+    "vowels": ([np.zeros((5, 12)), np.ones((7, 12))], (2, 9)),
+}
+"""What each experiment's networks are given, and the shape of what they say."""
+
+
+def assert_loads_again(experiment, folder, result):
+    """Every seed's network does on the test data what it did when it was trained."""
+    for seed, told in enumerate(result[f"{experiment.measure}_of_seeds"]):
+        run = load_run(folder, seed)
+        data = experiment.load(run.config)
+        task = experiment.make_task(run.config, run.model, data)
+        test = jax.tree.map(jnp.asarray, data.test)
+        found = task.evaluate(run.params, test)[experiment.measure]
+        assert float(found) == pytest.approx(told, rel=1e-5)
+    given, shape = GIVEN[experiment.name]
+    found = run.score(given)
+    if isinstance(found, list):  # probabilities by the names of classes
+        found = [[own[name] for name in ("0", "1")] for own in found]
+    found = np.asarray(found)
+    assert found.shape == shape
+    assert np.isfinite(found).all()
+    with pytest.raises(ValueError, match="seed must be at most 1; got 2"):
+        load_run(folder, 2)
+
+
+def test_any_lengths_are_scored_as_one_by_one(tmp_path):
+    arguments = [*TINY, "--runs", str(tmp_path)]
+    assert command.execute(PROGRAMS["vowels"], arguments) == 0
+    run = load_run(tmp_path / "vowels" / "default" / "rnn_tanh")
+    series = [np.ones((n, 12)) for n in (3, 9, 1)]
+    found = run.score(series)
+    np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-5)
+    alone = [run.score([one])[0] for one in series]
+    np.testing.assert_allclose(found, alone, rtol=1e-4)
+    for told, wrong in {
+        "series 1: expected the shape": [series[0], np.ones((3, 11))],
+        "series 0: expected the shape": [np.ones((0, 12))],
+        "series: expected at least one": [],
+    }.items():
+        with pytest.raises(ValueError, match=told):
+            run.score(wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "told"),
+    [
+        ("adding_problem", np.zeros((4, 3)), r"shape \(any, any, 2\), got \(4, 3\)"),
+        ("copy_memory", np.zeros((0, 3), int), r"shape \(any, any\), got \(0, 3\)"),
+        ("characters", "T\N{SNOWMAN}", "not in the alphabet"),
+        ("characters", "T", "letters must be at least 2"),
+    ],
+)
+def test_what_cannot_be_scored_is_told(name, given, told):
+    experiment = EXPERIMENTS[name]
+    config = experiment.presets["default"]
+    scorer = experiment.scorer(config, lj.LSTM, {"alphabet": "Tabc"})
+    params = scorer.init(jax.random.key(0))
+    with pytest.raises(ValueError, match=told):
+        scorer.score(params, given)
+
+
+def test_what_cannot_be_loaded_is_told(own_cell, tmp_path, capsys):
+    cells = ("--cells", f"{own_cell}:NAME")
+    arguments = [*TINY, *cells, "--runs", str(tmp_path)]
+    assert command.execute(PROGRAMS["vowels"], arguments) == 0
+    runs = tmp_path / "vowels" / "default"
+    with pytest.raises(FileNotFoundError, match=r"perhaps one of .* in it: name"):
+        load_run(runs)
+    assert load_run(runs / "name").model.name == "name"
+    own_cell.write_text(own_cell.read_text() + "# changed\n")
+    with pytest.raises(ValueError, match="NAME was changed since it was trained"):
+        load_run(runs / "name")
+    shutil.rmtree(runs / "name" / "params")
+    with pytest.raises(FileNotFoundError, match="no run here that came to an end"):
+        load_run(runs / "name")
+    assert score.main([str(tmp_path), "a"]) == 1
+    assert "there is no run that can be loaded" in capsys.readouterr().err
+
+
+def test_runs_are_scored_on_the_command_line(tmp_path, capsys):
+    arguments = [*TINY, "--runs", str(tmp_path)]
+    assert command.execute(PROGRAMS["vowels"], arguments) == 0
+    capsys.readouterr()
+    file = tmp_path / "series.npy"
+    np.save(file, np.ones((2, 5, 12)))
+    run = tmp_path / "vowels" / "default" / "rnn_tanh"
+    assert score.main([str(run), str(file), "--seed", "1"]) == 0
+    said = capsys.readouterr().out
+    found = np.asarray(said.replace("[", " ").replace("]", " ").split(), float)
+    expected = load_run(run, 1).score(np.ones((2, 5, 12)))
+    np.testing.assert_allclose(found.reshape(2, 9), expected, atol=1e-4)
+    file.write_bytes(b"no array")
+    assert score.main([str(run), str(file)]) == 1
+    assert "series.npy: not an array of NumPy" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", SERIES)
+def test_series_of_ones_own_are_learned_and_scored(name, tmp_path, capsys):
+    """The class is the sign of the first number, the number the sum of all."""
+    xs = np.random.default_rng(0).normal(size=(60, 4, 1))
+    xs[:, 0] += np.sign(xs[:, 0])
+    targets = {
+        "series": np.where(xs[:, 0, 0] > 0, "up", "down"),
+        "regression": 100 + 10 * xs.sum(axis=(1, 2)),
+    }[name]
+    file = tmp_path / "mine.npz"
+    np.savez(file, xs=xs, answers=targets)
+    given = ["--data", str(file), "--target", "answers", "--cells", "gru"]
+    given += ["--seeds", "1", "--steps", "150", "--evaluations", "1"]
+    given += ["--hidden-size", "16", "--learning-rate", "0.02"]
+    given += ["--runs", str(tmp_path)]
+    assert command.execute(PROGRAMS[name], given) == 0
+    run = load_run(tmp_path / name / "default" / "gru")
+    measure = run.result[EXPERIMENTS[name].measure]
+    if name == "series":
+        assert measure > 0.8
+        found = [max(own, key=own.get) for own in run.score(xs)]
+        assert np.mean(np.asarray(found) == targets) > 0.8
+    else:
+        reference = np.std(targets)
+        assert measure < 0.5 * reference
+        assert np.std(run.score(xs) - targets) < 0.5 * reference
+    capsys.readouterr()
+    assert score.main([str(tmp_path / name / "default" / "gru"), str(file)]) == 0
+    said = capsys.readouterr().out
+    assert len(said.replace("[", " ").replace("]", " ").split()) in (60, 120)
+    # The file is another: it is learned anew.
+    np.savez(file, xs=-xs, answers=targets)
+    assert command.execute(PROGRAMS[name], given) == 0
+    assert "kept as" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ((), "expected a file of series: --data FILE.npz"),
+        (("--data", "no.npz"), "No such file"),
+        (("--data", "{}", "--target", "y"), "there is no array 'y', only 'xs'"),
+    ],
+)
+def test_series_that_cannot_be_learned_are_told(
+    given, told, own_series, tmp_path, capsys
+):
+    given = [word.format(own_series) for word in given]
+    arguments = [*TINY, "--runs", str(tmp_path), *given]
+    assert command.execute(PROGRAMS["series"], arguments) == 1
+    assert told in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_cell_of_ones_own(own_cell, tmp_path, capsys):
@@ -190,6 +372,77 @@ def test_a_sample_that_cannot_be_is_refused_before_training(
     assert command.execute(PROGRAMS["characters"], given) == 1
     assert told in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+RHYME = "How much wood would a woodchuck chuck\r\nif a woodchuck could\r\n" * 9
+
+
+def test_a_text_of_ones_own_is_learned_and_sampled(tmp_path, capsys, monkeypatch):
+    file = tmp_path / "rhyme.txt"
+    file.write_bytes(b"\xef\xbb\xbf" + RHYME.encode())
+    given = [*TINY, *OWN["characters"], "--runs", str(tmp_path)]
+    assert command.execute(PROGRAMS["characters"], [*given, "--text", str(file)]) == 0
+    run = tmp_path / "characters" / "default" / "rnn_tanh"
+    assert (run / "sample.txt").read_text().startswith("--- rnn_tanh, seed 0 ---\nHow ")
+    capsys.readouterr()
+    file.unlink()  # what was trained needs it no more
+    asked = [str(run), "--prompt", "wood\n", "--length", "20"]
+    said = []
+    for more in ([], [], ["--seed", "1"], ["--network", "1"], ["--temperature", "9"]):
+        assert sample.main([*asked, *more]) == 0
+        said.append(capsys.readouterr().out)
+        assert said[-1].startswith("wood\n")
+        assert len(said[-1]) == len("wood\n") + 20 + 1
+        assert set(said[-1]) <= set(RHYME) - {"\r"}
+    assert said[0] == said[1]
+    assert len(set(said)) == 4
+    for wrong, told in (
+        (["--prompt", "x-ray"], r"not in the alphabet: \['-', 'r', 'x', 'y'\]"),
+        (["--prompt", ""], "prompt must have at least 1 letter"),
+        (["--length", "0"], "length must be at least 1"),
+        (["--temperature", "nan"], "temperature must be above 0"),
+        (["--network", "2"], "seed must be at most 1"),
+    ):
+        assert sample.main([*asked, *wrong]) == 1
+        assert re.search(told, capsys.readouterr().err)
+    stdin = io.TextIOWrapper(io.BytesIO(RHYME.encode()))
+    monkeypatch.setattr("sys.stdin", stdin)
+    characters.standard_input.cache_clear()
+    piped = [*given, "--text", "-", "--name", "piped"]
+    assert command.execute(PROGRAMS["characters"], piped) == 0
+    results = [
+        load_run(tmp_path / "characters" / name / "rnn_tanh").result
+        for name in ("default", "piped")
+    ]
+    for key in ("text_sha256", "bits_per_character_of_seeds"):
+        assert results[0][key] == results[1][key]
+
+
+@pytest.mark.parametrize(
+    ("content", "more", "told"),
+    [
+        (RHYME.encode(), ("--prompt", "Zoë"), r"not in the alphabet: \['Z', 'ë'\]"),
+        (b"", (), "text.txt: the file is empty"),
+        (RHYME.encode("utf-16"), (), "text.txt, line 1: UTF-16, expected UTF-8"),
+        (
+            5 * b"A short one. ",
+            ("--segment", "50"),
+            "too short: 58 letters to train on, and a step reads 4 times 50",
+        ),
+        (b"A", (), "text: expected enough of it for three parts"),
+        (None, (), "No such file"),
+    ],
+)
+def test_a_text_that_cannot_be_learned_is_told_before_training(
+    content, more, told, tmp_path, capsys
+):
+    file = tmp_path / "text.txt"
+    if content is not None:
+        file.write_bytes(content)
+    given = [*TINY, *OWN["characters"], "--runs", str(tmp_path), *more]
+    assert command.execute(PROGRAMS["characters"], [*given, "--text", str(file)]) == 1
+    assert re.search(told, capsys.readouterr().err)
+    assert not (tmp_path / "characters").exists()
 
 
 def test_other_settings_under_one_name_are_refused(tmp_path, capsys):

@@ -91,7 +91,7 @@ def test_the_report_is_of_all_tasks_in_the_folder(tmp_path):
 
 
 def test_the_report_is_of_one_text(tmp_path):
-    here = EXPERIMENTS["characters"].source()
+    here = EXPERIMENTS["characters"].source(variants.TASKS["characters"][1])
     for name, source in {"lstm": here, "gru": {"text_sha256": "other"}}.items():
         folder = tmp_path / "characters" / name
         folder.mkdir(parents=True)

@@ -1,0 +1,9 @@
+"""Series of one's own: which number belongs to a series?"""
+
+import sys
+
+from experiments.command import command
+from experiments.tasks import EXPERIMENTS
+
+if __name__ == "__main__":
+    sys.exit(command(EXPERIMENTS["regression"]))

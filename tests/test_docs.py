@@ -117,8 +117,9 @@ def run_line(monkeypatch, tmp_path):
         python, flag, module, *arguments = shlex.split(line)
         assert (python, flag) == ("python", "-m")
         monkeypatch.setattr(sys, "argv", [module, *arguments])
+        file = DOCS.parent / f"{module.replace('.', '/')}.py"
         with pytest.raises(SystemExit) as end:
-            runpy.run_module(module, run_name="__main__")
+            runpy.run_path(str(file), run_name="__main__")
         return end.value.code
 
     return run

@@ -68,7 +68,8 @@ def few_reviews(monkeypatch):
         return Encoded(tokens, offsets, np.arange(count, dtype=np.int32) % 2)
 
     words = ReviewTokenizer.train(["a word"], 10)
-    few = EncodedReviews({"train": rows(20), "validation": rows(12)}, words, {}, {})
+    splits = {"train": rows(20), "validation": rows(12)}
+    few = EncodedReviews(splits, words, {}, {}, np.arange(20))
     monkeypatch.setattr(reviews, "encoded_imdb", lambda source: few)
 
 
@@ -151,14 +152,14 @@ GIVEN = {
 
 
 def assert_loads_again(experiment, folder, result):
-    """Every seed's network does on the test data what it did when it was trained."""
-    for seed, told in enumerate(result[f"{experiment.measure}_of_seeds"]):
-        run = load_run(folder, seed)
-        data = experiment.load(run.config)
-        task = experiment.make_task(run.config, run.model, data)
-        test = jax.tree.map(jnp.asarray, data.test)
-        found = task.evaluate(run.params, test)[experiment.measure]
-        assert float(found) == pytest.approx(told, rel=1e-5)
+    """The second seed's network does on the test data what it did after training."""
+    run = load_run(folder, seed=1)
+    data = experiment.load(run.config)
+    task = experiment.make_task(run.config, run.model, data)
+    test = jax.tree.map(jnp.asarray, data.test)
+    found = jax.jit(task.evaluate)(run.params, test)[experiment.measure]
+    told = result[f"{experiment.measure}_of_seeds"][1]
+    assert float(found) == pytest.approx(told, rel=1e-5)
     given, shape = GIVEN[experiment.name]
     found = run.score(given)
     if isinstance(found, list):  # probabilities by the names of classes

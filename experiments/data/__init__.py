@@ -41,7 +41,13 @@ from experiments.data.encoding import (
     clean,
     truncate,
 )
-from experiments.data.imdb import EncodedReviews, encoded_imdb, load_imdb
+from experiments.data.imdb import (
+    EncodedReviews,
+    encoded_imdb,
+    first_reviews,
+    load_imdb,
+    with_ratios,
+)
 from experiments.data.labelled import Columns, decoded, read_text
 from experiments.data.naive_bayes import LONGEST_NGRAM, LogCountRatios, count_ratios
 from experiments.data.reviews import SENTIMENTS, Reviews, ReviewSplits
@@ -106,6 +112,7 @@ __all__ = [
     "divide_numbers",
     "encoded_imdb",
     "evaluation_segments",
+    "first_reviews",
     "load_imdb",
     "make_buckets",
     "numbers_of",
@@ -120,4 +127,5 @@ __all__ = [
     "streams",
     "truncate",
     "vowel_series",
+    "with_ratios",
 ]

@@ -6,6 +6,7 @@ reviews to train on and 25,000 to test on, half of each positive.
 
 import json
 import unicodedata
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
@@ -16,13 +17,14 @@ from experiments.checks import LARGEST, at_least, within
 from experiments.data.cache import cache_key, load_arrays, save_arrays
 from experiments.data.encoding import Encoded, ReviewTokenizer
 from experiments.data.labelled import COLUMNS, Columns
+from experiments.data.naive_bayes import LogCountRatios, count_ratios
 from experiments.data.reviews import SENTIMENTS, Division, ReviewSplits, divide
 from experiments.data.sources import Source, find_source
 from experiments.optional import require
 from lstm_jax.files import default_cache_dir
 
-# Raise it whenever the same recipe would give other arrays.
-_FORMAT = 5
+# Raise them whenever the same recipe would give other arrays, or other ratios.
+_FORMAT, _COUNTING = 5, 1
 _STORED = ("tokens", "offsets", "labels")
 
 
@@ -150,6 +152,52 @@ def encoded_imdb(
         arrays = _encode(texts, vocabulary_size)
         save_arrays(path, arrays)
     return _unpack(arrays, recipe)
+
+
+def first_reviews(encoded: EncodedReviews, count: int | None) -> EncodedReviews:
+    """The same with the first so many training reviews alone; with all if None."""
+    train = encoded.splits["train"]
+    train = train.take(np.arange(len(train.labels))[:count])
+    return encoded._replace(
+        splits={**encoded.splits, "train": train},
+        groups=encoded.groups[:count],
+        recipe={**encoded.recipe, "reviews": len(train.labels)},
+    )
+
+
+def with_ratios(
+    encoded: EncodedReviews,
+    longest: int,
+    splits: Sequence[str],
+    cache_dir: str | PathLike[str] | None = None,
+) -> tuple[EncodedReviews, LogCountRatios]:
+    """Attaches to each word what naive Bayes says of its n-grams; through the cache.
+
+    Args:
+        encoded: the reviews.
+        longest: see `naive_bayes.count_ratios`.
+        splits: those beside "train" that are given ratios too.
+        cache_dir: the folder of the cache; `default_cache_dir()` if None.
+
+    Returns:
+        The reviews, those of training with cross-fitted ratios, and the ratios.
+
+    Raises:
+        OSError: the cache could not be written.
+        ValueError: see `naive_bayes.count_ratios`.
+    """
+    folder = default_cache_dir() if cache_dir is None else Path(cache_dir)
+    recipe = {**encoded.recipe, "ngrams": longest, "counting": _COUNTING}
+    path = folder / f"ngrams-{cache_key(recipe)}.arrays"
+    train, arrays = encoded.splits["train"], load_arrays(path)
+    if arrays is None:
+        own, found = count_ratios(train, encoded.groups, longest, len(encoded.classes))
+        arrays = {"own": own, "ngrams": found.ngrams, "ratios": found.ratios}
+        save_arrays(path, arrays)
+    found = LogCountRatios(longest, arrays["ngrams"], arrays["ratios"])
+    attached = {split: found.attach(encoded.splits[split]) for split in splits}
+    attached["train"] = train._replace(ratios=arrays["own"])
+    return encoded._replace(splits={**encoded.splits, **attached}), found
 
 
 def _divide(

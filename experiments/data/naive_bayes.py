@@ -90,7 +90,7 @@ class LogCountRatios(NamedTuple):
 
 def count_ratios(
     encoded: Encoded, groups: np.ndarray, longest: int, classes: int
-) -> tuple[Encoded, LogCountRatios]:
+) -> tuple[np.ndarray, LogCountRatios]:
     """Counts the n-grams of training texts.
 
     Args:
@@ -100,8 +100,9 @@ def count_ratios(
         classes: how many there are.
 
     Returns:
-        The training texts with the ratios of each word's n-grams, cross-fitted; and the
-        ratios of all training texts, for texts that are none of them.
+        For each word of the training texts the ratios of the n-grams that it ends,
+        cross-fitted, (total, F) float32; and the ratios of all training texts, for
+        texts that are none of them.
 
     Raises:
         ValueError: `longest` is out of range, or there are more than 2^21 words.
@@ -127,7 +128,7 @@ def count_ratios(
         mine = fold_of_row[rows] == fold
         others = _ratios(everything - count(mine))
         own[mine] = _look_up(others, places[:, mine])
-    return encoded._replace(ratios=own), LogCountRatios(longest, keys, ratios)
+    return own, LogCountRatios(longest, keys, ratios)
 
 
 def _ratios(counts: np.ndarray) -> np.ndarray:

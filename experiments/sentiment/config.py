@@ -1,6 +1,6 @@
 """What a sentiment run follows from, and its presets."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 
@@ -92,21 +92,13 @@ class Config:
 ADDED = frozenset({"text_column", "label_column", "ngrams", "networks"})
 """Fields that older runs don't have; their defaults are what those did."""
 
+WITH_NGRAMS = Config(vocabulary_size=60_000, ngrams=3, embedding_size=32, epochs=2)
+
 PRESETS = {
     "quick": Config(
         reviews=4_000, max_length=100, length_buckets=2, epochs=2, batch_size=32
     ),
-    "default": Config(),
-    "best": Config(
-        vocabulary_size=30_000,
-        max_length=400,
-        length_buckets=6,
-        embedding_size=128,
-        bidirectional=True,
-        embedding_dropout=0.5,
-        epochs=5,
-        learning_rate=2e-3,
-        weight_decay=0.1,
-        average_decay=0.995,
-    ),
+    "default": WITH_NGRAMS,
+    "words": Config(),
+    "best": replace(WITH_NGRAMS, networks=4),
 }

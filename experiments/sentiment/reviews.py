@@ -2,8 +2,6 @@
 
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from experiments.checks import at_least
 from experiments.data import (
     Bucket,
@@ -12,11 +10,12 @@ from experiments.data import (
     EncodedReviews,
     LogCountRatios,
     bucket_boundaries,
-    count_ratios,
     encoded_imdb,
+    first_reviews,
     make_buckets,
     padding_fraction,
     truncate,
+    with_ratios,
 )
 from experiments.sentiment.config import Config
 
@@ -55,16 +54,13 @@ def load(config: Config) -> Data:
         raise ValueError(f"test: the data {config.data!r} have no official test split")
     if config.reviews is not None:
         at_least(1, reviews=config.reviews)
-    train = encoded.splits["train"]
-    train = train.take(np.arange(len(train.labels))[: config.reviews])
+    encoded = first_reviews(encoded, config.reviews)
     splits = ("validation", "test") if config.test else ("validation",)
-    rows = {"train": train} | {split: encoded.splits[split] for split in splits}
     ngrams = None
     if config.ngrams:
-        groups = encoded.groups[: config.reviews]
-        train, ngrams = count_ratios(train, groups, config.ngrams, len(encoded.classes))
-        rows = {k: ngrams.attach(v) for k, v in rows.items()} | {"train": train}
-        encoded = encoded._replace(splits=rows)
+        encoded, ngrams = with_ratios(encoded, config.ngrams, splits)
+    train = encoded.splits["train"]
+    rows = {split: encoded.splits[split] for split in ("train", *splits)}
     # What is longer than the longest review is padding only.
     longest = max(int(own.lengths.max(initial=1)) for own in rows.values())
     max_length = min(config.max_length, longest)

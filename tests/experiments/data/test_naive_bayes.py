@@ -27,6 +27,11 @@ def drawn(texts=40, words=6, classes=2, seed=0):
     return Encoded(tokens, offsets, labels), rng.integers(0, 15, texts) * 7
 
 
+def counted(encoded, *given):
+    ratios, found = count_ratios(encoded, *given)
+    return encoded._replace(ratios=ratios), found
+
+
 def texts_of(encoded):
     return [tuple(encoded.row(n).tolist()) for n in range(len(encoded.labels))]
 
@@ -67,7 +72,7 @@ def test_ratios_are_those_of_the_formula(longest, classes):
     texts, labels = texts_of(encoded), encoded.labels.tolist()
     kept = in_several(texts, longest)
     kinds = [1] if classes == 2 else range(classes)
-    own, found = count_ratios(encoded, groups, longest, classes)
+    own, found = counted(encoded, groups, longest, classes)
     everywhere = found.attach(encoded)
     assert found.per_word == longest * len(kinds)
     assert len(found.ngrams) == len(kept)
@@ -99,7 +104,7 @@ def test_a_label_cannot_be_read_from_the_text_s_own_count():
         np.arange(0, 6001, 20),
         rng.integers(0, 2, 300).astype(np.int32),
     )
-    own, found = count_ratios(encoded, np.arange(300), 1, 2)
+    own, found = counted(encoded, np.arange(300), 1, 2)
 
     def right(attached):
         sums = attached.ratios.reshape(300, 20).sum(axis=1)
@@ -111,7 +116,7 @@ def test_a_label_cannot_be_read_from_the_text_s_own_count():
 
 def test_ratios_stay_with_their_words():
     encoded, groups = drawn()
-    own, _ = count_ratios(encoded, groups, 3, 2)
+    own, _ = counted(encoded, groups, 3, 2)
     short, _ = truncate(own, 3)
     (bucket,) = make_buckets(short, [5])
     for row in range(len(own.labels)):

@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -11,13 +12,16 @@ from experiments.data import (
     EncodedReviews,
     ReviewTokenizer,
     bucket_boundaries,
+    count_ratios,
     encoded_imdb,
+    first_reviews,
     imdb,
     load_imdb,
     make_buckets,
     padding_fraction,
     sources,
     truncate,
+    with_ratios,
 )
 from experiments.data.films import film_groups, words_of
 
@@ -89,6 +93,30 @@ def test_the_cache_gives_the_same_without_reading(folder, tmp_path, monkeypatch)
     cold = encoded_imdb(folder, cache_dir=tmp_path / "cache")
     monkeypatch.setattr(imdb, "_divide", None)
     assert same(encoded_imdb(folder, cache_dir=tmp_path / "cache"), cold)
+
+
+def test_ratios_are_counted_once_for_the_same_reviews(folder, tmp_path, monkeypatch):
+    whole = encoded_imdb(folder, cache_dir=tmp_path)
+    counts = mock.Mock(side_effect=count_ratios)
+    monkeypatch.setattr(imdb, "count_ratios", counts)
+
+    def ratios(reviews, longest):
+        few = first_reviews(whole, reviews)
+        with_them, found = with_ratios(few, longest, ["validation"], tmp_path)
+        assert "test" in with_them.splits
+        assert with_them.splits["test"].ratios is None
+        train, validation = (with_them.splits[k] for k in ("train", "validation"))
+        np.testing.assert_array_equal(
+            train.ratios, count_ratios(few.splits["train"], few.groups, longest, 2)[0]
+        )
+        np.testing.assert_array_equal(
+            validation.ratios, found.attach(validation).ratios
+        )
+
+    for number, given in enumerate([(None, 2), (9, 2), (9, 1)], 1):
+        ratios(*given)
+        ratios(*given)
+        assert counts.call_count == number
 
 
 def test_the_cache_lies_in_the_users_cache_folder_by_default(folder, cache_home):

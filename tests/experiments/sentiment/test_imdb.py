@@ -27,7 +27,7 @@ MOODS = {"neg": "dreadful", "pos": "wonderful"}
 TINY = (
     *("--embedding-size", "4", "--hidden-size", "3", "--max-length", "30"),
     *("--length-buckets", "1", "--batch-size", "8", "--epochs", "2"),
-    *("--learning-rate", "0.05", "--vocabulary-size", "99"),
+    *("--learning-rate", "0.05", "--ngrams", "0", "--vocabulary-size", "99"),
 )
 
 
@@ -612,7 +612,7 @@ def test_what_the_command_line_does_not_know(arguments, capsys):
 @pytest.mark.parametrize("form", [["--preset", "best"], ["--preset=best"]])
 def test_a_preset_is_where_values_come_from(form):
     given = imdb.parse([*form, "--epochs", "7"])
-    assert given.config.bidirectional
+    assert given.config.networks > 1
     assert given.config.epochs == 7
     assert given.folder.name == "best"
-    assert imdb.parse([]).config == sentiment.Config()
+    assert imdb.parse([]).config == sentiment.PRESETS["default"]

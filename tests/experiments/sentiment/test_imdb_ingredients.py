@@ -31,7 +31,8 @@ def test_every_change_changes_one_thing_of_the_preset():
         assert len(set(others)) == len(others)
     named = {field for change in ingredients.CHANGES.values() for field in change}
     assert named <= {field.name for field in dataclasses.fields(Config)}
-    assert "both directions" not in variants(PRESETS["best"])
+    assert "four networks" not in variants(PRESETS["best"])
+    assert "words alone" not in variants(PRESETS["words"])
 
 
 def test_all_are_trained_once_and_compared(tmp_path, capsys):

@@ -140,6 +140,14 @@ def test_a_rate_is_a_number_whatever_its_type(kind, rate):
     np.testing.assert_array_equal(found, kind(jax.random.key(4), x, 0.5))
 
 
+def test_inputs_that_are_projected_already(xs):
+    """As docs/peers.md says: an identity stands for Wx."""
+    params = LSTM.init(jax.random.key(0), D, H, dtype=xs.dtype)
+    us = xs @ params.Wx
+    own = params._replace(Wx=jnp.eye(us.shape[-1], dtype=us.dtype))
+    assert_close(unroll(LSTM, own, us), unroll(LSTM, params, xs))
+
+
 @pytest.mark.parametrize("heads", [1, 2])
 def test_drop_connect(heads):
     params = init_layers(LSTM, jax.random.key(0), D, 4, layers=2, heads=heads)

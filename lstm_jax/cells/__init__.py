@@ -1,7 +1,9 @@
 """The cells, one file a variant, and `CELLS`, the table of them all by name.
 
-Not in it are `conv_lstm`, which makes a cell for a grid, and the layer-normalized GRU
-and simple cell, which are variants of what stands there.
+Not in it are `conv_lstm`, which makes a cell for a grid; the RG-LRU of released models,
+which reads where documents start; and the layer-normalized GRU and simple cell, which
+are variants of what stands there.
+
 A cell in the table takes part in every table-driven test, check and benchmark. The
 NamedTuples of a cell's parameters and state are in its own file.
 """
@@ -12,6 +14,7 @@ from lstm_jax.cell import Cell
 from lstm_jax.cells.conv_lstm import conv_lstm
 from lstm_jax.cells.coupled import COUPLED_LSTM
 from lstm_jax.cells.elman import RNN_RELU, RNN_TANH
+from lstm_jax.cells.griffin import GRIFFIN
 from lstm_jax.cells.gru import GRU
 from lstm_jax.cells.gru_before import GRU_BEFORE
 from lstm_jax.cells.indrnn import INDRNN
@@ -61,6 +64,7 @@ CELLS: MappingProxyType[str, Cell] = MappingProxyType(
 __all__ = [
     "CELLS",
     "COUPLED_LSTM",
+    "GRIFFIN",
     "GRU",
     "GRU_BEFORE",
     "INDRNN",

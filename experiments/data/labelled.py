@@ -213,8 +213,9 @@ def _text_files(folder: Path) -> list[Path]:
     names -= {"unsup"} if names & {"neg", "pos"} else set()
     if not names:
         raise FileNotFoundError(
-            f"{folder}: no such folder with texts: expected a folder for each class "
-            f"with *.txt in it, or one of {', '.join(f'train{s}' for s in _READERS)}"
+            f"{folder}: there are no texts with labels: expected a folder for each "
+            f"class with *.txt in it, or train with {', '.join(_READERS)}; a file of "
+            "another name is given itself"
         )
     files = []
     for name in sorted(names):

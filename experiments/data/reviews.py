@@ -118,7 +118,7 @@ def divide(
         if not split.texts:
             raise ValueError(
                 f"validation_fraction: {validation_fraction} of {len(words)} training "
-                f"reviews leaves the {name} split empty"
+                f"reviews leaves the {name} split empty; copies of one are not divided"
             )
     counts = {
         "duplicates": len(words) - len(set(words)),

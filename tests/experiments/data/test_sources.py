@@ -87,7 +87,7 @@ def test_a_broken_review_file_is_named(folder, content, message):
 @pytest.mark.parametrize(
     ("missing", "error", "told"),
     [
-        ("train", FileNotFoundError, "no such folder with texts"),
+        ("train", FileNotFoundError, "there are no texts with labels"),
         ("test/pos", ValueError, "no test text has the label 'pos'"),
         ("train/neg", ValueError, "two classes, found 20, all with the label 'pos'"),
     ],

@@ -6,8 +6,8 @@ which one this is::
     (1)  z = x Wx + b + h_prev Wh
     (2)  h = tanh(z)
 
-Copy this file to lstm_jax/cells/, replace the equations, and follow
-docs/adding_a_cell.md. It runs as it is.
+Copy this file to wherever you like, replace the equations, and follow
+docs/adding_a_cell.md. It runs as it is: python -m experiments.cell_report FILE:NAME
 """
 
 from typing import Any, NamedTuple

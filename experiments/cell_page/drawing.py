@@ -105,9 +105,16 @@ def _label(points: Sequence[tuple[float, float]], text: str, share: float) -> st
 
 
 def _smooth(points: Sequence[tuple[float, float]]) -> str:
-    """A curve through the points, upright at each of them."""
+    """A curve through the points, upright at its ends, within as its neighbours say."""
+    around = zip(points, points[2:], strict=False)
+    within = [(x1 - x0) / (y1 - y0) for (x0, y0), (x1, y1) in around]
+    slopes = [0.0, *within, 0.0]
+    share = 0.36 if within else 0.5
     way = f"M{points[0][0]:.1f},{points[0][1]:.1f}"
-    for (x0, y0), (x1, y1) in pairwise(points):
-        bend = (y0 + y1) / 2
-        way += f"C{x0:.1f},{bend:.1f} {x1:.1f},{bend:.1f} {x1:.1f},{y1:.1f}"
+    for k, ((x0, y0), (x1, y1)) in enumerate(pairwise(points)):
+        reach = share * (y1 - y0)
+        way += (
+            f"C{x0 + slopes[k] * reach:.1f},{y0 + reach:.1f} "
+            f"{x1 - slopes[k + 1] * reach:.1f},{y1 - reach:.1f} {x1:.1f},{y1:.1f}"
+        )
     return way

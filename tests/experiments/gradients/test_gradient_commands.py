@@ -45,13 +45,13 @@ def test_usage_is_the_command(name, capsys):
     assert "--cells" in said
 
 
-def test_the_flow_is_written_drawn_and_its_place_told(tmp_path, capsys):
-    given = ["--cells", "rnn_tanh", "--steps", "4", "--batch", "2", "--input-size", "2"]
-    given += ["--hidden-size", "3", "--forget-biases", "1", "--out", str(tmp_path)]
-    assert gradient_flow.main(given) == 0
+def test_the_flow_is_written_drawn_and_its_place_told(own_cell, tmp_path, capsys):
+    given = ["--cells", f"{own_cell}:NAME", "--steps", "4", "--batch", "2"]
+    given += ["--input-size", "2", "--hidden-size", "3", "--forget-biases", "1"]
+    assert gradient_flow.main([*given, "--out", str(tmp_path)]) == 0
     found = json.loads((tmp_path / "result.json").read_text())
-    assert set(found["cells"]) == {"rnn_tanh"}
-    assert found["cells"]["rnn_tanh"]["h"][0] == pytest.approx(1)
+    assert set(found["cells"]) == {"name"}
+    assert found["cells"]["name"]["h"][0] == pytest.approx(1)
     assert (tmp_path / "gradient_flow.png").read_bytes().startswith(b"\x89PNG")
     assert f"see {tmp_path}" in "".join(capsys.readouterr().err.splitlines())
 
@@ -64,19 +64,19 @@ def test_a_gradient_that_is_rounding_alone_is_no_error():
     assert all(error < 1e-12 for at_length in errors for error in at_length.values())
 
 
-def test_the_comparison_is_written_drawn_and_its_place_told(tmp_path, capsys):
-    given = ["--cells", "rnn_tanh", "--lengths", "1", "2", "--repeats", "1"]
+def test_the_comparison_is_written_drawn_and_its_place_told(own_cell, tmp_path, capsys):
+    given = ["--cells", f"{own_cell}:NAME", "--lengths", "1", "2", "--repeats", "1"]
     given += ["--cost-shape", "3", "2", "2", "3", "--out", str(tmp_path)]
     assert compare_gradients.main(given) == 0
-    found = json.loads((tmp_path / "rnn_tanh" / "result.json").read_text())
+    found = json.loads((tmp_path / "name" / "result.json").read_text())
     assert found["ok"]
     for errors in found["lengths"]["errors"]:
         assert set(errors) == {"automatic", "graph", "forward"}
         assert max(errors.values()) < 1e-12
-    for picture in ("rnn_tanh/gradients.png", "overview.png"):
+    for picture in ("name/gradients.png", "overview.png"):
         assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
     said = "".join(capsys.readouterr().err.splitlines())
-    assert f"see {tmp_path / 'rnn_tanh'}" in said
+    assert f"see {tmp_path / 'name'}" in said
     assert f"see {tmp_path / 'overview.png'}" in said
 
 

@@ -28,6 +28,13 @@ def test_names_modules_and_files(own_cell):
     assert lj.check_gradients(cell, steps=0).ok
 
 
+def test_the_cells_of_a_file_are_told(own_cell):
+    told = f"the cells there: {own_cell}:NAME$"
+    for name in (f"{own_cell}:NAMES", str(own_cell)):
+        with pytest.raises(ValueError, match=told):
+            find(name)
+
+
 def test_two_files_of_one_name_are_two(own_cell, tmp_path):
     (tmp_path / "other").mkdir()
     other = shutil.copy(own_cell, tmp_path / "other" / "my_cell.py")

@@ -28,15 +28,22 @@ def find_cell(name: str, known: Mapping[str, Cell]) -> Cell:
     if name in known:
         return known[name]
     place, separator, attribute = name.rpartition(":")
-    if not separator:
+    if name.endswith(".py"):  # a file, and no name
+        place, attribute = name, ""
+    elif not separator:
         raise ValueError(
             f"cell must be one of {', '.join(map(repr, known))}, or module:NAME or "
             f"file.py:NAME; got {name!r}"
         )
-    cell = getattr(_module(place), attribute, None)
+    module = _module(place)
+    cell = getattr(module, attribute, None)
     if not isinstance(cell, Cell):
         found = "there is nothing of this name" if cell is None else f"it is {cell!r}"
-        raise ValueError(f"{name}: expected an lstm_jax.Cell, but {found}")
+        there = [n for n, value in vars(module).items() if isinstance(value, Cell)]
+        raise ValueError(
+            f"{name}: expected an lstm_jax.Cell, but {found}; the cells there: "
+            f"{', '.join(f'{place}:{n}' for n in there) or 'none'}"
+        )
     return cell
 
 

@@ -47,9 +47,14 @@ def assert_close(found: Any, expected: Any, tolerance: float = 1e-12) -> None:
 def drawn_like(like: Any, seed: int = 0, scale: float = 0.5) -> Any:
     """Normal numbers in the shapes and dtypes of `like`."""
     rng = np.random.default_rng(seed)
-    return tree.map(
-        lambda a: jnp.asarray(scale * rng.normal(size=a.shape), a.dtype), like
+    return on_device(
+        tree.map(lambda a: np.asarray(scale * rng.normal(size=a.shape), a.dtype), like)
     )
+
+
+def on_device(values: Any) -> Any:
+    """Of NumPy arrays JAX's; `jnp.asarray` would compile a program for each shape."""
+    return tree.map(jax.device_put, values)
 
 
 def drawn_params(
@@ -61,7 +66,7 @@ def drawn_params(
     """
     init = partial(cell.init, jax.random.key(0), input_size, hidden_size, dtype=dtype)
     params = drawn_like(jax.eval_shape(init))
-    return params._replace(b=params.b + 1)
+    return params._replace(b=on_device((np.asarray(params.b) + 1).astype(dtype)))
 
 
 @cache
@@ -75,10 +80,15 @@ def drawn_inputs(
     """
     params = drawn_params(cell, **sizes)
     shape = (steps + 1, *batch_shape, cell.sizes(params)["input_size"])
-    x, *_ = xs = drawn_like(np.empty(shape, tree.leaves(params)[0].dtype), 1)
+    xs = np.asarray(drawn_like(np.empty(shape, tree.leaves(params)[0].dtype), 1))
+    state = _after_a_step(cell, params, xs[0], batch_shape)
+    return params, on_device(xs[1:]), state
+
+
+@partial(jax.jit, static_argnums=(0, 3))
+def _after_a_step(cell: lj.Cell, params: Any, x: Any, batch_shape: tuple) -> Any:
     state = cell.initial_state(params, batch_shape)
-    state, _ = jax.jit(cell.step)(params, state, cell.project(params, x))
-    return params, xs[1:], state
+    return cell.step(params, state, cell.project(params, x))[0]
 
 
 @partial(jax.jit, static_argnums=0, static_argnames=("gradient", "reverse", "memory"))

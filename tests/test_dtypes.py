@@ -12,6 +12,7 @@ from oracles import (
     assert_close,
     drawn_inputs,
     drawn_like,
+    on_device,
     plain_pulled,
     pulled,
     results_like,
@@ -28,7 +29,11 @@ TOLERANCES = {"bfloat16": 0.1, "float16": 0.01, "float32": 1e-5}
 
 
 def in_64_bits(values):
-    return tree.map(lambda a: jnp.asarray(np.asarray(a, np.float64)), values)
+    return on_device(tree.map(lambda a: np.asarray(a, np.float64), values))
+
+
+def in_32_bits(values):
+    return on_device(tree.map(lambda a: np.asarray(a, np.float32), values))
 
 
 def assert_kept_and_close(cell, dtype):
@@ -114,9 +119,8 @@ def test_long_sums_do_not_stall_in_bfloat16(cell, memory):
         return pulled(cell, params, xs, state, (dys, dfinal), memory=memory)[1][0]
 
     found = gradients(params, xs, zeros, zeros)
-    exact = tree.map(lambda a: a.astype(jnp.float32), (params, xs, zeros, zeros))
-    found = tree.map(lambda d: d.astype(jnp.float32), found)
-    assert_close(found, gradients(*exact), 0.1)
+    exact = in_32_bits((params, xs, zeros, zeros))
+    assert_close(in_32_bits(found), gradients(*exact), 0.1)
 
 
 @pytest.mark.jax_defaults

@@ -100,5 +100,12 @@ PRESETS = {
     ),
     "default": WITH_NGRAMS,
     "words": Config(),
-    "best": replace(WITH_NGRAMS, networks=4),
+    "best": replace(
+        WITH_NGRAMS,
+        networks=4,
+        embedding_size=64,
+        bidirectional=True,
+        max_length=400,
+        length_buckets=6,
+    ),
 }

@@ -49,13 +49,17 @@ needs_nvrtc = pytest.mark.skipif(bool(nvrtc_is_missing()), reason=nvrtc_is_missi
 # --- on the CPU -----------------------------------------------------------------------
 
 
-def arguments(cell, dtype, steps=4, batch=3, hidden_size=10, heads=1, masks=True):
+def arguments(
+    cell, dtype, steps=4, batch=3, hidden_size=10, heads=1, masks=True, bias=True
+):
     """What a runner's two functions get, but for the settings."""
     sizes = {"hidden_size": hidden_size, "dtype": jnp.dtype(dtype)}
     params, xs, state = drawn_inputs(cell, steps, (batch,), **sizes)
     if heads > 1:
         init = partial(cell.init, jax.random.key(0), xs.shape[-1], heads=heads)
         params = drawn_like(jax.eval_shape(partial(init, **sizes)))
+    if not bias:
+        params = params._replace(b=None, bh=None)
     inputs, starts = Inputs(xs, None, None), Starts(state, None)
     if masks:
         numbers = np.arange(steps * batch).reshape(steps, batch)
@@ -107,7 +111,7 @@ BY_HEAD = (
     [
         ("rnn_tanh", PLAIN, "float64", 1e-13, {"hidden_size": 8, "masks": False}),
         ("lstm", CLUSTERED, "float64", 1e-13, {"backwards": True}),
-        ("gru", TENSOR, "float32", 2e-6, {"batch": 9}),
+        ("gru", TENSOR, "float32", 2e-6, {"batch": 9, "bias": False}),
         ("slstm", BY_HEAD, "float64", 1e-13, {"hidden_size": 16, "heads": 2}),
         ("coupled_lstm", GRID, "float64", 1e-13, {"backwards": True}),
         ("peephole_lstm", TENSOR_GRID, "float32", 2e-6, {"batch": 9}),

@@ -77,7 +77,7 @@ LIGRU = gated(
 
 
 # --- mLSTM: Beck et al. (2024), "xLSTM: extended long short-term memory", -------------
-# equations 19 to 27, one head and no stabilizer.
+# equations 19 to 27, one head; the table's has a stabilizer, this one has none.
 
 
 class MLSTMParams(NamedTuple):
@@ -177,7 +177,7 @@ def mlstm_gradients(params, x, state, new_state, kept, du):
 
 
 MLSTM = Cell(
-    name="mlstm",
+    name="plain_mlstm",
     init=mlstm_init,
     sizes=mlstm_sizes,
     initial_state=mlstm_initial_state,

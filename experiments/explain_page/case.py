@@ -130,7 +130,9 @@ def manual_gradients(back: Reversed) -> Named:
         for name, value in back.variables.items()
         if name.startswith("d") and "." not in name
     }
-    arriving = back.arriving._asdict()
+    output = back.arriving[0]
+    # Variables are there by unit alone: a matrix has more gradient than what arrives.
+    arriving = per_unit(back.arriving._asdict(), output)
     found = {**arriving, **found, "x": back.dx}
     found |= {f"{name}_prev": d for name, d in back.leaving._asdict().items()}
     return found

@@ -26,6 +26,7 @@ from lstm_jax.cells.lstm import LSTM, LSTMParams, LSTMState
 from lstm_jax.cells.mgu import MGU
 from lstm_jax.cells.min_gru import MIN_GRU
 from lstm_jax.cells.min_lstm import MIN_LSTM
+from lstm_jax.cells.mlstm import MLSTM
 from lstm_jax.cells.multiplicative import MULTIPLICATIVE_LSTM
 from lstm_jax.cells.peephole import PEEPHOLE_LSTM
 from lstm_jax.cells.projected import PROJECTED_LSTM
@@ -56,6 +57,8 @@ CELLS: MappingProxyType[str, Cell] = MappingProxyType(
             MULTIPLICATIVE_LSTM,
             LAYER_NORM_LSTM,
             SLSTM,
+            # with a matrix
+            MLSTM,
         )
     }
 )
@@ -75,6 +78,7 @@ __all__ = [
     "MGU",
     "MIN_GRU",
     "MIN_LSTM",
+    "MLSTM",
     "MULTIPLICATIVE_LSTM",
     "PEEPHOLE_LSTM",
     "PROJECTED_LSTM",

@@ -60,6 +60,15 @@ from experiments.data.series import (
     read_ts,
     vowel_series,
 )
+from experiments.data.state_tracking import (
+    ANSWERS,
+    NOTHING,
+    STATE_TASKS,
+    SYMBOLS,
+    VALUES,
+    Examples,
+    encoded,
+)
 from experiments.data.synthetic import (
     adding_problem,
     adding_problem_baseline,
@@ -76,10 +85,15 @@ from experiments.data.text import (
 from lstm_jax.files import default_cache_dir
 
 __all__ = [
+    "ANSWERS",
     "LONGEST_NGRAM",
+    "NOTHING",
     "PADDING_ID",
     "SENTIMENTS",
+    "STATE_TASKS",
+    "SYMBOLS",
     "UNKNOWN_ID",
+    "VALUES",
     "BatchSchedule",
     "Bucket",
     "Characters",
@@ -88,6 +102,7 @@ __all__ = [
     "Encoded",
     "EncodedReviews",
     "EvaluationSegment",
+    "Examples",
     "LogCountRatios",
     "Names",
     "Read",
@@ -110,6 +125,7 @@ __all__ = [
     "digit_series",
     "divide_classes",
     "divide_numbers",
+    "encoded",
     "encoded_imdb",
     "evaluation_segments",
     "first_reviews",

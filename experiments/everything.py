@@ -17,6 +17,7 @@ from typing import NamedTuple
 from rich.console import Console
 
 from experiments.command import read
+from experiments.tasks import state_tracking
 from experiments.training import Interrupts
 from lstm_jax.files import write_whole
 
@@ -41,7 +42,14 @@ def _variants(task: str) -> Job:
     return Job("Which equations matter", arguments, "cell_variants/default")
 
 
+def _state_tracking(*cells: str) -> Job:
+    arguments = ("state_tracking", "--cells", *cells)
+    return Job("State tracking", arguments, "state_tracking/default")
+
+
 JOBS = (
+    _state_tracking("mlstm"),
+    _state_tracking(*(name for name in state_tracking.CELLS if name != "mlstm")),
     Job("Copy memory, T = 10", ("copy_memory",), "copy_memory/default"),
     Job("Language model of characters", ("characters",), "characters/default"),
     Job("Adding problem, T = 100", ("adding_problem",), "adding_problem/default"),

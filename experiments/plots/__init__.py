@@ -9,6 +9,7 @@ from experiments.plots.gradients import (
 )
 from experiments.plots.intervals import interval_chart
 from experiments.plots.reviews import ScoredText, running_scores
+from experiments.plots.state_tracking import length_curves, loss_curves
 from experiments.plots.training import run_curves, seed_curves, training_curves
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "gradient_flow",
     "gradient_overview",
     "interval_chart",
+    "length_curves",
+    "loss_curves",
     "run_curves",
     "running_scores",
     "seed_curves",

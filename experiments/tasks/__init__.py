@@ -4,8 +4,10 @@
 experiment      an experiment: what is trained, its run, its table
 seeds           the same training with several seeds
 networks        a cell over a sequence, and a linear read-out
-cells           which cells there are; `ablations`, the LSTM less one thing
+cells           which cells there are; `ablations`, the LSTM less one thing;
+                `signed`, the minGRU with factors below 0
 variants        all cells on all tasks
+state_tracking  what gates are for: tasks that ask for a state
 =============== ================================================================
 
 The other modules are a task each.
@@ -20,6 +22,7 @@ from experiments.tasks import (
     digits,
     reviews,
     series,
+    state_tracking,
     variants,
     vowels,
 )
@@ -60,6 +63,7 @@ __all__ = [
     "go_on",
     "load",
     "run",
+    "state_tracking",
     "train_seeds",
     "variants",
 ]

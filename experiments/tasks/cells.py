@@ -1,13 +1,16 @@
-"""The cells of the experiments: the library's, the LSTM less one thing, your own."""
+"""The cells of the experiments: the library's, variants of two of them, your own."""
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from experiments.tasks.ablations import ABLATIONS
+from experiments.tasks.signed import SIGNED_MIN_GRU
 from lstm_jax.cell import Cell
 from lstm_jax.cells import CELLS, find_cell
 
-KNOWN_CELLS: MappingProxyType[str, Cell] = MappingProxyType({**CELLS, **ABLATIONS})
+KNOWN_CELLS: MappingProxyType[str, Cell] = MappingProxyType(
+    {**CELLS, **ABLATIONS, SIGNED_MIN_GRU.name: SIGNED_MIN_GRU}
+)
 """All of them that have names here."""
 
 
@@ -34,3 +37,10 @@ def find_cells(
             )
         chosen.append(cell)
     return tuple(chosen)
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Names of cells as tables show them: those known in their order, then others."""
+    present = set(names)
+    known = [name for name in KNOWN_CELLS if name in present]
+    return known + sorted(present.difference(known))

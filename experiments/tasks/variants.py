@@ -7,7 +7,7 @@ asterisk differs from the LSTM by more than both intervals.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -26,10 +26,12 @@ from experiments.tasks import (
     reviews,
     vowels,
 )
-from experiments.tasks.cells import KNOWN_CELLS
+from experiments.tasks.ablations import ABLATIONS
+from experiments.tasks.cells import in_order
 from experiments.tasks.experiment import Experiment, draw, run
 from experiments.tasks.seeds import Training
 from experiments.training import Options, Records
+from lstm_jax.cells import CELLS
 from lstm_jax.engine.checks import check_choice
 from lstm_jax.files import write_whole
 
@@ -77,7 +79,7 @@ class Config:
         tasks: names of `TASKS`. Several runs with one --name, each with some of the
             tasks, make one comparison.
         cells: names, and your own as ``module:NAME`` or ``file.py:NAME``; none for all
-            that have names.
+            of the library and the LSTM less one thing.
         seeds: train with the seeds 0, 1, ..., so many.
         steps: of all tasks; None for each task's own.
     """
@@ -163,7 +165,7 @@ def draw_comparison(config: Config, folder: Path) -> None:
 def _chosen(config: Config) -> dict[str, tuple[Experiment, Training]]:
     """The tasks, with the cells, seeds and steps of a comparison."""
     changed: dict[str, Any] = {"seeds": config.seeds}
-    changed["cells"] = config.cells or tuple(KNOWN_CELLS)
+    changed["cells"] = config.cells or (*CELLS, *ABLATIONS)
     if config.steps is not None:
         changed |= {"steps": config.steps, "evaluations": 1}
     for name in config.tasks:
@@ -172,13 +174,6 @@ def _chosen(config: Config) -> dict[str, tuple[Experiment, Training]]:
         name: (TASKS[name][0], dataclasses.replace(TASKS[name][1], **changed))
         for name in config.tasks
     }
-
-
-def in_order(names: Iterable[str]) -> list[str]:
-    """Names of cells as tables show them: those known in their order, then others."""
-    present = set(names)
-    known = [name for name in KNOWN_CELLS if name in present]
-    return known + sorted(present.difference(known))
 
 
 def runs_in(folder: Path) -> list[str]:

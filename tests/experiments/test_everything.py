@@ -5,13 +5,21 @@ from pathlib import Path
 
 import pytest
 
-from experiments import cell_variants, command, everything, forward_gradients
+from experiments import (
+    cell_variants,
+    command,
+    everything,
+    forward_gradients,
+    state_tracking,
+)
 from experiments.tasks import EXPERIMENTS
+from experiments.tasks.state_tracking import CELLS
 from experiments.tasks.variants import TASKS
 
 PROGRAMS = {name: command.program(own) for name, own in EXPERIMENTS.items()}
 PROGRAMS["cell_variants"] = cell_variants.PROGRAM
 PROGRAMS["forward_gradients"] = forward_gradients.PROGRAM
+PROGRAMS["state_tracking"] = state_tracking.PROGRAM
 
 
 @pytest.mark.parametrize(
@@ -31,6 +39,8 @@ def test_jobs_are_all_experiments_and_all_tasks():
     }
     compared = [j.arguments[2] for j in everything.JOBS if "--tasks" in j.arguments]
     assert sorted(compared) == sorted(TASKS)
+    tracking = [j for j in everything.JOBS if j.arguments[0] == "state_tracking"]
+    assert sorted(cell for j in tracking for cell in j.arguments[2:]) == sorted(CELLS)
 
 
 JOBS = (

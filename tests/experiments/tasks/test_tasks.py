@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import lstm_jax as lj
-from experiments import cell_variants, command, plots, sample, score
+from experiments import cell_variants, command, plots, sample, score, state_tracking
 from experiments.data import (
     Encoded,
     EncodedReviews,
@@ -31,6 +31,7 @@ pytestmark = pytest.mark.jax_defaults
 
 PROGRAMS = {name: command.program(own) for name, own in EXPERIMENTS.items()}
 PROGRAMS["cell_variants"] = cell_variants.PROGRAM
+PROGRAMS["state_tracking"] = state_tracking.PROGRAM
 PRESETS = [(n, preset) for n, own in EXPERIMENTS.items() for preset in own.presets]
 TINY = (
     *("--cells", "rnn_tanh", "--seeds", "2", "--steps", "4", "--evaluations", "2"),

@@ -25,7 +25,7 @@ class Arguments:
     """
 
     options: Annotated[Options, tyro.conf.arg(name="")]
-    preset: Literal["quick", "default", "best"] = "default"
+    preset: Literal["quick", "default", "words", "best"] = "default"
     seeds: int = 3
     runs: Path = Path("runs/imdb_ingredients")
 

@@ -26,21 +26,18 @@ from lstm_jax.files import write_whole
 
 CHANGES: MappingProxyType[str, dict[str, Any]] = MappingProxyType(
     {
-        "no word dropout": {"word_dropout": 0.0},
-        "no embedding dropout": {"embedding_dropout": 0.0},
-        "no head dropout": {"head_dropout": 0.0},
-        "no weight decay": {"weight_decay": 0.0},
-        "no weight averaging": {"average_decay": 0.0},
-        "pooling: last state only": {"pooling": ("last",)},
-        "pooling: mean only": {"pooling": ("mean",)},
         "words alone": {"ngrams": 0},
         "ratios of single words": {"ngrams": 1},
         "ratios of words and pairs": {"ngrams": 2},
+        "four networks": {"networks": 4},
+        "no word dropout": {"word_dropout": 0.0},
+        "no embedding dropout": {"embedding_dropout": 0.0},
+        "no head dropout": {"head_dropout": 0.0},
+        "no weight averaging": {"average_decay": 0.0},
+        "pooling: last state only": {"pooling": ("last",)},
         "both directions": {"bidirectional": True},
-        "word vectors of 64": {"embedding_size": 64},
         "the last 400 words": {"max_length": 400},
         "GRU": {"cell": "gru"},
-        "four networks": {"networks": 4},
     }
 )
 """What is changed, one thing at a time; what a preset has anyway is left out."""

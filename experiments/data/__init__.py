@@ -15,13 +15,13 @@ imported where they are used, and a missing one is an error that names the extra
 """
 
 from experiments.data.arrays import (
-    Divided,
-    Names,
-    Read,
+    DividedSeries,
+    SeriesFile,
+    SeriesNames,
     divide_classes,
     divide_numbers,
     read_series,
-    scaled,
+    scale_series,
 )
 from experiments.data.buckets import (
     BatchSchedule,
@@ -48,7 +48,7 @@ from experiments.data.imdb import (
     load_imdb,
     with_ratios,
 )
-from experiments.data.labelled import Columns, decoded, read_text
+from experiments.data.labelled import Columns, decode_text, read_text
 from experiments.data.naive_bayes import LONGEST_NGRAM, LogCountRatios, count_ratios
 from experiments.data.reviews import SENTIMENTS, Reviews, ReviewSplits
 from experiments.data.series import (
@@ -98,20 +98,20 @@ __all__ = [
     "Bucket",
     "Characters",
     "Columns",
-    "Divided",
+    "DividedSeries",
     "Encoded",
     "EncodedReviews",
     "EvaluationSegment",
     "Examples",
     "LogCountRatios",
-    "Names",
-    "Read",
     "Reading",
     "ReviewSplits",
     "ReviewTokenizer",
     "Reviews",
     "Segment",
     "Series",
+    "SeriesFile",
+    "SeriesNames",
     "adding_problem",
     "adding_problem_baseline",
     "bucket_boundaries",
@@ -120,7 +120,7 @@ __all__ = [
     "copy_memory",
     "copy_memory_baseline",
     "count_ratios",
-    "decoded",
+    "decode_text",
     "default_cache_dir",
     "digit_series",
     "divide_classes",
@@ -139,7 +139,7 @@ __all__ = [
     "read_text",
     "read_ts",
     "reference_manual",
-    "scaled",
+    "scale_series",
     "streams",
     "truncate",
     "vowel_series",

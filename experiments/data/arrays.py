@@ -25,7 +25,7 @@ HELD_OUT = 0.15
 """The share of series for validation, and that for testing."""
 
 
-class Names(NamedTuple):
+class SeriesNames(NamedTuple):
     """What is what in a file.
 
     Attributes:
@@ -41,7 +41,7 @@ class Names(NamedTuple):
     series: str = "series"
 
 
-class Read(NamedTuple):
+class SeriesFile(NamedTuple):
     """What a file holds.
 
     Attributes:
@@ -53,7 +53,7 @@ class Read(NamedTuple):
     targets: list[object] | None
 
 
-class Divided(NamedTuple):
+class DividedSeries(NamedTuple):
     """Series to train on, to validate and to test, inputs scaled.
 
     Attributes:
@@ -66,7 +66,7 @@ class Divided(NamedTuple):
     about: dict[str, Any]
 
 
-def read_series(path: Path, names: Names, *, targets: bool = True) -> Read:
+def read_series(path: Path, names: SeriesNames, *, targets: bool = True) -> SeriesFile:
     """Reads series and their targets.
 
     Args:
@@ -87,7 +87,7 @@ def read_series(path: Path, names: Names, *, targets: bool = True) -> Read:
     raise ValueError(f"{path}: expected a file that ends in .npz, .csv or .tsv")
 
 
-def divide_classes(read: Read) -> Divided:
+def divide_classes(read: SeriesFile) -> DividedSeries:
     """Series with classes: of each class some are held out, always the same ones.
 
     Raises:
@@ -107,10 +107,10 @@ def divide_classes(read: Read) -> Divided:
                 f"series of each class, found {len(group)} of {name!r}"
             )
     splits, about = _divide(read.series, labels, groups)
-    return Divided(splits, {**about, "classes": list(classes)})
+    return DividedSeries(splits, {**about, "classes": list(classes)})
 
 
-def divide_numbers(read: Read) -> Divided:
+def divide_numbers(read: SeriesFile) -> DividedSeries:
     """Series with a number each, scaled as the inputs are.
 
     Raises:
@@ -127,13 +127,13 @@ def divide_numbers(read: Read) -> Divided:
         for name, own in splits.items()
     }
     scaled = {"target_mean": mean.item(), "target_scale": scale.item()}
-    return Divided(splits, {**about, **scaled})
+    return DividedSeries(splits, {**about, **scaled})
 
 
 # --- .npz -------------------------------------------------------------------------
 
 
-def _read_arrays(path: Path, names: Names, targets: bool) -> Read:
+def _read_arrays(path: Path, names: SeriesNames, targets: bool) -> SeriesFile:
     found = _arrays(path, names)
     for name in (names.inputs, *([names.target] if targets else [])):
         if name not in found:
@@ -158,34 +158,35 @@ def _read_arrays(path: Path, names: Names, targets: bool) -> Read:
                 f"{names.lengths!r} says where series end"
             )
     if not targets:
-        return Read(series, None)
+        return SeriesFile(series, None)
     target = found[names.target]
     if target.shape != (len(xs),):
         raise ValueError(
             f"{path}, array {names.target!r}: expected the shape ({len(xs)},), as "
             f"there are series, got {target.shape}"
         )
-    return Read(series, target.tolist())
+    return SeriesFile(series, target.tolist())
 
 
-def _arrays(path: Path, names: Names) -> dict[str, np.ndarray]:
+def _arrays(path: Path, names: SeriesNames) -> dict[str, np.ndarray]:
     """The arrays with these names; of others the names alone, for an error to tell."""
-    wanted = {names.inputs, names.lengths, names.target}
+    wanted, where = {names.inputs, names.lengths, names.target}, None
     try:
         with open(path, "rb") as stream:
             archive = np.load(stream, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise ValueError("it holds no named arrays")
-            return {
-                name: archive[name] if name in wanted else np.zeros(0)
-                for name in archive.files
-            }
+            found = {}
+            for where in archive.files:
+                found[where] = archive[where] if where in wanted else np.zeros(0)
+            return found
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: not an .npz file of numbers: {error}") from error
+        told = f"{path}, array {where!r}" if where else f"{path}"
+        raise ValueError(f"{told}: not an .npz file of numbers: {error}") from error
 
 
 def _lengths(
-    path: Path, names: Names, found: np.ndarray | None, xs: np.ndarray
+    path: Path, names: SeriesNames, found: np.ndarray | None, xs: np.ndarray
 ) -> np.ndarray:
     """The series' own lengths, (N,); all of them whole where there are none."""
     count, longest, _ = xs.shape
@@ -209,7 +210,7 @@ def _lengths(
 # --- tables -----------------------------------------------------------------------
 
 
-def _read_steps(path: Path, names: Names, targets: bool) -> Read:
+def _read_steps(path: Path, names: SeriesNames, targets: bool) -> SeriesFile:
     rows = read_table(path, None, "\t" if path.suffix.lower() == ".tsv" else ",")
     _, header = next(rows)
     needed = [names.series, *([names.target] if targets else [])]
@@ -240,7 +241,7 @@ def _read_steps(path: Path, names: Names, targets: bool) -> Read:
     if not steps:
         raise ValueError(f"{path}: expected a line for every step, found none")
     series = [np.array(own, np.float32) for own in steps.values()]
-    return Read(series, list(told.values()) if targets else None)
+    return SeriesFile(series, list(told.values()) if targets else None)
 
 
 def _finite(field: str, where: str) -> float:
@@ -290,7 +291,7 @@ def _divide(
         ):
             part.extend(own.tolist())
     mean, scale = _mean_and_scale(np.concatenate([series[n] for n in parts[0]]))
-    xs, lengths = pad_series(scaled(series, mean, scale), len(mean))
+    xs, lengths = pad_series(scale_series(series, mean, scale), len(mean))
     every = Series(xs, lengths, targets)
     names = ("train", "validation", "test")
     splits = {
@@ -300,7 +301,7 @@ def _divide(
     return splits, {"mean": mean.tolist(), "scale": scale.tolist()}
 
 
-def scaled(
+def scale_series(
     series: Iterable[np.ndarray], mean: np.ndarray, scale: np.ndarray
 ) -> list[np.ndarray]:
     """Series (T, D) less the means (D,), over the scales (D,)."""

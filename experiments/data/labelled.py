@@ -111,10 +111,10 @@ def read_text(file: Traversable) -> str:
     Raises:
         ValueError: it is empty or not UTF-8; file and line are named.
     """
-    return decoded(file.read_bytes(), file)
+    return decode_text(file.read_bytes(), file)
 
 
-def decoded(content: bytes, file: object) -> str:
+def decode_text(content: bytes, file: object) -> str:
     """The text of what a file holds; raises as `read_text` does."""
     if not content:
         raise ValueError(f"{file}: the file is empty")

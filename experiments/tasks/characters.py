@@ -24,7 +24,7 @@ from experiments.checks import LARGEST, at_least, check_seed, within
 from experiments.data import (
     Characters,
     characters,
-    decoded,
+    decode_text,
     numbers_of,
     read_text,
     reference_manual,
@@ -126,7 +126,7 @@ def read_characters(config: Config) -> Characters:
 @cache
 def standard_input() -> str:
     """What standard input holds, which is read once."""
-    return decoded(sys.stdin.buffer.read(), "standard input")
+    return decode_text(sys.stdin.buffer.read(), "standard input")
 
 
 def init_model(cell: Cell, config: Config, size: int, key: Array) -> Model:

@@ -20,14 +20,14 @@ import numpy as np
 from jax import Array
 
 from experiments.data import (
-    Divided,
-    Names,
-    Read,
+    DividedSeries,
     Series,
+    SeriesFile,
+    SeriesNames,
     divide_classes,
     divide_numbers,
     read_series,
-    scaled,
+    scale_series,
 )
 from experiments.tasks.experiment import Experiment, read_array
 from experiments.tasks.networks import (
@@ -71,12 +71,16 @@ PRESETS = {
 }
 
 
-def names(config: Config) -> Names:
+def names(config: Config) -> SeriesNames:
     """What is what in the file."""
-    return Names(config.target, config.inputs, config.lengths, config.series_column)
+    return SeriesNames(
+        config.target, config.inputs, config.lengths, config.series_column
+    )
 
 
-def divided(divide: Callable[[Read], Divided], config: Config) -> Divided:
+def divided(
+    divide: Callable[[SeriesFile], DividedSeries], config: Config
+) -> DividedSeries:
     """The series of a config in three parts.
 
     Raises:
@@ -92,13 +96,13 @@ def divided(divide: Callable[[Read], Divided], config: Config) -> Divided:
         raise ValueError(f"{config.data}: {error}") from error
 
 
-def load(divide: Callable[[Read], Divided], config: Config) -> Data:
+def load(divide: Callable[[SeriesFile], DividedSeries], config: Config) -> Data:
     """The series in three parts; raises as `divided` does."""
     return Data(**divided(divide, config).splits)
 
 
 def about(
-    divide: Callable[[Read], Divided], config: Config, data: Data
+    divide: Callable[[SeriesFile], DividedSeries], config: Config, data: Data
 ) -> dict[str, Any]:
     """What scoring needs beside the parameters."""
     del data
@@ -123,7 +127,7 @@ def given(config: Config, word: str) -> Any:
 
 
 def make_classifier(config: Config, cell: Cell, data: Data) -> Task:
-    """Names the class after a series' last step."""
+    """SeriesNames the class after a series' last step."""
     classes = 1 + int(data.train.labels.max())
     return classifier(cell, config, data.train.xs.shape[-1], classes)
 
@@ -153,7 +157,7 @@ def scaled_answers(
     cell: Cell, network: Network, given: Any, about: dict[str, Any]
 ) -> Array:
     """What a network answers to series as they stand in files, (N, O)."""
-    series = scaled(given, np.array(about["mean"]), np.array(about["scale"]))
+    series = scale_series(given, np.array(about["mean"]), np.array(about["scale"]))
     return last_answers(cell, network, series, len(about["mean"]))
 
 

@@ -6,8 +6,8 @@ import re
 import numpy as np
 import pytest
 
-from experiments.data import Names, divide_classes, divide_numbers, read_series
-from experiments.data.arrays import Read
+from experiments.data import SeriesNames, divide_classes, divide_numbers, read_series
+from experiments.data.arrays import SeriesFile
 
 LENGTHS = np.array([3, 1, 2, 3])
 XS = np.random.default_rng(0).normal(size=(4, 3, 2)).astype(np.float32)
@@ -38,18 +38,18 @@ def table(delimiter):
 )
 def test_files_give_their_series(name, content, tmp_path):
     (tmp_path / name).write_bytes(content)
-    series, targets = read_series(tmp_path / name, Names())
+    series, targets = read_series(tmp_path / name, SeriesNames())
     assert targets == LABELS.tolist()
     for one, row, length in zip(series, XS, LENGTHS, strict=True):
         assert one.dtype == np.float32
         np.testing.assert_array_equal(one, row[:length])
-    assert read_series(tmp_path / name, Names(), targets=False).targets is None
+    assert read_series(tmp_path / name, SeriesNames(), targets=False).targets is None
 
 
 def test_names_may_be_others_and_a_step_one_number(tmp_path):
     file = tmp_path / "s.npz"
     file.write_bytes(archive(signal=XS[..., 0].astype(np.float64), y=[1.5, 2, 3, 4]))
-    series, targets = read_series(file, Names("y", "signal"))
+    series, targets = read_series(file, SeriesNames("y", "signal"))
     assert [one.shape for one in series] == [(3, 1)] * 4
     assert targets == [1.5, 2, 3, 4]
 
@@ -57,7 +57,7 @@ def test_names_may_be_others_and_a_step_one_number(tmp_path):
 def test_what_lies_beyond_a_length_does_not_matter(tmp_path):
     padded = np.where(np.arange(3)[:, None] < LENGTHS[:, None, None], XS, np.nan)
     (tmp_path / "s.npz").write_bytes(changed(xs=padded))
-    series, _ = read_series(tmp_path / "s.npz", Names())
+    series, _ = read_series(tmp_path / "s.npz", SeriesNames())
     np.testing.assert_array_equal(series[1], XS[1, :1])
 
 
@@ -70,7 +70,7 @@ BROKEN = {
         (b"", "not an .npz file of numbers"),
         (b"no zip", "not an .npz file of numbers"),
         (changed()[:-60], "not an .npz file of numbers"),
-        (changed(xs=np.array([[1], [1, 2]], object)), "not an .npz file of numbers"),
+        (changed(xs=np.array([[1], [1, 2]], object)), "array 'xs': not an .npz file"),
         (archive(labels=LABELS), "there is no array 'xs', only 'labels'"),
         (archive(xs=XS), "there is no array 'labels', only 'xs'"),
         (changed(xs=XS[0, 0]), r"'xs': .* \(N, T\), got float32 of shape \(2,\)"),
@@ -112,13 +112,13 @@ def test_what_is_wrong_with_a_file_is_named(name, content, told, tmp_path):
     file = tmp_path / name
     file.write_bytes(content)
     with pytest.raises(ValueError, match=re.escape(str(file)) + ".*" + told):
-        read_series(file, Names())
+        read_series(file, SeriesNames())
 
 
 def many(targets):
     rng = np.random.default_rng(1)
     series = [rng.normal(3, 2, (1 + n % 4, 2)) for n in range(len(targets))]
-    return Read([one.astype(np.float32) for one in series], list(targets))
+    return SeriesFile([one.astype(np.float32) for one in series], list(targets))
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_numbers_are_scaled():
 
 def test_a_channel_that_does_not_change_is_no_division_by_zero():
     series, targets = many([0, 1] * 7)
-    flat = Read([np.ones_like(one) for one in series], targets)
+    flat = SeriesFile([np.ones_like(one) for one in series], targets)
     assert not divide_classes(flat).splits["train"].xs.any()
 
 

@@ -104,7 +104,6 @@ def load_trained(folder: Path) -> Trained:
     tokenizer = ReviewTokenizer.load(folder / "tokenizer.json")
     classes = read_classes(folder)
     model = make_model(config, tokenizer.vocabulary_size, len(classes))
-    like = jax.eval_shape(partial(init_params, model), jax.random.key(0))
     best = Checkpoints(folder / "best")
     if best.step is None:
         raise FileNotFoundError(
@@ -112,7 +111,10 @@ def load_trained(folder: Path) -> Trained:
             "another with --name"
         )
     ngrams = LogCountRatios.load(folder / "ngrams.npz") if config.ngrams else None
-    return Trained(config, tokenizer, model, best.restore(like), classes, ngrams)
+    with precision(config.dtype):
+        like = jax.eval_shape(partial(init_params, model), jax.random.key(0))
+        params = best.restore(like)
+    return Trained(config, tokenizer, model, params, classes, ngrams)
 
 
 def read_classes(folder: Path) -> tuple[str, ...]:
@@ -127,8 +129,9 @@ def read_classes(folder: Path) -> tuple[str, ...]:
     names = record.get("classes")
     if (
         not isinstance(names, list)
-        or len(set(names)) < 2
+        or len(names) < 2
         or not all(isinstance(name, str) for name in names)
+        or len(set(names)) < len(names)
     ):
         raise ValueError(f"{folder / 'classes.json'}: expected names of classes")
     return tuple(names)
@@ -152,7 +155,8 @@ def scorer(trained: Trained) -> Callable[[str], Score]:
         words = len(read.tokens)
         # Few shapes, few compilations: pad to a multiple of 100.
         (batch,) = make_buckets(read, [-(-max(words, 1) // 100) * 100])
-        logits = predict(trained.params, jax.tree.map(jnp.asarray, batch))
+        with precision(trained.config.dtype):
+            logits = predict(trained.params, jax.tree.map(jnp.asarray, batch))
         found = probabilities(np.asarray(logits))[0].tolist()
         known = int(np.count_nonzero(read.tokens != UNKNOWN_ID))
         return Score(dict(zip(trained.classes, found, strict=True)), words, known)

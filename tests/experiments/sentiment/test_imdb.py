@@ -19,6 +19,7 @@ import pytest
 from experiments import explain, imdb, plots, sentiment
 from experiments.data import Bucket, Encoded
 from experiments.explain_page import runs_under
+from experiments.loading import load_run
 from experiments.training import Records, read_metrics
 
 pytestmark = pytest.mark.jax_defaults
@@ -120,6 +121,12 @@ def test_automatic_gradients_follow_closer_in_float64(train):
     np.testing.assert_allclose(losses(manual[1]), losses(automatic[1]), rtol=1e-11)
     # It was float64: the same numbers do not fit float32.
     assert any(float(np.float32(value)) != value for value in losses(manual[1]))
+    run = load_run(manual[1])
+    assert {p.dtype for p in jax.tree.leaves(run.params)} == {np.dtype("float64")}
+    assert run.experiment == "sentiment"
+    assert sum(run.score("wonderful").probabilities.values()) == pytest.approx(1)
+    with pytest.raises(ValueError, match="seed must be 0 for a run of one network"):
+        load_run(manual[1], seed=1)
 
 
 def test_ratios_of_ngrams_are_read_in_training_and_after(train, capsys):
@@ -269,8 +276,8 @@ def edited(**changed):
         ("config", edited(pooling=["last", "least"]), "pooling cannot be"),
         ("config", edited(reviews=0.5), "reviews cannot be 0.5"),
         ("classes", lambda file: file.write_text("{}"), "expected names of classes"),
-        ("classes", edited(classes=["a", 3]), "expected names of classes"),
-        ("classes", edited(classes=["a", "a"]), "expected names of classes"),
+        ("classes", edited(classes=["a", ["b"]]), "expected names of classes"),
+        ("classes", edited(classes=["a", "b", "a"]), "expected names of classes"),
         (
             "tokenizer",
             lambda file: file.write_bytes(b"{"),

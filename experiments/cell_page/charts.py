@@ -1,5 +1,6 @@
 """Curves as SVG whose colours and letters are the page's, and bars as HTML."""
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
@@ -74,9 +75,10 @@ def curves(
         y = up(value)
         parts.append(_across(y, "reference"))
         names.append((y, name, "quiet-text"))
-    for number, (curve, points) in enumerate(zip(lines, shown, strict=True)):
+    others = itertools.cycle(("other-0", "other-1", "other-2"))
+    for curve, points in zip(lines, shown, strict=True):
+        kind = "own" if curve.own else next(others)
         if points:
-            kind = "own" if curve.own else f"other-{number % 3}"
             way = "L".join(f"{across(a):.1f},{up(b):.1f}" for a, b in points)
             parts.append(f'<path class="curve {kind}" d="M{way}"/>')
             names.append((up(points[-1][1]), curve.name, kind))
@@ -112,7 +114,7 @@ def round_numbers(low: float, high: float) -> list[float]:
     """A few round numbers within two bounds, equally far apart."""
     if high <= low:
         return [low]
-    rough = (high - low) / 4
+    rough = (high - low) / 5
     ten = 10.0 ** math.floor(math.log10(rough))
     step = next(ten * k for k in (1, 2, 5, 10) if ten * k >= rough)
     first = math.ceil(low / step - 1e-9)
@@ -151,13 +153,19 @@ def _rule(y: float, text: str) -> str:
 
 def _named(names: Sequence[tuple[float, str, str]]) -> list[str]:
     """The names of the curves, pushed apart where they would lie on each other."""
-    placed, last = [], -math.inf
-    for y, name, kind in sorted(names):
-        last = max(y, last + LETTER)
-        placed.append((last, name, kind))
-    over = max(0.0, placed[-1][0] - (HEIGHT - BOTTOM)) if placed else 0.0
+    names, places, free = sorted(names), [], -math.inf
+    for y, *_ in names:
+        places.append(max(y, free))
+        free = places[-1] + LETTER
+    free = HEIGHT - BOTTOM
+    for k in reversed(range(len(places))):
+        places[k] = min(places[k], free)
+        free = places[k] - LETTER
     x = WIDTH - RIGHT + 8
-    return [_text(x, y - over + 4, name, f"name {kind}") for y, name, kind in placed]
+    return [
+        _text(x, y + 4, name, f"name {kind}")
+        for y, (_, name, kind) in zip(places, names, strict=True)
+    ]
 
 
 def _text(x: float, y: float, text: str, kind: str, anchor: str = "start") -> str:

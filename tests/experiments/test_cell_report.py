@@ -138,7 +138,7 @@ def test_every_step_is_drawn(cell):
 
 
 def test_numbers_of_an_axis():
-    assert round_numbers(0.0, 1000.0) == [0, 500, 1000]
+    assert round_numbers(0.0, 1000.0) == [0, 200, 400, 600, 800, 1000]
     assert round_numbers(0.0, 0.19) == pytest.approx([0, 0.05, 0.1, 0.15])
     assert round_numbers(3.0, 3.0) == [3]
     assert powers(1e-12, 1.0) == [1, 1e-2, 1e-4, 1e-6, 1e-8, 1e-10, 1e-12]

@@ -170,6 +170,7 @@ def test_layers_and_directions_have_masks_of_their_own():
     ("cell", "zoneout", "error", "message"),
     [
         (lj.LSTM, 0.1, TypeError, "zoneout must be an lstm_jax.Zoneout; got float"),
+        (lj.LSTM, lj.Zoneout(0.1), TypeError, "zoneout's rates must be by field"),
         (lj.LSTM, lj.Zoneout({"a": 0.1}), ValueError, "rates for h, c of LSTMState"),
         (lj.LSTM, lj.Zoneout({"h": "half"}), TypeError, "must be a number; got 'half'"),
         (lj.LSTM, lj.Zoneout({"h": [0.1, 0.2]}), TypeError, "must be a number; got "),

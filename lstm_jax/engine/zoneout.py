@@ -54,6 +54,11 @@ def check_zoneout(zoneout: Any, state: Any) -> Zoneout:
         raise TypeError(
             f"zoneout must be an lstm_jax.Zoneout; got {type(zoneout).__name__}"
         )
+    if not isinstance(zoneout.rates, Mapping):
+        raise TypeError(
+            "zoneout's rates must be by field of the state, such as {'h': 0.1}; got "
+            f"{type(zoneout.rates).__name__}"
+        )
     fields = state._fields if len(state) <= 2 else state._fields[:1]
     for field in zoneout.rates:
         if field not in fields:

@@ -14,7 +14,7 @@ import tyro
 
 import lstm_jax as lj
 from benchmarks.problem import ROWS
-from experiments.timing import interleaved, temporary_bytes
+from experiments.timing import interleaved, scanned, temporary_bytes
 from lstm_jax.engine import bptt
 
 LENGTHS = (5, 8, 10, 20, 25, 40, 50, 100)
@@ -27,7 +27,7 @@ def main() -> None:
         steps, batch, input_size, hidden_size, *_ = row
         print(f"\nT, B, D, H = {row[:4]}\n\n| steps | ms | to chosen | temporary MB |")
         print("|---|---|---|---|")
-        cell = lj.CELLS["lstm"]._replace(name="scanned")
+        cell = scanned(lj.CELLS["lstm"])
         params = cell.init(jax.random.key(0), input_size, hidden_size)
         shape = (steps, batch, input_size)
         xs = jax.random.normal(jax.random.key(1), shape, params.Wx.dtype)

@@ -60,6 +60,7 @@ from experiments.plots import TWELVE, Panel, cost_dots
 from experiments.plots.costs import dot_places
 from lstm_jax.engine import bptt
 from lstm_jax.engine.chunks import scan_chunks
+from lstm_jax.engine.runners import choose_runner
 
 ROOT = Path(__file__).parents[2]
 ROW = Row(T=5, B=3, D=2, H=4)
@@ -657,7 +658,14 @@ def test_what_ends_a_command(capsys):
 def test_chunk_lengths_are_compared(monkeypatch, capsys):
     monkeypatch.setattr(chunk_lengths, "ROWS", (Row(T=20, B=2, D=3, H=4),))
     monkeypatch.setattr(chunk_lengths, "ROUNDS", 1)
-    lengths = []
+    lengths, runners = [], set()
+
+    def chosen(*arguments):
+        found = choose_runner(*arguments)
+        runners.add(found[0].name)
+        return found
+
+    monkeypatch.setattr(bptt, "choose_runner", chosen)
 
     def spy(*arguments, **options):
         lengths.append(arguments[4])
@@ -669,6 +677,7 @@ def test_chunk_lengths_are_compared(monkeypatch, capsys):
     names = [line.split("|")[1].strip() for line in lines if line.startswith("|")]
     assert names[2:] == ["chosen", "5", "10", "20"]
     assert {5, 10, 20} <= {*lengths}
+    assert runners == {"scan"}
 
 
 # --- the epoch -----------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Masks with holes, what masked steps put out, states of all steps, time elsewhere."""
 
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -65,32 +65,39 @@ def pulled(run, cell, arguments, dout):
     return results, pull(dout)
 
 
+@cache
+def looped(cell, reverse, masked_outputs):
+    """What the loop makes of drawn arguments.
+
+    Returns:
+        The arguments; the gradients of what comes out, once of whole states and once of
+        their first fields alone; for each of the two the results and all gradients.
+    """
+    arguments = drawn_inputs(cell, T, (B,))
+    loop = partial(plainly, mask=MASK, reverse=reverse, masked_outputs=masked_outputs)
+    states, final = drawn_like(jax.eval_shape(partial(loop, cell), *arguments), 3)
+    zeros = tree.map(jnp.zeros_like, states)
+    outputs = zeros._replace(**{states._fields[0]: states[0]})
+    douts = (states, final), (outputs, final)
+    return arguments, douts, [pulled(loop, cell, arguments, d) for d in douts]
+
+
 @EACH_KIND
 @EACH_GRADIENT
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("masked_outputs", ["zero", "last"])
 def test_a_plain_loop_says_the_same(cell, gradient, reverse, masked_outputs):
-    options = {"mask": MASK, "reverse": reverse, "masked_outputs": masked_outputs}
-    arguments = drawn_inputs(cell, T, (B,))
-    loop = partial(plainly, **options)
-    run = partial(lj.unroll, gradient=gradient, resets=RESETS, **options)
-    dout = drawn_like(jax.eval_shape(partial(loop, cell), *arguments), 3)
-    states, final = pulled(partial(run, states=True), cell, arguments, dout)[0]
-    assert_close((states, final), loop(cell, *arguments))
-    for found, expected in zip(
-        pulled(partial(run, states=True), cell, arguments, dout)[1],
-        pulled(loop, cell, arguments, dout)[1],
-        strict=True,
-    ):
-        assert_close(found, expected)
+    options = {"reverse": reverse, "masked_outputs": masked_outputs}
+    arguments, (whole, only_outputs), expected = looped(cell, **options)
+    run = partial(lj.unroll, gradient=gradient, mask=MASK, resets=RESETS, **options)
+    found = pulled(partial(run, states=True), cell, arguments, whole)
+    assert_close(found, expected[0])
     # The outputs alone are the states' first field, and may be compiled.
-    found = pulled(run, cell, arguments, (dout[0][0], dout[1]))
-    only_outputs = tree.map(jnp.zeros_like, dout[0])._replace(
-        **{type(dout[0])._fields[0]: dout[0][0]}
+    (outputs, final), gradients = pulled(
+        run, cell, arguments, (only_outputs[0][0], only_outputs[1])
     )
-    expected = pulled(loop, cell, arguments, (only_outputs, dout[1]))
-    assert_close(found[0][0], expected[0][0][0])
-    assert_close(found[1], expected[1])
+    (states, same), of_loop = expected[1]
+    assert_close((outputs, final, gradients), (states[0], same, of_loop))
 
 
 @EACH_MEMORY

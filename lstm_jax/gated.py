@@ -4,6 +4,7 @@ The input's product and its gradients, and the sizes, are also for the cells tha
 their four functions themselves.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -172,15 +173,16 @@ class GatedGradients:
         if _recurrent(params):
             through = du if dv is None else dv  # that of u + v
             dweights["Wh"] = _recurrent_gradient(through, state[0], params.Wh)
-        given = {name for name in params._fields if getattr(params, name) is not None}
-        if not given - {"Wx", "Wh", "b"}:
+        absent = {
+            name: None for name in params._fields if getattr(params, name) is None
+        }
+        if all(name in ("Wx", "Wh", "b", *absent) for name in params._fields):
             own = {}
         elif len(dz) > 2:  # a runner has summed these over time
             own = dz[2]
         else:
             own = self.own_gradients(params, state, new_state, kept, du, dv)
         summed = {field: bias_gradient(d) for field, d in own.items()}
-        absent = dict.fromkeys(set(params._fields) - given)
         return type(params)(**(dweights | summed | absent)), dx
 
     def own_gradients(
@@ -216,15 +218,13 @@ def by_unit(params: Any, like: Array) -> Any:
 def with_zeros(params: Any) -> Any:
     """The parameters, with zeros in the place of biases that are absent."""
     absent = [name for name in params._fields if getattr(params, name) is None]
-    if not absent:
-        return params
-    columns, dtype = params.Wx.shape[-1], params.Wx.dtype
-    sizes = [  # another than b is one for each hidden unit
-        columns if name == "b" else weight_sizes(params)["hidden_size"]
-        for name in absent
-    ]
-    zeros = (jnp.zeros(size, dtype) for size in sizes)
-    return params._replace(**dict(zip(absent, zeros, strict=True)))
+    zeros = {}
+    for name in absent:
+        size = params.Wx.shape[-1]
+        if name != "b":  # one for each hidden unit, of one head or of several
+            size = math.prod(params.Wh.shape[-3:-1])
+        zeros[name] = jnp.zeros(size, params.Wx.dtype)
+    return params._replace(**zeros) if absent else params
 
 
 def input_product(params: Any, x: Array) -> Array:

@@ -15,7 +15,6 @@ import resource
 import shutil
 import sys
 import tempfile
-import threading
 from contextlib import ExitStack
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -45,20 +44,6 @@ import hypothesis
 import jax
 import pytest
 from annotations import check_annotations_of
-
-if version("jaxlib").startswith("0.10."):
-    from jax._src.interpreters import mlir
-
-    new_context, kept = mlir.make_ir_context, threading.local()
-
-    def context():
-        """Made once for ten programs, as in later versions: 5 ms and 1 MB apiece."""
-        if not getattr(kept, "programs_left", 0):
-            kept.context, kept.programs_left = new_context(), 10
-        kept.programs_left -= 1
-        return kept.context
-
-    mlir.make_ir_context = context
 
 # Python goes through all objects whenever some hundreds are new: a tenth of the run.
 gc.set_threshold(50_000, 20, 50)

@@ -19,7 +19,8 @@ from sphinx.util import logging
 
 from docs.extensions import generated
 from docs.extensions.doors import doors, places, public, said_below, says_something
-from lstm_jax import Cell
+from docs.extensions.gallery import module_of
+from lstm_jax import CELLS, Cell
 
 LOGGER = logging.getLogger(__name__)
 
@@ -83,10 +84,12 @@ def _described(module: ModuleType, name: str) -> list[str]:
         return lines
     if inspect.isfunction(value):
         return [f".. autofunction:: {full}"]
-    if isinstance(value, Cell):
+    if isinstance(value, Cell) and value.name in CELLS:
         said = (
             f"The cell ``lstm_jax.CELLS[{value.name!r}]``: :doc:`/cells/{value.name}`."
         )
+    elif isinstance(value, Cell):  # no page in the gallery: its file says what it is
+        said = inspect.getdoc(module_of(value)) or ""
     else:
         said = said_below(module, name)
     lines = [f".. py:data:: {name}", f"   :module: {module.__name__}", ""]

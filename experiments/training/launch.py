@@ -28,8 +28,9 @@ def launch(
 ) -> int:
     """Runs a command on the devices that the options name; returns the exit status.
 
-    That is 0 at the end, 130 and 143 where SIGINT and SIGTERM ended it early, and 1
-    after an error that a user can do something about, told in a line.
+    That is 0 at the end, 130 and 143 where SIGINT and SIGTERM ended it early, 141 where
+    nobody reads any more what is printed, and 1 after an error that a user can do
+    something about, told in a line.
 
     Args:
         command: gets the console for what it has to tell; returns the signal that
@@ -48,6 +49,10 @@ def launch(
             if interrupted := command(console):
                 told = f"ended by {interrupted}; the same command goes on from here"
                 console.print(told, highlight=False)
+    except BrokenPipeError:  # whoever reads has seen enough, `| head` for one
+        # Python would print what is left, and fail once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return _leave(141, options)
     except _TOLD as error:
         print(f"error: {error}", file=sys.stderr)
         return _leave(1, options, error)

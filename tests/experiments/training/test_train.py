@@ -10,6 +10,7 @@ import resource
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import time
 from contextlib import contextmanager
@@ -738,3 +739,18 @@ def test_the_environment_is_ready_for_json():
     found = json.loads(json.dumps(environment()))
     assert found["versions"]["jax"] == jax.__version__
     assert found["device"].startswith("cpu")
+
+
+def test_whoever_reads_may_stop_reading():
+    """`| head` ends a command without a word, as it ends those of the system."""
+    endless = "from experiments.training import launch; import sys\n" + (
+        "sys.exit(launch(lambda console: [print(n) for n in range(10**6)] and None))"
+    )
+    command = [sys.executable, "-c", endless]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "0\n"
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(60) == 141

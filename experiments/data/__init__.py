@@ -49,7 +49,12 @@ from experiments.data.imdb import (
     with_ratios,
 )
 from experiments.data.labelled import Columns, decode_text, read_text
-from experiments.data.naive_bayes import LONGEST_NGRAM, LogCountRatios, count_ratios
+from experiments.data.naive_bayes import (
+    LONGEST_NGRAM,
+    LogCountRatios,
+    count_ratios,
+    ratios_per_word,
+)
 from experiments.data.reviews import SENTIMENTS, Reviews, ReviewSplits
 from experiments.data.series import (
     Reading,
@@ -135,6 +140,7 @@ __all__ = [
     "pad_series",
     "padding_fraction",
     "pixel_permutation",
+    "ratios_per_word",
     "read_series",
     "read_text",
     "read_ts",

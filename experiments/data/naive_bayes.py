@@ -49,11 +49,6 @@ class LogCountRatios(NamedTuple):
     ngrams: np.ndarray
     ratios: np.ndarray
 
-    @property
-    def per_word(self) -> int:
-        """How many ratios go with a word."""
-        return self.longest * self.ratios.shape[1]
-
     def attach(self, encoded: Encoded) -> Encoded:
         """The texts, with the ratios of the n-grams that end at each word."""
         found = [self._places(keys) for keys in _ngrams(encoded, self.longest)]
@@ -86,6 +81,11 @@ class LogCountRatios(NamedTuple):
             return np.full(len(keys), -1)
         places = np.searchsorted(self.ngrams, keys).clip(max=len(self.ngrams) - 1)
         return np.where(self.ngrams[places] == keys, places, -1)
+
+
+def ratios_per_word(longest: int, classes: int) -> int:
+    """F of all n-grams that a word ends: how many numbers go with each word."""
+    return longest * (classes if classes > 2 else 1)
 
 
 def count_ratios(
@@ -123,7 +123,7 @@ def count_ratios(
     everything = count(np.ones_like(rows, bool))
     ratios = _ratios(everything)
     fold_of_row = np.unique(groups, return_inverse=True)[1] % _FOLDS
-    own = np.zeros((len(rows), longest * ratios.shape[1]), np.float32)
+    own = np.zeros((len(rows), ratios_per_word(longest, classes)), np.float32)
     for fold in range(_FOLDS):
         mine = fold_of_row[rows] == fold
         others = _ratios(everything - count(mine))

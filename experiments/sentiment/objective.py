@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from jax import Array
 
-from experiments.data import Bucket
+from experiments.data import Bucket, ratios_per_word
 from experiments.sentiment.config import Config
 from experiments.sentiment.model import Committee, Model, SequenceClassifier
 from lstm_jax.cells import CELLS, find_cell
@@ -23,7 +23,7 @@ def make_model(config: Config, vocabulary_size: int, classes: int = 2) -> Model:
     chosen = {k: v for k, v in dataclasses.asdict(config).items() if k in shared}
     chosen |= {"vocabulary_size": vocabulary_size, "classes": classes}
     chosen |= {"dtype": jnp.dtype(config.dtype)}
-    chosen["ratios"] = config.ngrams * (classes if classes > 2 else 1)
+    chosen["ratios"] = ratios_per_word(config.ngrams, classes)
     chosen["cell"] = find_cell(config.cell, CELLS)
     member = SequenceClassifier(**chosen)
     return member if config.networks == 1 else Committee(member, config.networks)

@@ -11,6 +11,7 @@ from experiments.data import (
     LogCountRatios,
     count_ratios,
     make_buckets,
+    ratios_per_word,
     truncate,
 )
 
@@ -74,7 +75,8 @@ def test_ratios_are_those_of_the_formula(longest, classes):
     kinds = [1] if classes == 2 else range(classes)
     own, found = counted(encoded, groups, longest, classes)
     everywhere = found.attach(encoded)
-    assert found.per_word == longest * len(kinds)
+    assert ratios_per_word(longest, classes) == longest * len(kinds)
+    assert everywhere.ratios.shape[1] == own.ratios.shape[1] == longest * len(kinds)
     assert len(found.ngrams) == len(kept)
 
     numbers = {group: n for n, group in enumerate(sorted(set(groups.tolist())))}

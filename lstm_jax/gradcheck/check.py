@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from lstm_jax.cell import Cell
 from lstm_jax.engine import MEMORIES, checks
 from lstm_jax.gradcheck.claims import check_claims
+from lstm_jax.gradcheck.flat_jaxpr import Program
 from lstm_jax.gradcheck.form import check_form
 from lstm_jax.gradcheck.oracles import DIFFERENCE_STEP
 from lstm_jax.gradcheck.points import POINTS, Sizes, choose, forward_only
@@ -107,8 +108,8 @@ def check_gradients(
     )
     variants = tuple(variants) if steps else ()
     with as_compared():
-        check_form(cell, input_size, hidden_size, batch)
-        rows, orders = _check_all(cell, sizes, variants, memory, tolerances)
+        backward = check_form(cell, input_size, hidden_size, batch)
+        rows, orders = _check_all(cell, backward, sizes, variants, memory, tolerances)
         chosen = choose(forward_only(cell), sizes)
     return Report(
         f"cell {cell.name!r}",
@@ -123,6 +124,7 @@ def check_gradients(
 
 def _check_all(
     cell: Cell,
+    backward: Program,
     sizes: Sizes,
     variants: Sequence[str],
     memory: str,
@@ -134,7 +136,7 @@ def _check_all(
         return all(row.judged(tolerances).passed for row in rows)
 
     claims = check_claims(forward_only(cell), sizes)
-    step, order = check_step(cell, sizes)
+    step, order = check_step(cell, backward, sizes)
     rows, orders = [*claims, *step], {ONE_STEP: order}
     if not right(rows):
         return rows, orders
@@ -144,7 +146,7 @@ def _check_all(
             # Which line? The steps of this very sequence tell, if it is a step's.
             of_steps = steps_of(cell, sizes, variant)
             where = f"steps of {variant}"
-            closer, order = check_step(cell, sizes, of_steps, where)
+            closer, order = check_step(cell, backward, sizes, of_steps, where)
             if not right(closer):
                 rows += closer
                 orders[where] = order

@@ -3,6 +3,8 @@
 Before anything is differentiated, every function of a cell is called once, for shapes
 alone. Where one fails, or returns something else than the engine will take, the error
 names the function, says what it must return and shows what it returned.
+
+The reverse is traced meanwhile, since that is what the check of a step starts from.
 """
 
 from collections.abc import Callable
@@ -16,14 +18,21 @@ from jax import tree
 from lstm_jax.cell import Cell
 from lstm_jax.engine import checks
 from lstm_jax.gated import GatedBackward, GatedStep, by_unit
+from lstm_jax.gradcheck.flat_jaxpr import Program, trace
 from lstm_jax.gradcheck.points import forward_only
 
 
-def check_form(cell: Cell, input_size: int, hidden_size: int, batch: int) -> None:
-    """Raises a TypeError for the first function that returns what it must not."""
+def check_form(cell: Cell, input_size: int, hidden_size: int, batch: int) -> Program:
+    """Raises a TypeError for the first function that returns what it must not.
+
+    Returns:
+        The reverse of one step as a program: from params, x, state, new state, what is
+        kept and the gradient of the new state to (dparams, dx), dstate and dz.
+    """
     of_forward = _check_forward(forward_only(cell), input_size, hidden_size, batch)
-    if cell.derived:
-        Form(cell.name).reverse(cell, *of_forward)
+    params, x, state, u, new, kept = of_forward
+    reverse = partial(Form(cell.name).reverse, cell, u)
+    return trace(reverse, params, x, state, new, kept, state)
 
 
 @lru_cache(maxsize=64)
@@ -38,17 +47,17 @@ def _check_forward(
     sizes = {"input_size": input_size, "hidden_size": hidden_size}
     checks.check_init(cell, sizes)
     init = partial(cell.init, **sizes, dtype=jnp.float64)
-    params = form.called("init", init, jax.random.key(0))
+    params = form.shapes_of("init", init, jax.random.key(0))
     form.named_tuple("init", "params", params)
-    told = form.called("sizes", lambda: tree.map(jnp.asarray, cell.sizes(params)))
+    told = form.shapes_of("sizes", lambda: tree.map(jnp.asarray, cell.sizes(params)))
     if not isinstance(told, dict):
         form.wrong("sizes", "a dictionary of sizes", told)
-    state = form.called(
+    state = form.shapes_of(
         "initial_state", lambda p: cell.initial_state(p, (batch,)), params
     )
     form.named_tuple("initial_state", "state", state)
     x = jax.ShapeDtypeStruct((batch, input_size), jnp.float64)
-    u = form.called("project", cell.project, params, x)
+    u = form.shapes_of("project", cell.project, params, x)
     return params, x, state, u, *form.step(cell, params, state, u)
 
 
@@ -63,15 +72,21 @@ class Form:
         self._name = name
 
     def called(self, function: str, call: Callable[..., Any], *args: Any) -> Any:
-        """The shapes that a function returns; an error that it raises is told."""
+        """What a function returns, arrays; an error that it raises is told."""
         try:
-            return jax.eval_shape(call, *args)
+            found = call(*args)
+            tree.map(jax.typeof, found)  # raises if that is no array
         except Exception as error:
             given = ", ".join(map(described, args))
             raise TypeError(
                 f"{function} of cell {self._name!r} failed when called with {given}: "
                 f"{error}"
             ) from error
+        return found
+
+    def shapes_of(self, function: str, call: Callable[..., Any], *args: Any) -> Any:
+        """The shapes of what it returns, from shapes."""
+        return self.called(function, partial(jax.eval_shape, call), *args)
 
     def wrong(self, function: str, expected: str, found: Any) -> None:
         """Raises: a function returned something else than what is expected."""
@@ -112,34 +127,35 @@ class Form:
             v = u if "Wh" in params._fields else None
             equations = cell.step.equations
             rows = jax.eval_shape(by_unit, params, u)
-            found = self.called("equations", equations, rows, state, u, v)
+            found = self.shapes_of("equations", equations, rows, state, u, v)
             self.parts("equations", wanted, found)
-        found = self.called("step", cell.step, params, state, u)
+        found = self.shapes_of("step", cell.step, params, state, u)
         self.parts("step", wanted, found)
         return found
 
     def reverse(
-        self, cell: Cell, params: Any, x: Any, state: Any, u: Any, new: Any, kept: Any
-    ) -> None:
-        """Looks at `backward` and `gradients`."""
-        given = params, state, new, kept, state
+        self, cell: Cell, u: Any, params: Any, x: Any, state: Any, *rest: Any
+    ) -> tuple[Any, Any, Any]:
+        """What `gradients` and `backward` return, looked at on the way."""
+        new, kept, dnew = rest
+        backward = partial(self.called, "backward", cell.backward)
         if isinstance(cell.backward, GatedBackward):
-            rows = jax.eval_shape(by_unit, params, state[0])
-            found = self.called("backward", cell.backward.backward, rows, *given[1:])
-            self.gated_backward(params, state, u, found)
-        found = self.called("backward", cell.backward, *given)
+            backward = GatedBackward(partial(self.gated_backward, cell, u))
+        found = backward(params, state, new, kept, dnew)
         self.parts("backward", {"dstate": state, "dz": None}, found)
-        _, dz = found
+        dstate, dz = found
         found = self.called(
             "gradients", cell.gradients, params, x, state, new, kept, dz
         )
-        if not isinstance(found, tuple) or len(found) != 2:
-            self.parts("gradients", {"dparams": params, "dx": x}, found)
         if tree.structure(found) != tree.structure((params, x)):
             self.parts("gradients", {"dparams": params, "dx": x}, found)
+        return found, dstate, dz
 
-    def gated_backward(self, params: Any, state: Any, u: Any, found: Any) -> None:
-        """Looks at what the `backward` of a gated cell returns."""
+    def gated_backward(self, cell: Cell, u: Any, params: Any, *rest: Any) -> Any:
+        """What the `backward` of a gated cell returns, looked at."""
+        assert isinstance(cell.backward, GatedBackward)
+        found = self.called("backward", cell.backward.backward, params, *rest)
+        state: Any = rest[0]
         dstate: Any = found[0] if isinstance(found, tuple) and found else ()
         if getattr(dstate, "_fields", ()) == state._fields and dstate[0] is None:
             state = state._replace(**{state._fields[0]: None})  # seen through v alone
@@ -147,6 +163,7 @@ class Form:
         if isinstance(found, tuple) and len(found) != 2:
             wanted["dv"] = u if "Wh" in params._fields else None
         self.parts("backward", wanted, found)
+        return found
 
 
 def shapes(value: Any) -> Any:

@@ -5,7 +5,8 @@ wilder ones, until every branch of the forward has been taken to either side wit
 gradient passing through, or until it is plain that a side can't be reached.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, tree
 
-from lstm_jax.cell import Cell
+from lstm_jax.cell import Cell, Init
 from lstm_jax.gradcheck.branches import Side, sides_of, watcher
 from lstm_jax.gradcheck.flat_jaxpr import trace
 from lstm_jax.gradcheck.oracles import once
@@ -24,7 +25,7 @@ POINTS = 3
 """How many points every cell is checked at."""
 
 ROUNDS, A_ROUND = 4, 24
-"""How many more are tried where a side has not been reached, and at a time."""
+"""How often more are tried where a side has not been reached, and about how many."""
 
 
 class Sizes(NamedTuple):
@@ -121,13 +122,9 @@ def choose(cell: Cell, sizes: Sizes) -> Chosen:
         return watch(args, tree.leaves(points.dstate))
 
     seen = np.any(reached(chosen), axis=0)
-    for number in range(ROUNDS):
+    for wild in _wild(cell, sizes):
         if seen.all():
             break
-        start = sizes.points + number * A_ROUND
-        wild = _drawn(
-            cell, sizes, tuple(range(start, start + A_ROUND)), 2 ** (number + 1)
-        )
         for index, here in enumerate(reached(wild)):
             if np.any(here & ~seen):
                 seen |= here
@@ -140,12 +137,25 @@ def choose(cell: Cell, sizes: Sizes) -> Chosen:
     return Chosen(chosen, tuple(dict.fromkeys(missing)))
 
 
-def _tame(cell: Cell, sizes: Sizes) -> Point:
-    return _drawn(cell, sizes, tuple(range(sizes.points)), 2)
-
-
 @lru_cache(maxsize=64)
-def _drawn(cell: Cell, sizes: Sizes, indices: tuple[int, ...], steps: int) -> Point:
+def _tame(cell: Cell, sizes: Sizes) -> Point:
+    return _drawn(cell, sizes, range(sizes.points), 2)
+
+
+def _wild(cell: Cell, sizes: Sizes) -> Iterator[Point]:
+    """More points, wilder ones.
+
+    As many at a time as there are tame ones: for so many, all is compiled.
+    """
+    start = sizes.points
+    for number in range(ROUNDS):
+        for _ in range(math.ceil(A_ROUND / sizes.points)):
+            indices = range(start, start + sizes.points)
+            yield _drawn(cell, sizes, indices, 2 ** (number + 1))
+            start = indices.stop
+
+
+def _drawn(cell: Cell, sizes: Sizes, indices: range, steps: int) -> Point:
     """Points by their numbers: the first are tame, those after them wild.
 
     Args:
@@ -154,23 +164,26 @@ def _drawn(cell: Cell, sizes: Sizes, indices: tuple[int, ...], steps: int) -> Po
         indices: the numbers.
         steps: how many the cell has made when it gets to the state.
     """
+    first = initial(cell.init, sizes.input_size, sizes.hidden_size, sizes.seed)
 
-    def initial() -> Any:
-        key = jax.random.key(sizes.seed)
-        return cell.init(key, sizes.input_size, sizes.hidden_size, dtype=jnp.float64)
+    def begin(params: Any) -> Any:
+        return cell.initial_state(params, (sizes.batch,))
 
-    def moved(moves: Any) -> tuple[Any, Any]:
-        params = tree.map(jnp.add, initial(), moves)
-        return params, cell.initial_state(params, (sizes.batch,))
-
-    like = jax.eval_shape(initial)
-    state = jax.eval_shape(lambda p: cell.initial_state(p, (sizes.batch,)), like)
-    draws = [_numbers(like, state, sizes, index, steps) for index in indices]
+    state = jax.eval_shape(begin, first)
+    draws = [_numbers(first, state, sizes, index, steps) for index in indices]
     moves, inputs, xs, dys, dstate = tree.map(lambda *a: np.stack(a), *draws)
-    params, states = once(jax.vmap(moved))(moves)
+    params = tree.map(np.add, first, moves)
+    states = jax.vmap(begin)(params)
     for number in range(steps):
         states, *_ = each_advanced(cell)(params, inputs[:, number], states)
     return tree.map(np.asarray, Point(params, xs, states, dys, dstate))
+
+
+@lru_cache(maxsize=64)
+def initial(init: Init, input_size: int, hidden_size: int, seed: int) -> Any:
+    """The parameters that a cell begins with, in float64, as NumPy's arrays."""
+    params = init(jax.random.key(seed), input_size, hidden_size, dtype=jnp.float64)
+    return tree.map(np.asarray, params)
 
 
 def _numbers(

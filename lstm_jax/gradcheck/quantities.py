@@ -229,12 +229,12 @@ def judge(
     # changed, which is checked next, needs no compilation but of that line.
     values = tree.map(np.asarray, jax.vmap(run)(args))
     rows = []
+    names = [(Name.parse(name).quantity, v) for name, v in backward.names()]
     for value, quantity, through, target, note in tracked:
         stops = {t.value for t in tracked} - {value}
         sources = backward.sources(value, stops)
-        before = backward.sources(value, {v for _, v in backward.names()} - {value})
-        part = [v for n, v in backward.names() if Name.parse(n).quantity == quantity]
-        made = [v for v in part if v in before and v not in stops]
+        before = backward.sources(value, {v for _, v in names} - {value})
+        made = [v for q, v in names if q == quantity and v in before and v not in stops]
         rest: dict[str, Any] = {
             "needs": tuple(t.quantity for t in tracked if t.value in sources),
             "line": backward.line(made[0] if made else value),

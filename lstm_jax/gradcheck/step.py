@@ -36,12 +36,17 @@ ONE_STEP = "one step"
 
 
 def check_step(
-    cell: Cell, sizes: Sizes, points: Point | None = None, where: str = ONE_STEP
+    cell: Cell,
+    backward: Program,
+    sizes: Sizes,
+    points: Point | None = None,
+    where: str = ONE_STEP,
 ) -> tuple[list[Row], float]:
     """The rows of one step, and the order of its remainder.
 
     Args:
         cell: a cell with a backward.
+        backward: its reverse, traced by `check_form`.
         sizes: of what is drawn.
         points: where, stacked; None for those that `choose` finds.
         where: the name of the check.
@@ -52,12 +57,6 @@ def check_step(
     params, x, state = inputs = at.params, at.xs[:, 0], at.state
     new, _, kept = tree.map(np.asarray, each_advanced(forward)(*inputs))
     args = *inputs, new, kept, at.dstate
-
-    def reverse(params, x, state, new, kept, dnew):
-        dstate, dz = cell.backward(params, state, new, kept, dnew)
-        return cell.gradients(params, x, state, new, kept, dz), dstate, dz
-
-    backward = trace(reverse, *tree.map(lambda a: a[0], args))
     labels: list[Label] = [
         (f"d{label}", label) for label in argument_names(params, x, state)
     ]

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
-from experiments.explain_page.forward import Named, Steps
+from experiments.explain_page.forward import Named, Steps, per_unit
 from experiments.explain_page.lines import instrumented, reverse_of
 from lstm_jax.cell import Cell
 from lstm_jax.gated import GatedBackward
@@ -36,7 +38,9 @@ class Reversed(NamedTuple):
 
 def one_by_one(steps: Steps) -> list[Steps]:
     """The steps, each by itself: arrays without the axis of time."""
-    return [jax.tree.map(lambda a, t=t: a[t], steps) for t in range(len(steps.xs))]
+    steps = jax.tree.map(np.asarray, steps)
+    each = range(len(steps.xs))
+    return [jax.tree.map(lambda a, t=t: jax.device_put(a[t]), steps) for t in each]
 
 
 def go_back(
@@ -44,7 +48,7 @@ def go_back(
     params: Any,
     steps: Steps,
     moments: list[Steps],
-    dys: Array,
+    dys: np.ndarray,
     change: Any = None,
 ) -> Reversed:
     """The reverse, from the last step to the first.
@@ -57,49 +61,24 @@ def go_back(
         dys: the gradients of the outputs, (T, L, H).
         change: a mistake to plant in one line, as for `instrumented`.
     """
-    backward = _backward(cell, lambda variables: None, change)
-    dstate = jax.tree.map(jnp.zeros_like, moments[-1].new)
-    arriving = []
-    for t, (_, old, new, kept) in reversed(list(enumerate(moments))):
-        dnew = dstate._replace(**{dstate._fields[0]: dstate[0] + dys[t]})
-        arriving.append(dnew)
-        dstate, _ = backward(params, old, new, kept, dnew)
-    arrived = jax.tree.map(lambda *a: jnp.stack(a), *reversed(arriving))
-    return _at_every_step(cell, params, steps, arrived, change)
-
-
-def _at_every_step(
-    cell: Cell, params: Any, steps: Steps, arriving: Any, change: Any
-) -> Reversed:
-    """The lines' values at all steps, and the weighted-input rule."""
     kept: Named = {}
     backward = _backward(cell, kept.update, change)
-    given = params, steps.old, steps.new, steps.kept
-    leaving, dz = backward(*given, arriving)
-    like = steps.new[0]
-    variables = per_unit(kept, like)
-    dparams, dxs = [], []
-    for loss in range(like.shape[1]):
-        one = jax.tree.map(lambda a, k=loss: a[:, k], (steps, dz))
-        (x, old, new, own), dz_of_one = one
-        found, dx = cell.gradients(params, x, old, new, own, dz_of_one)
-        dparams.append(found)
-        dxs.append(dx)
-    return Reversed(arriving, leaving, variables, dparams, jnp.stack(dxs, axis=1))
-
-
-def per_unit(variables: Named, like: Array) -> Named:
-    """The variables that have the shape of `like`; with dots the fields of tuples."""
-    found = {}
-    for name, value in variables.items():
-        fields = getattr(value, "_fields", ())
-        found |= {f"{name}.{field}": getattr(value, field) for field in fields}
-        found |= {} if isinstance(value, (tuple, list)) else {name: value}
-    return {
-        name: value
-        for name, value in found.items()
-        if getattr(value, "shape", None) == like.shape
-    }
+    dstate = jax.tree.map(jnp.zeros_like, moments[-1].new)
+    found = []
+    for t, (_, old, new, own) in reversed(list(enumerate(moments))):
+        dnew = dstate._replace(**{dstate._fields[0]: dstate[0] + dys[t]})
+        dstate, dz = backward(params, old, new, own, dnew)
+        found.append((dnew, dstate, per_unit(kept, new[0]), dz))
+    arriving, leaving, variables, dz = jax.tree.map(
+        lambda *a: jax.device_put(np.stack(a)), *reversed(found)
+    )
+    # The weighted-input rule takes all steps at once.
+    of_one = jax.vmap(partial(cell.gradients, params), in_axes=1, out_axes=(0, 1))
+    dparams, dx = of_one(steps.xs, steps.old, steps.new, steps.kept, dz)
+    dparams = jax.tree.map(np.asarray, dparams)
+    losses = range(dys.shape[1])
+    each = [jax.tree.map(lambda a, k=k: a[k], dparams) for k in losses]
+    return Reversed(arriving, leaving, variables, each, dx)
 
 
 def _backward(cell: Cell, keep: Callable[[Named], None], change: Any) -> Any:

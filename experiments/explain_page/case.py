@@ -7,24 +7,17 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 import lstm_jax
-from experiments.explain_page.backward import (
-    Reversed,
-    go_back,
-    one_by_one,
-    per_unit,
-)
+from experiments.explain_page.backward import Reversed, go_back, one_by_one
 from experiments.explain_page.forward import (
     Named,
     edge_gradients,
-    leaves,
-    quantities,
+    go_forward,
+    per_unit,
     reads,
-    take_steps,
 )
 from experiments.explain_page.lines import (
     Line,
@@ -96,11 +89,8 @@ def trace(reading: Reading) -> Trace:
     cell, params, xs, dys, *_ = reading
     if not cell.derived:
         raise ValueError(f"{cell.name}: expected a cell with a reverse")
-    each = jnp.stack(list(dys.values()), axis=1)
-    steps = take_steps(cell, params, xs, each.shape[1])
-    given = leaves(steps.old, steps.xs)
-    variables: Named = {}
-    given |= quantities(cell, params, given, variables.update)
+    each = np.stack(list(dys.values()), axis=1)
+    steps, given, beside = go_forward(cell, params, xs, each.shape[1])
     moments = one_by_one(steps)
     back = go_back(cell, params, steps, moments, each)
     arriving = back.arriving._asdict()
@@ -115,11 +105,6 @@ def trace(reading: Reading) -> Trace:
         return go_back(cell, params, steps, moments, each, change)
 
     known = reads(cell, params, given)
-    beside = {
-        name: value
-        for name, value in per_unit(variables, steps.new[0]).items()
-        if name not in given
-    }
     return Trace({**given, **beside}, known, gradients, edges, back, wrong)
 
 

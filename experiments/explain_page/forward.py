@@ -5,6 +5,7 @@ that were given. So the gradient that goes from an equation to one quantity that
 reads is a derivative of that equation alone, and the chain rule is a sum over users.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -20,7 +21,7 @@ from lstm_jax.gated import GatedStep
 from lstm_jax.jaxprs import ALL_CALLS, evaluate, jaxpr_of
 
 Named = dict[str, Any]
-"""Arrays by the quantity's name."""
+"""Arrays by the quantity's name. Of an `OrderedDict` JAX keeps the order."""
 
 
 class Steps(NamedTuple):
@@ -57,6 +58,38 @@ def take_steps(cell: Cell, params: Any, xs: Array, losses: int) -> Steps:
 
     _, (old, new, kept) = jax.lax.scan(step, first, cell.project(params, xs))
     return Steps(xs, old, new, kept)
+
+
+@partial(jax.jit, static_argnums=(0, 3))
+def go_forward(
+    cell: Cell, params: Any, xs: Array, losses: int
+) -> tuple[Steps, Named, Named]:
+    """Reads a sequence, as `take_steps`.
+
+    Returns:
+        The steps; every leaf, then every quantity in order; and what else the
+        equations compute for each unit.
+    """
+    steps = take_steps(cell, params, xs, losses)
+    given = OrderedDict(leaves(steps.old, steps.xs))
+    variables: Named = {}
+    given.update(quantities(cell, params, given, variables.update))
+    beside = per_unit(variables, steps.new[0])
+    return steps, given, {name: beside[name] for name in beside if name not in given}
+
+
+def per_unit(variables: Named, like: Array) -> Named:
+    """The variables that have the shape of `like`; with dots the fields of tuples."""
+    found = {}
+    for name, value in variables.items():
+        fields = getattr(value, "_fields", ())
+        found |= {f"{name}.{field}": getattr(value, field) for field in fields}
+        found |= {} if isinstance(value, (tuple, list)) else {name: value}
+    return {
+        name: value
+        for name, value in found.items()
+        if getattr(value, "shape", None) == like.shape
+    }
 
 
 def leaves(old: Any, x: Array) -> Named:
@@ -125,7 +158,7 @@ def reads(cell: Cell, params: Any, given: Named) -> dict[str, list[str]]:
         given: every quantity and every leaf.
     """
     names = sorted(given)
-    jaxpr, shapes = jaxpr_of(partial(quantities, cell, params), given)
+    jaxpr, shapes = jaxpr_of(partial(quantities, cell, params), dict(given))
     nothing: frozenset[str] = frozenset()
     read = evaluate(
         jaxpr,
@@ -142,6 +175,7 @@ def reads(cell: Cell, params: Any, given: Named) -> dict[str, list[str]]:
     }
 
 
+@partial(jax.jit, static_argnums=0)
 def edge_gradients(
     cell: Cell, params: Any, given: Named, arriving: Named
 ) -> tuple[Named, dict[tuple[str, str], Array]]:

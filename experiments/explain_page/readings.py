@@ -168,7 +168,7 @@ def _reading(
         jnp.asarray(ids),
         None if read.ratios is None else jnp.asarray(read.ratios),
     )
-    predict = jax.jit(partial(predict_logits, model))
+    predict = partial(predict_logits, model)
     return Reading(
         checks.as_cell(model.cell),
         inside.params,

@@ -72,6 +72,7 @@ def _cross_entropy(
     return losses, logits.argmax(axis=-1) == labels
 
 
+@partial(jax.jit, static_argnums=0)
 def predict_logits(model: Model, params: Any, batch: Bucket) -> Array:
     """The logits of a batch, (B,) for two classes or (B, C); a committee's mean."""
     logits: Any = model.apply(

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from experiments import plots, training
@@ -148,7 +147,6 @@ def load_scorer(folder: Path) -> Callable[[str], Score]:
 
 def scorer(trained: Trained) -> Callable[[str], Score]:
     """The function from a text to its score."""
-    predict = jax.jit(partial(predict_logits, trained.model))
 
     def score(text: str) -> Score:
         read = trained.read(text)
@@ -156,7 +154,7 @@ def scorer(trained: Trained) -> Callable[[str], Score]:
         # Few shapes, few compilations: pad to a multiple of 100.
         (batch,) = make_buckets(read, [-(-max(words, 1) // 100) * 100])
         with precision(trained.config.dtype):
-            logits = predict(trained.params, jax.tree.map(jnp.asarray, batch))
+            logits = predict_logits(trained.model, trained.params, batch)
         found = probabilities(np.asarray(logits))[0].tolist()
         known = int(np.count_nonzero(read.tokens != UNKNOWN_ID))
         return Score(dict(zip(trained.classes, found, strict=True)), words, known)
@@ -195,7 +193,7 @@ def draw_text(folder: Path, trained: Trained, text: str) -> str:
     length = len(read.tokens)
     if not 0 < length <= MOST_DRAWN:
         return f"no picture: expected 1 to {MOST_DRAWN} words, got {length}"
-    predict = jax.jit(partial(predict_logits, trained.model))
+    predict = partial(predict_logits, trained.model)
     scores = running_scores(predict, trained.params, read, length)
     words, label = trained.tokenizer.words(read.tokens), int(scores[-1].argmax())
     drawn = scored_text(words, scores, trained.classes, label)

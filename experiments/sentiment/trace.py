@@ -5,8 +5,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -43,7 +41,7 @@ def running_scores(
     if ratios is not None:
         ratios = np.pad(np.where(begun[..., None], ratios, 0), (*padding, (0, 0)))
     batch = Bucket(tokens, lengths, np.zeros(size, np.int32), lengths, ratios)
-    logits = np.asarray(predict(params, jax.tree.map(jnp.asarray, batch)))
+    logits = np.asarray(predict(params, batch))
     return probabilities(logits[:length])
 
 
@@ -90,7 +88,7 @@ def most_changed(
     size = min(100, config.max_length)
     least = max(1, min(25, size, int(np.median(rows.lengths))))
     fitting = np.flatnonzero((rows.lengths >= least) & (rows.lengths <= size))
-    predict = jax.jit(partial(predict_logits, model))
+    predict = partial(predict_logits, model)
     found: dict[int, list[Changed]] = {label: [] for label in range(len(classes))}
     for row in fitting[:64]:
         own, label = rows.take(np.asarray([row])), int(rows.labels[row])

@@ -10,9 +10,9 @@ import re
 import resource
 import shutil
 import signal
+from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -23,6 +23,9 @@ from experiments.loading import load_run
 from experiments.training import Records, read_metrics
 
 pytestmark = pytest.mark.jax_defaults
+
+init_params = jax.jit(sentiment.init_params, static_argnums=0)
+loss = jax.jit(sentiment.loss, static_argnums=(0, 1))
 
 MOODS = {"neg": "dreadful", "pos": "wonderful"}
 TINY = (
@@ -139,8 +142,7 @@ def test_ratios_of_ngrams_are_read_in_training_and_after(train, capsys):
     found = sentiment.load_trained(run)
     rows = sentiment.load(found.config).evaluated["validation"]
     assert rows[0].ratios.shape == (len(rows[0].tokens), 2)
-    batch = jax.tree.map(jnp.asarray, rows[1][0])
-    logits = sentiment.predict_logits(found.model, found.params, batch)
+    logits = sentiment.predict_logits(found.model, found.params, rows[1][0])
     assert (
         sentiment.measure(np.asarray(logits), rows[1][0].labels)["accuracy"]
         == (result["accuracy"])
@@ -398,10 +400,10 @@ def test_a_committee_is_its_members(classes):
         **dict.fromkeys(("word_dropout", "embedding_dropout", "head_dropout"), 0.0),
     )
     model = sentiment.make_model(config, 9, classes)
-    params = sentiment.init_params(model, jax.random.key(0))
-    tokens = jax.random.randint(jax.random.key(1), (4, 5), 2, 9)
-    lengths = jnp.asarray([5, 3, 0, 1], jnp.int32)
-    labels = jnp.asarray([0, 1, classes - 1, 1], jnp.int32)
+    params = jax.tree.map(np.asarray, init_params(model, jax.random.key(0)))
+    tokens = np.random.default_rng(1).integers(2, 9, (4, 5), np.int32)
+    lengths = np.asarray([5, 3, 0, 1], np.int32)
+    labels = np.asarray([0, 1, classes - 1, 1], np.int32)
     batch = Bucket(tokens, lengths, labels, lengths)
     one, first = sentiment.first_member(model, params)
     members = [
@@ -410,12 +412,12 @@ def test_a_committee_is_its_members(classes):
     ]
     alone = [
         (
-            sentiment.loss(one, 0.1, {"params": own}, jax.random.key(2), batch)[0],
+            loss(one, 0.1, {"params": own}, jax.random.key(2), batch)[0],
             sentiment.predict_logits(one, {"params": own}, batch),
         )
         for own in members
     ]
-    together, _ = sentiment.loss(model, 0.1, params, jax.random.key(2), batch)
+    together, _ = loss(model, 0.1, params, jax.random.key(2), batch)
     losses, logits = zip(*alone, strict=True)
     assert np.unique(np.round(losses, 4)).size == 3
     np.testing.assert_allclose(together, np.mean(losses), rtol=1e-6)
@@ -433,12 +435,13 @@ def test_a_committee_is_its_members(classes):
 def test_the_members_of_a_committee_drop_other_words():
     config = sentiment.Config(embedding_size=4, hidden_size=3, networks=2)
     model = sentiment.make_model(config, 9)
-    params = sentiment.init_params(model, jax.random.key(0))
-    same = jax.tree.map(lambda a: jnp.stack([a[0], a[0]]), params)
-    tokens = jax.random.randint(jax.random.key(1), (4, 5), 2, 9)
-    lengths = jnp.full(4, 5, jnp.int32)
+    params = init_params(model, jax.random.key(0))
+    same = jax.tree.map(lambda a: np.stack([a[0], a[0]]), params)
+    tokens = np.random.default_rng(1).integers(2, 9, (4, 5), np.int32)
+    lengths = np.full(4, 5, np.int32)
     rngs = {"dropout": jax.random.key(2)}
-    one, other = model.apply(same, tokens, lengths, train=True, rngs=rngs)
+    apply = jax.jit(partial(model.apply, train=True))
+    one, other = apply(same, tokens, lengths, rngs=rngs)
     assert not np.allclose(one, other)
 
 
@@ -446,28 +449,25 @@ def test_the_loss_of_several_classes_by_hand():
     """Two classes beside a third that has no chance lose what two alone do."""
     config = sentiment.Config(embedding_size=4, hidden_size=3, label_smoothing=0.0)
     models = {n: sentiment.make_model(config, 9, n) for n in (2, 3)}
-    params = {
-        n: sentiment.init_params(model, jax.random.key(0))
-        for n, model in models.items()
-    }
+    params = {n: init_params(model, jax.random.key(0)) for n, model in models.items()}
     head = params[2]["params"]["head"]
     no_chance = {
-        "kernel": jnp.pad(head["kernel"], ((0, 0), (1, 1))),
-        "bias": jnp.asarray([0.0, 0.0, -1e9]),
+        "kernel": np.pad(head["kernel"], ((0, 0), (1, 1))),
+        "bias": np.asarray([0.0, 0.0, -1e9], np.float32),
     }
     params[3]["params"] = {**params[2]["params"], "head": no_chance}
     rng = np.random.default_rng(0)
     lengths = np.asarray([7, 3, 5, 0], np.int32)
     tokens = rng.integers(0, 9, (4, 7)).astype(np.int32)
     labels = np.asarray([0, 1, 1, 0], np.int32)
-    batch = Bucket(*map(jnp.asarray, (tokens, lengths, labels, lengths)))
+    batch = Bucket(tokens, lengths, labels, lengths)
     found = {
-        n: sentiment.loss(model, 0.0, params[n], jax.random.key(1), batch)
+        n: loss(model, 0.0, params[n], jax.random.key(1), batch)
         for n, model in models.items()
     }
     assert float(found[3][0]) == pytest.approx(float(found[2][0]), rel=1e-6)
     assert float(found[3][1]["accuracy"]) == float(found[2][1]["accuracy"])
-    smooth, _ = sentiment.loss(models[3], 0.3, params[3], jax.random.key(1), batch)
+    smooth, _ = loss(models[3], 0.3, params[3], jax.random.key(1), batch)
     assert float(smooth) == pytest.approx(1e8, rel=1e-3)  # 0.1 of the third's 1e9
 
 

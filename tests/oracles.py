@@ -91,7 +91,6 @@ def _after_a_step(cell: lj.Cell, params: Any, x: Any, batch_shape: tuple) -> Any
     return cell.step(params, state, cell.project(params, x))[0]
 
 
-@partial(jax.jit, static_argnums=0, static_argnames=("gradient", "reverse", "memory"))
 def pulled(
     cell: lj.Cell, params: Any, xs: jax.Array, state: Any, dout: Any, **options: Any
 ) -> tuple[Any, Any]:
@@ -99,6 +98,15 @@ def pulled(
 
     `dout` are the gradients of the outputs and of the final state.
     """
+    # Said or not, a default is the same compiled program.
+    options = {"gradient": "manual", "reverse": False, "memory": "store"} | options
+    return _pulled(cell, params, xs, state, dout, **options)
+
+
+@partial(jax.jit, static_argnums=0, static_argnames=("gradient", "reverse", "memory"))
+def _pulled(
+    cell: lj.Cell, params: Any, xs: jax.Array, state: Any, dout: Any, **options: Any
+) -> tuple[Any, Any]:
     run = partial(lj.unroll, cell, **options)
     results, pull = jax.vjp(run, params, xs, state)
     return results, pull(dout)
@@ -124,6 +132,11 @@ def plain_unroll(
 
     xs (T, B, D), state (B, ...), lengths (B,), resets (T, B).
     """
+
+    @jax.jit  # compiled once, where every operation by itself would be
+    def step(params: Any, state: Any, x: jax.Array) -> Any:
+        return cell.step(params, state, cell.project(params, x))[0]
+
     output_size = state[0].shape[-1]
     all_ys, finals = [], []
     for b, length in enumerate(lengths):
@@ -134,7 +147,7 @@ def plain_unroll(
         for t in reversed(times) if reverse else times:
             if resets[t, b]:
                 current = initial
-            current, _ = cell.step(params, current, cell.project(params, xs[t, b]))
+            current = step(params, current, xs[t, b])
             ys[t] = current[0]
         all_ys.append(jnp.stack(ys))
         finals.append(current)

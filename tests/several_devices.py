@@ -1,4 +1,4 @@
-"""`unroll` on four devices; test_transformations.py runs this in programs of their own.
+"""`unroll` on four devices; test_transformations.py runs this in a program of its own.
 
 JAX settles the number of devices once for a program, and other tests want one.
 """
@@ -170,6 +170,14 @@ def bias_jacobian(run, at, masks):
     return jax.jacfwd(lambda b: run(params._replace(b=b), xs, *masks))(params.b)
 
 
+@cache
+def evaluated(evaluate, cell):
+    """What `evaluate` finds on one device, of automatic gradients."""
+    params, xs, *masks = drawn(cell)
+    run = partial(loss, cell, gradient="automatic")
+    return jax.jit(lambda at: evaluate(run, at, masks))((params, xs))
+
+
 EACH_FORWARD = pytest.mark.parametrize(
     "evaluate", [along, hessian_product, bias_jacobian]
 )
@@ -188,22 +196,15 @@ def test_forward_mode_of_a_shard_map(name, evaluate):
     run = jax.shard_map(
         total, mesh=mesh_of(AxisType.Auto), in_specs=SPECS, out_specs=SHARED
     )
-    plain = partial(loss, cell, gradient="automatic")
-    found, expected = (
-        jax.jit(lambda at, masks, run=run: evaluate(run, at, masks))(
-            (params, xs), masks
-        )
-        for run in (run, plain)
-    )
-    assert_close(found, expected)
+    found = jax.jit(lambda at: evaluate(run, at, masks))((params, xs))
+    assert_close(found, evaluated(evaluate, cell))
 
 
 @EACH_FORWARD
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
 def test_forward_mode_of_jit_over_a_mesh(kind, evaluate):
     arguments = drawn(lj.LSTM)
-    plain = partial(loss, lj.LSTM, gradient="automatic")
-    expected = jax.jit(lambda *a: evaluate(plain, a[:2], a[2:]))(*arguments)
+    expected = evaluated(evaluate, lj.LSTM)
     mesh = mesh_of(kind)
     with jax.set_mesh(mesh):
         placed = [
@@ -216,20 +217,20 @@ def test_forward_mode_of_jit_over_a_mesh(kind, evaluate):
 
 @pytest.mark.parametrize("key", [None, jax.random.key(0)], ids=["expected", "drawn"])
 @pytest.mark.parametrize("name", ["lstm", "min_gru"])
-@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
-def test_zoneout_over_a_mesh(name, kind, key):
+def test_zoneout_over_a_mesh(name, key):
     cell = lj.CELLS[name]
     arguments = drawn(cell)
     zoneout = lj.Zoneout({"h": 0.5}, key)
     run = jax.jit(value_and_gradients(cell, zoneout=zoneout))
     expected = run(*arguments)
-    mesh = mesh_of(kind)
-    with jax.set_mesh(mesh):
-        placed = [
-            jax.device_put(a, NamedSharding(mesh, spec))
-            for a, spec in zip(arguments, SPECS, strict=True)
-        ]
-        assert_close(run(*placed), expected)
+    for kind in (AxisType.Auto, AxisType.Explicit):
+        mesh = mesh_of(kind)
+        with jax.set_mesh(mesh):
+            placed = [
+                jax.device_put(a, NamedSharding(mesh, spec))
+                for a, spec in zip(arguments, SPECS, strict=True)
+            ]
+            assert_close(run(*placed), expected)
 
 
 @pytest.mark.parametrize("name", ["lstm", "min_gru"])

@@ -219,16 +219,15 @@ def test_calls_alike_are_traced_once():
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("which", ["shard_map", "not shard_map"])
-def test_on_several_devices(pytestconfig, which):
-    """The tests of several_devices.py, in two programs that have four."""
+def test_on_several_devices(pytestconfig):
+    """The tests of several_devices.py, in a program that has four."""
     slow = ["--slow"] if pytestconfig.getoption("--slow") else []
     folder = Path(__file__).parent
     flags = os.environ.get("XLA_FLAGS", "")
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
-            *("-p", "no:xdist", folder / "several_devices.py", "-k", which, *slow),
+            *("-p", "no:xdist", folder / "several_devices.py", *slow),
         ],
         cwd=folder.parent,
         env=os.environ

@@ -8,6 +8,8 @@ import numpy as np
 from jax import tree
 from numpy.testing import assert_allclose
 
+from lstm_jax import graph
+
 TOLERANCE = 1e-12
 RNG = np.random.default_rng(0)
 
@@ -48,11 +50,18 @@ def random_like(outputs: Any) -> Any:
     return tree.map(draw, outputs)
 
 
-def value_and_gradients(vjp: Any, fn: Any, args: tuple) -> tuple[Any, tuple]:
-    """Compiled as one: operation by operation the tests would take minutes."""
+def assert_like_jax(fn: Any, args: tuple, tolerance: float = TOLERANCE) -> None:
+    """The graph's value and gradients of a function against JAX's.
 
-    def evaluate(*args: Any) -> tuple[Any, tuple]:
-        value, pullback = vjp(fn, *args)
-        return value, pullback(random_like(value))
+    Compiled as one: operation by operation the tests would take minutes.
+    """
 
-    return jax.jit(evaluate)(*args)
+    @jax.jit
+    def evaluate(*args: Any) -> list[tuple[Any, tuple]]:
+        results = []
+        for vjp in (graph.vjp, jax.vjp):
+            value, pullback = vjp(fn, *args)
+            results.append((value, pullback(random_like(value))))
+        return results
+
+    assert_close(*evaluate(*args), tolerance)

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,15 +14,15 @@ from graph_support import (
     RNG,
     TOLERANCE,
     assert_close,
+    assert_like_jax,
     normal,
     positive,
     random_like,
-    value_and_gradients,
 )
 from jax import lax, tree
 from jax.ad_checkpoint import checkpoint_name
 from jax.extend.core import Primitive
-from oracles import EACH_KIND
+from oracles import EACH_KIND, drawn_inputs, on_device
 
 import lstm_jax as lj
 from lstm_jax import graph
@@ -223,9 +224,7 @@ X_MLP, LABELS = normal(5, 4), np.array([0, 2, 1, 1, 0])
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_program(name):
-    fn, args = PROGRAMS[name]
-    found = value_and_gradients(graph.vjp, fn, args)
-    assert_close(found, value_and_gradients(jax.vjp, fn, args))
+    assert_like_jax(*PROGRAMS[name])
 
 
 @pytest.mark.parametrize(
@@ -243,7 +242,8 @@ def test_program_differentiated_again(name):
 
     found = graph.grad(lambda *args: squared(graph.grad, *args), argnums)
     expected = jax.grad(lambda *args: squared(jax.grad, *args), argnums)
-    assert_close(jax.jit(found)(*args), jax.jit(expected)(*args), 1e-11)
+    both = jax.jit(lambda *args: (found(*args), expected(*args)))
+    assert_close(*both(*args), 1e-11)
 
 
 @pytest.mark.parametrize(
@@ -267,11 +267,7 @@ def test_other_calls_are_looked_through():
 @EACH_KIND
 @pytest.mark.parametrize("loop", ["scanned", "unrolled"])
 def test_a_cell_over_time(cell, loop):
-    params = cell.init(KEY, 3, 4, dtype=jnp.dtype("float64"))
-    params = tree.map(lambda p: p + 0.1 * jnp.asarray(normal(*p.shape)), params)
-    state = cell.initial_state(params, (2,))
-    state = tree.map(lambda s: s + 0.5 * jnp.asarray(positive(*s.shape)), state)
-    xs = jnp.asarray(normal(5, 2, 3))
+    params, xs, state = drawn_inputs(cell, 5, (2,))
 
     def step(params: Any, state: Any, x: Any) -> Any:
         return cell.step(params, state, cell.project(params, x))[0]
@@ -283,8 +279,7 @@ def test_a_cell_over_time(cell, loop):
             state = step(params, state, x)
         return state
 
-    found = value_and_gradients(graph.vjp, run, (params, state, xs))
-    assert_close(found, value_and_gradients(jax.vjp, run, (params, state, xs)))
+    assert_like_jax(run, (params, state, xs))
 
 
 # --- the public door ------------------------------------------------------------------
@@ -295,14 +290,15 @@ def loss(params: Layer, x: Any) -> jax.Array:
 
 
 def arguments(dtype: Any = jnp.float64) -> tuple[Layer, jax.Array]:
-    return tree.map(lambda a: jnp.asarray(a, dtype), (layer(4, 3), normal(5, 4)))
+    args = layer(4, 3), normal(5, 4)
+    return on_device(tree.map(lambda a: a.astype(dtype), args))
 
 
 @pytest.mark.parametrize("argnums", [0, 1, -1, (0,), (1, 0), [0, 1]])
 def test_argnums(argnums):
     args = arguments()
-    found = graph.grad(loss, argnums)(*args)
-    assert_close(found, jax.grad(loss, argnums)(*args))
+    found = jax.jit(graph.grad(loss, argnums))(*args)
+    assert_close(found, jax.jit(jax.grad(loss, argnums))(*args))
 
 
 def test_auxiliary_outputs_and_keywords():
@@ -318,8 +314,8 @@ def test_auxiliary_outputs_and_keywords():
 
 def test_under_jit_and_vmap():
     params, x = arguments()
-    xs = jnp.stack([x, 2 * x, -x])
-    expected = jax.vmap(jax.grad(loss), (None, 0))(params, xs)
+    xs = on_device(np.stack([x, 2 * np.asarray(x), -np.asarray(x)]))
+    expected = jax.jit(jax.vmap(jax.grad(loss), (None, 0)))(params, xs)
     assert_close(jax.vmap(graph.grad(loss), (None, 0))(params, xs), expected)
     assert_close(jax.jit(jax.vmap(graph.grad(loss), (None, 0)))(params, xs), expected)
     closed_over = jax.vmap(lambda x: graph.grad(lambda p: loss(p, x))(params))
@@ -329,9 +325,9 @@ def test_under_jit_and_vmap():
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32, jnp.float64])
 def test_gradients_have_their_primals_dtype(dtype):
     args = arguments(dtype)
-    found = graph.grad(loss, (0, 1))(*args)
+    found = jax.jit(graph.grad(loss, (0, 1)))(*args)
     tolerance = {jnp.bfloat16: 3e-2, jnp.float32: 1e-6, jnp.float64: TOLERANCE}[dtype]
-    assert_close(found, jax.grad(loss, (0, 1))(*args), tolerance)
+    assert_close(found, jax.jit(jax.grad(loss, (0, 1)))(*args), tolerance)
 
 
 def test_mixed_precision_product():
@@ -340,16 +336,15 @@ def test_mixed_precision_product():
     def fn(x: Any, w: Any) -> jax.Array:
         return jnp.einsum("bi,ij->bj", x, w, preferred_element_type=jnp.float32)
 
-    args = tuple(jnp.asarray(normal(3, 3), jnp.bfloat16) for _ in range(2))
-    found = value_and_gradients(graph.vjp, fn, args)
-    assert_close(found, value_and_gradients(jax.vjp, fn, args), 1e-2)
+    args = tuple(normal(3, 3).astype(jnp.bfloat16) for _ in range(2))
+    assert_like_jax(fn, args, 1e-2)
 
 
 @pytest.mark.jax_defaults
 def test_with_jaxs_own_settings():
-    args = tree.map(jnp.asarray, ([layer(4, 8), layer(8, 3)], normal(5, 4), LABELS))
-    found = graph.grad(mlp_cross_entropy)(*args)
-    assert_close(found, jax.grad(mlp_cross_entropy)(*args), 1e-5)
+    args = on_device(([layer(4, 8), layer(8, 3)], normal(5, 4), LABELS))
+    found = jax.jit(graph.grad(mlp_cross_entropy))(*args)
+    assert_close(found, jax.jit(jax.grad(mlp_cross_entropy))(*args), 1e-5)
     assert_close(graph.grad(lambda a: a * 2)(3.0), jnp.float32(2))
 
 
@@ -602,16 +597,20 @@ def test_named_quantities_that_the_output_does_not_need():
 def test_names_of_the_lstms_equations():
     """The gradients that its hand-written backward names are those of the graph."""
     cell = CELLS["lstm"]
-    params = cell.init(KEY, 3, 4, dtype=jnp.dtype("float64"))
-    state = tree.map(lambda s: s + 0.5, cell.initial_state(params, (2,)))
-    u = cell.project(params, jnp.asarray(normal(2, 3)))
-    new, kept = cell.step(params, state, u)
+    params, xs, state = drawn_inputs(cell, 1, (2,))
+    u = cell.project(params, xs[0])
+    new, kept = jax.jit(cell.step)(params, state, u)
     dnew = random_like(new)
 
-    by_graph = graph.named_cotangents(
-        lambda *args: cell.step(*args)[0], params, state, u, cotangent=dnew
+    def step(*args: Any) -> Any:
+        return cell.step(*args)[0]
+
+    by_graph = jax.jit(partial(graph.named_cotangents, step))(
+        params, state, u, cotangent=dnew
     )
-    by_hand = graph.named_values(cell.backward, params, state, new, kept, dnew)
+    by_hand = jax.jit(partial(graph.named_values, cell.backward))(
+        params, state, new, kept, dnew
+    )
     through = {"c": 6, "z_g": 4} | dict.fromkeys(("z_i", "z_f", "z_o"), 3)
     through |= dict.fromkeys("ifg", 5) | dict.fromkeys(("o", "a"), 7)
     compared = {
@@ -632,8 +631,7 @@ def test_names_of_the_lstms_equations():
 def test_what_is_asked_about_a_sequence_sees_the_equations(name, compiled):
     """Whatever runs it, and even where it ran before."""
     cell = CELLS[name]
-    params = cell.init(jax.random.key(0), 2, 3, dtype=jnp.float64)
-    xs = jnp.asarray(np.random.default_rng(0).normal(size=(4, 1, 2)))
+    params, xs, _ = drawn_inputs(cell, 4, (1,))
 
     def run(params, xs):
         return lj.unroll(cell, params, xs)

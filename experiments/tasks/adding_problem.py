@@ -17,9 +17,8 @@ from experiments.data import adding_problem, adding_problem_baseline
 from experiments.tasks.experiment import Experiment
 from experiments.tasks.networks import (
     Network,
-    answer,
     init_network,
-    read,
+    last_answer,
     with_shape,
 )
 from experiments.tasks.seeds import Data, Scorer, Task, Training
@@ -65,8 +64,7 @@ def load(config: Config) -> Data:
 
 def total(cell: Cell, network: Network, xs: Array) -> Array:
     """The number that a network answers with, (B,), to values and markers (T, B, 2)."""
-    _, final = read(cell, network, xs)
-    return answer(network, final[0])[:, 0]
+    return last_answer(cell, network, xs)[:, 0]
 
 
 def scorer(config: Config, cell: Cell, about: dict[str, Any]) -> Scorer:
@@ -75,7 +73,7 @@ def scorer(config: Config, cell: Cell, about: dict[str, Any]) -> Scorer:
 
     def score(network: Network, xs: Any) -> np.ndarray:
         given = with_shape(xs, (None, None, 2), network.bias.dtype)
-        return np.asarray(total(cell, network, given))
+        return np.asarray(jax.jit(total, static_argnums=0)(cell, network, given))
 
     return Scorer(partial(init_network, cell, 2, config.hidden_size, 1), score)
 

@@ -200,7 +200,12 @@ def make_task(config: Config, cell: Cell, data: Data) -> Task:
 
 
 def write(
-    cell: Cell, model: Model, key: Array, prompt: Array, length: int, temperature: float
+    cell: Cell,
+    model: Model,
+    key: Array,
+    prompt: Array,
+    length: int,
+    temperature: float | Array,
 ) -> Array:
     """Draws `length` characters that follow the prompt, (n,), one after another."""
     _, state = read(cell, model.network, model.embedding[prompt[:-1], None])
@@ -277,9 +282,9 @@ def go_on(
     check_seed(seed)
     check_temperature(temperature)
     alphabet = loaded.about["alphabet"]
-    numbers = jnp.asarray(encoded(prompt, alphabet))
-    key = jax.random.key(seed)
-    found = write(loaded.cell, loaded.params, key, numbers, length, temperature)
+    given = loaded.params, jax.random.key(seed), encoded(prompt, alphabet)
+    ask = jax.jit(write, static_argnums=(0, 4))
+    found = ask(loaded.cell, *given, length, temperature)
     return prompt + "".join(alphabet[n] for n in np.asarray(found))
 
 
@@ -295,9 +300,10 @@ def scorer(config: Config, cell: Cell, about: dict[str, Any]) -> Scorer:
 
     def score(model: Model, text: str) -> float:
         at_least(2, letters=len(text))
-        numbers = jnp.asarray(encoded(text, alphabet))[None]
+        numbers = encoded(text, alphabet)[None]
         state = cell.initial_state(model.network.cell, (1,))
-        return float(nats(cell, model, state, numbers)[0]) / math.log(2)
+        found, _ = jax.jit(nats, static_argnums=0)(cell, model, state, numbers)
+        return float(found) / math.log(2)
 
     return Scorer(partial(init_model, cell, config, len(alphabet)), score)
 

@@ -76,7 +76,8 @@ def scorer(config: Config, cell: Cell, about: dict[str, Any]) -> Scorer:
 
     def score(network: Network, tokens: Any) -> np.ndarray:
         given = with_shape(tokens, (None, None), jnp.int32)
-        return np.asarray(scores(cell, network, given).argmax(axis=-1))
+        found = jax.jit(scores, static_argnums=0)(cell, network, given)
+        return np.asarray(found).argmax(axis=-1)
 
     init = partial(init_network, cell, TOKENS, config.hidden_size, ANSWERS)
     return Scorer(init, score)

@@ -198,7 +198,8 @@ def load(experiment: Experiment, folder: Path, seed: int = 0) -> Loaded:
         keys = jax.vmap(jax.random.key)(jnp.arange(config.seeds))
         like = jax.eval_shape(jax.vmap(scorer.init), keys)
         of_seeds = kept.restore({"params": like})["params"]
-        params = jax.tree.map(lambda p: p[seed], of_seeds)
+        own = jax.tree.map(lambda p: np.asarray(p)[seed], of_seeds)
+        params = jax.device_put(own)
     score = partial(scorer.score, params)
     return Loaded(config, cell, params, score, result, about)
 
@@ -259,7 +260,7 @@ def result_of(
         "steps": trained.steps,
         "steps_per_second": trained.steps_per_second,
         "dtype": str(jax.tree.leaves(trained.params)[0].dtype),
-        "parameters": sum(p[0].size for p in jax.tree.leaves(trained.params)),
+        "parameters": sum(p.size // len(p) for p in jax.tree.leaves(trained.params)),
         "interrupted": trained.interrupted,
     }
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
+from jax.typing import ArrayLike
 
 from experiments.data import Series, pad_series
 from experiments.tasks.seeds import Scorer, Task, Training
@@ -99,8 +100,15 @@ def last_answers(cell: Cell, network: Network, given: Any, input_size: int) -> A
         ValueError: they have another shape.
     """
     xs, lengths = pad_series(given, input_size)
-    steps = jnp.swapaxes(jnp.asarray(xs, network.bias.dtype), 0, 1)
-    _, final = read(cell, network, steps, lengths=jnp.asarray(lengths))
+    steps = np.swapaxes(xs.astype(network.bias.dtype), 0, 1)
+    return jax.jit(last_answer, static_argnums=0)(cell, network, steps, lengths)
+
+
+def last_answer(
+    cell: Cell, network: Network, xs: Array, lengths: ArrayLike | None = None
+) -> Array:
+    """What a network answers after the last step, (B, O), to xs (T, B, D)."""
+    _, final = read(cell, network, xs, lengths=lengths)
     return answer(network, final[0])
 
 
@@ -112,8 +120,7 @@ def classifier(cell: Cell, config: Training, input_size: int, classes: int) -> T
 
     def logits(network: Network, series: Series) -> Array:
         xs = jnp.swapaxes(series.xs, 0, 1)
-        _, final = read(cell, network, xs, lengths=series.lengths)
-        return answer(network, final[0])
+        return last_answer(cell, network, xs, series.lengths)
 
     def cross_entropy(network: Network, series: Series) -> tuple[Array, Array]:
         scores = logits(network, series)

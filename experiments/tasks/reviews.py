@@ -123,7 +123,8 @@ def scorer(config: Config, cell: Cell, about: dict[str, Any]) -> Scorer:
         ids = np.where(ids < config.vocabulary_size, ids, UNKNOWN_ID)
         tokens = np.pad(ids, (0, config.words - len(ids)))[:, None]
         lengths = jnp.asarray([len(ids)], jnp.int32)
-        logit = logits(cell, model, model.embedding[tokens], lengths)
+        read = jax.jit(logits, static_argnums=0)
+        logit = read(cell, model, model.embedding[tokens], lengths)
         return float(jax.nn.sigmoid(logit)[0])
 
     return Scorer(partial(init_model, cell, config), score)

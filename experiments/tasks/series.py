@@ -32,11 +32,10 @@ from experiments.data import (
 from experiments.tasks.experiment import Experiment, read_array
 from experiments.tasks.networks import (
     Network,
-    answer,
     classifier,
     init_network,
+    last_answer,
     last_answers,
-    read,
 )
 from experiments.tasks.seeds import Data, Scorer, Task, Training
 from lstm_jax.cell import Cell
@@ -170,8 +169,8 @@ def make_regressor(config: Config, cell: Cell, data: Data) -> Task:
 
     def squared_error(network: Network, series: Series) -> Array:
         xs = jnp.swapaxes(series.xs, 0, 1)
-        _, final = read(cell, network, xs, lengths=series.lengths)
-        return jnp.mean((answer(network, final[0])[:, 0] - series.labels) ** 2)
+        found = last_answer(cell, network, xs, series.lengths)[:, 0]
+        return jnp.mean((found - series.labels) ** 2)
 
     def loss(network: Network, carry: None, key: Array, train: Series) -> Any:
         rows = jax.random.randint(key, (config.batch_size,), 0, len(train.labels))

@@ -1,5 +1,7 @@
 """The language model: segments and one long pass, the cut, sampling, its reference."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,14 +21,17 @@ CONFIG = characters.Config(
 @pytest.fixture(scope="module")
 def text():
     """Three streams of four segments, and a character beyond."""
-    return jax.random.randint(jax.random.key(0), (3, SEGMENT * SEGMENTS + 1), 0, SIZE)
+    return np.random.default_rng(0).integers(0, SIZE, (3, SEGMENT * SEGMENTS + 1))
 
 
 @pytest.fixture(scope="module")
 def model():
-    drawn = characters.init_model(lj.LSTM, CONFIG, SIZE, jax.random.key(1))
-    wide = jax.tree.map(lambda p: 2 * p.astype(jnp.float64), drawn)
-    return wide
+    @jax.jit
+    def wide(key):
+        drawn = characters.init_model(lj.LSTM, CONFIG, SIZE, key)
+        return jax.tree.map(lambda p: 2 * p.astype(jnp.float64), drawn)
+
+    return wide(jax.random.key(1))
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +39,18 @@ def task(text):
     return characters.make_task(CONFIG, lj.LSTM, Data(text, text, text))
 
 
+@jax.jit
+@jax.value_and_grad
 def whole(model, text):
+    """The loss of one long pass, and its gradients."""
     state = lj.LSTM.initial_state(model.network.cell, (3,))
     return characters.nats(lj.LSTM, model, state, text)[0]
 
 
+@partial(jax.jit, static_argnums=2)
+@jax.value_and_grad
 def in_segments(model, text, cut):
+    """The same a segment at a time, the state cut in between."""
     state = lj.LSTM.initial_state(model.network.cell, (3,))
     values = []
     for start in range(0, SEGMENT * SEGMENTS, SEGMENT):
@@ -52,18 +63,18 @@ def in_segments(model, text, cut):
 
 def largest_difference(one, other):
     pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
-    return max(float(jnp.abs(a - b).max()) for a, b in pairs)
+    return max(np.abs(np.asarray(a) - np.asarray(b)).max() for a, b in pairs)
 
 
 def test_segments_without_the_cut_are_one_long_pass(model, text):
-    expected = jax.value_and_grad(whole)(model, text)
-    found = jax.value_and_grad(in_segments)(model, text, lambda state: state)
+    found = in_segments(model, text, lambda state: state)
+    expected = whole(model, text)
     assert largest_difference(found, expected) < 1e-14
 
 
 def test_the_cut_changes_gradients_and_no_value(model, text):
-    expected = jax.value_and_grad(whole)(model, text)
-    found = jax.value_and_grad(in_segments)(model, text, jax.lax.stop_gradient)
+    expected = whole(model, text)
+    found = in_segments(model, text, jax.lax.stop_gradient)
     assert float(found[0]) == pytest.approx(float(expected[0]), rel=1e-14)
     assert largest_difference(found[1], expected[1]) > 1e-4
 
@@ -77,7 +88,7 @@ def test_training_carries_the_state_and_cuts_gradients(model, text, task):
         values.append(value)
         gradients.append(gradient)
     mean = jax.tree.map(lambda *g: sum(g) / SEGMENTS, *gradients)
-    expected = jax.value_and_grad(in_segments)(model, text, jax.lax.stop_gradient)
+    expected = in_segments(model, text, jax.lax.stop_gradient)
     assert np.mean(values) == pytest.approx(float(expected[0]), rel=1e-13)
     assert largest_difference(mean, expected[1]) < 1e-14
     # The next pass begins with a state that has read nothing.
@@ -87,13 +98,13 @@ def test_training_carries_the_state_and_cuts_gradients(model, text, task):
 
 
 def test_bits_are_nats_over_ln_2(model, text, task):
-    found = task.evaluate(model, text)["bits_per_character"]
-    assert found == pytest.approx(float(whole(model, text)) / np.log(2), rel=1e-13)
+    found = jax.jit(task.evaluate)(model, text)["bits_per_character"]
+    assert found == pytest.approx(float(whole(model, text)[0]) / np.log(2), rel=1e-13)
 
 
 def test_a_network_that_knows_nothing_needs_log2_of_the_alphabet(model, text, task):
     nothing = jax.tree.map(jnp.zeros_like, model)
-    found = task.evaluate(nothing, text)["bits_per_character"]
+    found = jax.jit(task.evaluate)(nothing, text)["bits_per_character"]
     assert found == pytest.approx(np.log2(SIZE))
 
 
@@ -102,8 +113,8 @@ def test_writing_remembers_all_that_was_written(model):
     model = jax.tree.map(lambda p: 4 * p, model)  # so that the state matters
     prompt, length = jnp.asarray([1, 2, 3]), 4
     keys = jax.random.split(jax.random.key(0), 300)
-    found = jax.vmap(
-        lambda key: characters.write(lj.LSTM, model, key, prompt, length, 2.0)
+    found = jax.jit(
+        jax.vmap(lambda key: characters.write(lj.LSTM, model, key, prompt, length, 2.0))
     )(keys)
     read = jnp.concatenate([jnp.tile(prompt, (300, 1)), found], axis=1)
     outputs, _ = lj.unroll(lj.LSTM, model.network.cell, model.embedding[read.T])
@@ -120,11 +131,13 @@ def test_writing_draws_with_the_probabilities_of_the_network(model):
     bias = jnp.log(jnp.asarray([0.5, 0.25, 0.25, 1e-9, 1e-9, 1e-9, 1e-9]))
     flat = flat._replace(network=flat.network._replace(bias=bias))
     prompt = jnp.asarray([0])
-    drawn = characters.write(lj.LSTM, flat, jax.random.key(0), prompt, 2000, 1.0)
+    write = jax.jit(partial(characters.write, lj.LSTM, length=2000))
+    key = jax.random.key(0)
+    drawn = write(flat, key, prompt, temperature=1.0)
     shares = np.bincount(np.asarray(drawn), minlength=SIZE) / 2000
     np.testing.assert_allclose(shares[:3], [0.5, 0.25, 0.25], atol=0.04)
     # At a temperature of 1/2 probabilities are squared: 4/6, 1/6, 1/6.
-    drawn = characters.write(lj.LSTM, flat, jax.random.key(0), prompt, 2000, 0.5)
+    drawn = write(flat, key, prompt, temperature=0.5)
     assert np.mean(np.asarray(drawn) == 0) == pytest.approx(2 / 3, abs=0.04)
 
 

@@ -78,17 +78,26 @@ def drawn_inputs(
     The state is one that can occur (sLSTM's normalizer is positive): the cell's own
     initial state after a step.
     """
+    params, states = _after_a_step(cell, **sizes)
+    shape = (steps, *batch_shape, cell.sizes(params)["input_size"])
+    xs = drawn_like(np.empty(shape, tree.leaves(params)[0].dtype), 1)
+    state = tree.map(lambda s: np.resize(s, (*batch_shape, *s.shape[1:])), states)
+    return params, xs, on_device(state)
+
+
+@cache
+def _after_a_step(cell: lj.Cell, **sizes: Any) -> tuple[Any, Any]:
+    """Parameters, and the states of twenty examples: one program for all batches."""
     params = drawn_params(cell, **sizes)
-    shape = (steps + 1, *batch_shape, cell.sizes(params)["input_size"])
-    xs = np.asarray(drawn_like(np.empty(shape, tree.leaves(params)[0].dtype), 1))
-    state = _after_a_step(cell, params, xs[0], batch_shape)
-    return params, on_device(xs[1:]), state
+    shape = (20, cell.sizes(params)["input_size"])
+    x = drawn_like(np.empty(shape, tree.leaves(params)[0].dtype), 2)
 
+    @jax.jit
+    def step(params: Any) -> Any:
+        first = cell.initial_state(params, shape[:1])
+        return cell.step(params, first, cell.project(params, x))[0]
 
-@partial(jax.jit, static_argnums=(0, 3))
-def _after_a_step(cell: lj.Cell, params: Any, x: Any, batch_shape: tuple) -> Any:
-    state = cell.initial_state(params, batch_shape)
-    return cell.step(params, state, cell.project(params, x))[0]
+    return params, tree.map(np.asarray, step(params))
 
 
 def pulled(

@@ -93,12 +93,17 @@ def test_the_derived_gradients_are_those_of_automatic_differentiation(name):
     derivation = derived(name)
     forward = derivation.forward
     known, *_ = random_values(ALL[name], forward, derivation.steps)
-    values = [jnp.asarray(known[argument]) for argument in forward.inputs]
+    values = [known[argument] for argument in forward.inputs]
     given = tree.unflatten(tree.structure(forward.args), values)
-    new, pull = jax.vjp(lambda *args: advance(ALL[name], *args)[0], *given)
     arriving = {row.quantity: row.uses[0].gradient for row in derivation.rows}
-    dnew = [jnp.asarray(known[arriving[q].data[0]]) for q in forward.state.values()]
-    found = pull(tree.unflatten(tree.structure(new), dnew))
+    dnew = [known[arriving[q].data[0]] for q in forward.state.values()]
+
+    @jax.jit
+    def gradients(given, dnew):
+        new, pull = jax.vjp(lambda *args: advance(ALL[name], *args)[0], *given)
+        return pull(tree.unflatten(tree.structure(new), dnew))
+
+    found = gradients(given, dnew)
     for argument, expected in zip(forward.inputs, tree.leaves(found), strict=True):
         gradient = known[f"d{argument}"]
         np.testing.assert_allclose(gradient, expected, rtol=1e-10, atol=1e-10)
@@ -168,8 +173,9 @@ def test_the_wrong_and_the_right_expression_are_printed():
 
 def written(cell, tmp_path):
     """The cell with the reverse that the program writes in the place of its own."""
-    params = cell.init(jax.random.key(0), 3, 4)
-    types = type(params), type(cell.initial_state(params, ()))
+    params = jax.eval_shape(partial(cell.init, jax.random.key(0), 3, 4))
+    state = jax.eval_shape(lambda params: cell.initial_state(params, ()), params)
+    types = type(params), type(state)
     imports = [f"from {t.__module__} import {t.__name__}\n" for t in types]
     file = tmp_path / f"{cell.name}_reverse.py"
     text = derive(forward_only(cell)).python()

@@ -16,7 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax, tree
-from oracles import assert_close, drawn_inputs, drawn_like, pulled, results_like
+from oracles import (
+    assert_close,
+    drawn_inputs,
+    drawn_like,
+    on_device,
+    pulled,
+    results_like,
+)
 
 import lstm_jax as lj
 from lstm_jax import graph
@@ -147,22 +154,30 @@ def test_own_gradients_that_mix_units_are_taken_outside():
     assert_same(mixed, drawn_inputs(mixed, 6, (5,)), 1e-12, **MASKS["both"](6, 5))
 
 
+def as_dtype(values, dtype):
+    return on_device(tree.map(lambda a: np.asarray(a).astype(dtype), values))
+
+
+def errors(found, exact):
+    """The relative error of every array."""
+    pairs = zip(*(tree.leaves(as_dtype(v, float)) for v in (found, exact)), strict=True)
+    return np.array([norm(np.subtract(f, e)) / norm(e) for f, e in pairs])
+
+
+def norm(values):
+    return np.linalg.norm(np.ravel(values))
+
+
 @pytest.mark.parametrize("name", ["indrnn", "slstm"])
 def test_float32_is_no_further_from_float64_than_the_scan(name):
     cell = lj.CELLS[name]
     arguments = drawn_inputs(cell, 20, (4,), hidden_size=19)
     dout = results_like(*arguments)
     exact = pulled(cell, *arguments, dout)
-    single = tree.map(lambda a: a.astype(jnp.float32), (*arguments, dout))
-
-    def error(cell):
-        found = pulled(cell, *single)
-        return [
-            float(jnp.linalg.norm(f.astype(jnp.float64) - e) / jnp.linalg.norm(e))
-            for f, e in zip(tree.leaves(found), tree.leaves(exact), strict=True)
-        ]
-
-    found, expected = map(np.array, (error(cell), error(scanned(cell))))
+    single = as_dtype((*arguments, dout), np.float32)
+    found, expected = (
+        errors(pulled(each, *single), exact) for each in (cell, scanned(cell))
+    )
     assert np.all(found <= 2 * np.maximum(expected, 1e-7)), (found, expected)
 
 
@@ -172,20 +187,15 @@ def test_16_bits_are_no_further_from_float64_than_the_scan(dtype, heads):
     _, *others = drawn_inputs(LSTM, steps, (batch,), hidden_size=size)
     init = partial(LSTM.init, jax.random.key(0), 3, size, heads=heads)
     params = drawn_like(jax.eval_shape(partial(init, dtype=jnp.float64)), scale=0.3)
-    few = tree.map(lambda a: a.astype(dtype), (params, *others))
+    few = as_dtype((params, *others), jnp.dtype(dtype))
     arguments = (*few, results_like(*few))
     assert is_compiled(LSTM, few[0])
     options = MASKS["both"](steps, batch)
-    exact = pulled(SCANNED, *tree.map(lambda a: a.astype(float), arguments), **options)
-
-    def error(cell):
-        found = pulled(cell, *arguments, **options)
-        return [
-            float(jnp.linalg.norm(f.astype(float) - e) / jnp.linalg.norm(e))
-            for f, e in zip(tree.leaves(found), tree.leaves(exact), strict=True)
-        ]
-
-    assert np.all(np.array(error(LSTM)) <= 1.5 * np.array(error(SCANNED)))
+    exact = pulled(SCANNED, *as_dtype(arguments, float), **options)
+    found, expected = (
+        errors(pulled(each, *arguments, **options), exact) for each in (LSTM, SCANNED)
+    )
+    assert np.all(found <= 1.5 * expected)
 
 
 @pytest.mark.parametrize(
@@ -286,12 +296,15 @@ def calculated(request):
     sizes = np.concatenate([sizes, 10.0 ** rng.uniform(-2, 1, 400)])
     z = np.concatenate([sizes, -sizes, [0, 1, -1, 7, np.inf, -np.inf, np.nan]])
     z = z.astype(dtype)
-    params = PlainParams(jnp.ones((1, 1), dtype), jnp.zeros(1, dtype))
+    params = on_device(PlainParams(np.ones((1, 1), dtype), np.zeros(1, dtype)))
     assert is_compiled(CALCULATOR, params)
     _, found = lj.unroll(CALCULATOR, params, z[None, :, None])
-    wide = jnp.asarray(z.astype(np.float64))
-    exact = {name: function(wide) for name, function in FUNCTIONS.items()}
-    return dtype, z, found._asdict(), exact
+
+    @jax.jit
+    def in_float64(z):
+        return {name: function(z) for name, function in FUNCTIONS.items()}
+
+    return dtype, z, found._asdict(), in_float64(z.astype(np.float64))
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -335,6 +348,7 @@ def edited(folder, cell, old, new):
     return names[cell.name.upper()]
 
 
+@partial(jax.jit, static_argnums=0)
 def gradients(cell, params, xs):
     ys = partial(lj.unroll, cell)
     return jax.grad(lambda params: jnp.sum(jnp.sin(ys(params, xs)[0])))(params)
@@ -412,7 +426,8 @@ def test_second_derivatives(name):
         )(params)
         return forward, reverse
 
-    assert_close(jax.jit(along, static_argnums=0)(cell), along(scanned(cell)), 1e-12)
+    along = jax.jit(along, static_argnums=0)
+    assert_close(along(cell), along(scanned(cell)), 1e-12)
 
 
 def test_the_hessian_of_what_resets_return_to():
@@ -434,22 +449,24 @@ def test_the_graph_sees_the_equations():
     """By its local rules, where JAX itself would run the compiled steps."""
     params, xs, _ = drawn_inputs(LSTM, 4, (3,))
     found = jax.jit(graph.grad(partial(objective, LSTM)))(params, xs)
-    assert_close(found, jax.grad(partial(objective, SCANNED))(params, xs), 1e-12)
+    expected = jax.jit(jax.grad(partial(objective, SCANNED)))(params, xs)
+    assert_close(found, expected, 1e-12)
 
 
 @pytest.mark.parametrize("axes", [(None, 0), (0, None), (0, 0)])
 def test_vmap_over_weights_and_inputs(axes):
     params, xs, _ = drawn_inputs(LSTM, 4, (3,))
-    many = partial(tree.map, lambda a: jnp.stack([a, 2 * a, -a]))
+    many = partial(tree.map, lambda a: np.multiply.outer([1, 2, -1], a))
     arguments = [
         a if axis is None else many(a)
         for a, axis in zip((params, xs), axes, strict=True)
     ]
 
-    def gradients(cell):
-        return jax.vmap(jax.grad(partial(objective, cell), (0, 1)), axes)(*arguments)
-
-    assert_close(gradients(LSTM), gradients(SCANNED), 1e-12)
+    found, expected = (
+        jax.jit(jax.vmap(jax.grad(partial(objective, cell), (0, 1)), axes))(*arguments)
+        for cell in (LSTM, SCANNED)
+    )
+    assert_close(found, expected, 1e-12)
 
 
 def test_shard_map_on_one_device():
@@ -464,7 +481,7 @@ def test_shard_map_on_one_device():
     run = jax.shard_map(
         each, mesh=mesh, in_specs=(shared, split), out_specs=(shared, split)
     )
-    expected = jax.grad(partial(objective, SCANNED), (0, 1))(params, xs)
+    expected = jax.jit(jax.grad(partial(objective, SCANNED), (0, 1)))(params, xs)
     assert_close(jax.jit(run)(params, xs), expected, 1e-12)
 
 
@@ -509,15 +526,16 @@ def test_large_pages_under_transformations(way, monkeypatch):
         )
 
     if way == "vmap":
-        params, xs = tree.map(lambda a: jnp.stack([a, 2 * a]), (params, xs))
+        params, xs = tree.map(lambda a: np.multiply.outer([1, 2], a), (params, xs))
     assert asks_for_large_pages(run(LSTM), params, xs) == (way == "shard_map")
-    assert_close(jax.jit(run(LSTM))(params, xs), run(SCANNED)(params, xs), 1e-12)
+    found, expected = (jax.jit(run(cell))(params, xs) for cell in (LSTM, SCANNED))
+    assert_close(found, expected, 1e-12)
 
 
 @pytest.mark.parametrize(("batch", "hidden_size"), [(24, 5), (2, 301)])
 def test_calls_at_the_same_time_do_not_wait_for_each_other(batch, hidden_size):
     """More callers than threads, so that every thread of the pool is in a call."""
-    params, xs, _ = drawn_inputs(LSTM, 20, (batch,), hidden_size=hidden_size)
+    params, xs, _ = drawn_inputs(LSTM, 10, (batch,), hidden_size=hidden_size)
     run = jax.jit(jax.grad(partial(objective, LSTM)))
     expected = run(params, xs)
     found = []

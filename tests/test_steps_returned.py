@@ -40,6 +40,7 @@ RESETS[[2, 4], [0, 2]] = True
 
 def plainly(cell, params, xs, state, *, mask, reverse, masked_outputs):
     """One sequence after the other, one step after the other, as it is told."""
+    step = stepped(cell)
     returned, finals = [], []
     for b in range(B):
         initial = now = tree.map(lambda a, b=b: a[b], state)
@@ -47,7 +48,7 @@ def plainly(cell, params, xs, state, *, mask, reverse, masked_outputs):
         for t in reversed(range(T)) if reverse else range(T):
             if mask[t, b]:
                 old = initial if RESETS[t, b] else now
-                now, _ = cell.step(params, old, cell.project(params, xs[t, b]))
+                now = step(params, old, xs[t, b])
             shown = mask[t, b] or masked_outputs == "last"
             states[t] = now if shown else tree.map(jnp.zeros_like, now)
         returned.append(stacked(0, [states[t] for t in range(T)]))
@@ -55,14 +56,30 @@ def plainly(cell, params, xs, state, *, mask, reverse, masked_outputs):
     return stacked(1, returned), stacked(0, finals)
 
 
+@cache
+def stepped(cell):
+    """A step of the cell, one program in all loops."""
+
+    @jax.jit
+    def step(params, state, x):
+        return cell.step(params, state, cell.project(params, x))[0]
+
+    return step
+
+
 def stacked(axis, trees):
     return tree.map(lambda *a: jnp.stack(a, axis), *trees)
 
 
+def pulled_plainly(run, cell, arguments, *douts):
+    """The results, and the gradients of the arguments from those of the results."""
+    results, pull = jax.vjp(partial(run, cell), *arguments)
+    return [(results, pull(dout)) for dout in douts]
+
+
 @partial(jax.jit, static_argnums=(0, 1))
 def pulled(run, cell, arguments, dout):
-    results, pull = jax.vjp(partial(run, cell), *arguments)
-    return results, pull(dout)
+    return pulled_plainly(run, cell, arguments, dout)[0]
 
 
 @cache
@@ -79,7 +96,7 @@ def looped(cell, reverse, masked_outputs):
     zeros = tree.map(jnp.zeros_like, states)
     outputs = zeros._replace(**{states._fields[0]: states[0]})
     douts = (states, final), (outputs, final)
-    return arguments, douts, [pulled(loop, cell, arguments, d) for d in douts]
+    return arguments, douts, pulled_plainly(loop, cell, arguments, *douts)
 
 
 @EACH_KIND

@@ -19,6 +19,9 @@ from experiments.data import (
 pytestmark = pytest.mark.promotes_ranks
 
 KEY = jax.random.key(3)
+DRAW = {
+    name: jax.jit(task, static_argnums=(1, 2)) for name, task in STATE_TASKS.items()
+}
 LENGTH, BATCH = 40, 6
 
 
@@ -95,7 +98,7 @@ ORACLES = (parity, modular_addition, s3, s5, flip_flop, brackets, recall)
 
 @pytest.mark.parametrize("oracle", ORACLES, ids=lambda oracle: oracle.__name__)
 def test_answers_are_those_of_plain_python(oracle):
-    found = STATE_TASKS[oracle.__name__](KEY, LENGTH, BATCH)
+    found = DRAW[oracle.__name__](KEY, LENGTH, BATCH)
     for part in found:
         assert part.shape == (LENGTH, BATCH)
         assert part.dtype == np.int32
@@ -120,7 +123,7 @@ def test_there_is_an_oracle_for_each():
     ],
 )
 def test_all_that_can_be_drawn_is(name, symbols, values, answers):
-    found = STATE_TASKS[name](KEY, 64, 100)
+    found = DRAW[name](KEY, 64, 100)
     for part, expected, most in zip(
         found, (symbols, values, answers), (SYMBOLS, VALUES, ANSWERS), strict=True
     ):
@@ -130,22 +133,22 @@ def test_all_that_can_be_drawn_is(name, symbols, values, answers):
 
 @pytest.mark.parametrize("name", STATE_TASKS)
 def test_sequences_are_functions_of_the_key_and_differ(name):
-    draw = STATE_TASKS[name]
-    first, again = draw(KEY, 8, 16), jax.jit(draw, static_argnums=(1, 2))(KEY, 8, 16)
+    first, again = STATE_TASKS[name](KEY, 8, 16), DRAW[name](KEY, 8, 16)
     jax.tree.map(np.testing.assert_array_equal, first, again)
-    assert not np.array_equal(first.symbols, draw(jax.random.key(4), 8, 16).symbols)
+    other = DRAW[name](jax.random.key(4), 8, 16)
+    assert not np.array_equal(first.symbols, other.symbols)
     assert len(np.unique(first.symbols, axis=1).T) > 8
 
 
 def test_a_flip_flop_mostly_ignores():
-    kinds = np.asarray(STATE_TASKS["flip_flop"](KEY, 100, 200).symbols[1:])
+    kinds = np.asarray(DRAW["flip_flop"](KEY, 100, 200).symbols)[1:]
     np.testing.assert_allclose(
         np.bincount(kinds.ravel()) / kinds.size, [0.1, 0.1, 0.8], atol=0.01
     )
 
 
 def test_brackets_open_and_close_alike():
-    symbols = np.asarray(STATE_TASKS["brackets"](KEY, 100, 200).symbols)
+    symbols = np.asarray(DRAW["brackets"](KEY, 100, 200).symbols)
     depth = np.cumsum(np.where(symbols < 2, 1, -1), axis=0)
     assert set(np.unique(depth)) == set(range(5))
     free = (depth[:-1] > 0) & (depth[:-1] < 4)

@@ -15,14 +15,17 @@ from experiments.data import (
 pytestmark = pytest.mark.promotes_ranks
 
 KEY = jax.random.key(7)
+draw_adding, draw_copy = (
+    jax.jit(task, static_argnums=(1, 2)) for task in (adding_problem, copy_memory)
+)
 
 
 @pytest.mark.parametrize(("length", "batch_size"), [(2, 1), (3, 4), (50, 64)])
 def test_adding_problem_marks_one_step_in_each_half(length, batch_size):
-    xs, targets = adding_problem(KEY, length, batch_size)
+    xs, targets = map(np.asarray, draw_adding(KEY, length, batch_size))
     assert xs.shape == (length, batch_size, 2)
     assert xs.dtype == targets.dtype == jnp.float32
-    values, markers = np.asarray(xs[..., 0]), np.asarray(xs[..., 1])
+    values, markers = xs[..., 0], xs[..., 1]
     assert set(np.unique(markers)) <= {0.0, 1.0}
     half = length // 2
     np.testing.assert_array_equal(markers[:half].sum(axis=0), 1)
@@ -33,19 +36,19 @@ def test_adding_problem_marks_one_step_in_each_half(length, batch_size):
 
 
 def test_adding_problem_marks_every_step_sometimes():
-    xs, _ = adding_problem(KEY, 6, 1000)
-    assert (np.asarray(xs[..., 1]).sum(axis=1) > 250).all()  # 1000 / 3 expected
+    xs, _ = draw_adding(KEY, 6, 1000)
+    assert (np.asarray(xs)[..., 1].sum(axis=1) > 250).all()  # 1000 / 3 expected
 
 
 def test_adding_problem_baseline_is_the_error_of_the_mean():
-    _, targets = adding_problem(KEY, 10, 100_000)
+    _, targets = draw_adding(KEY, 10, 100_000)
     error = np.mean((np.asarray(targets) - 1.0) ** 2)
     assert error == pytest.approx(adding_problem_baseline(), rel=0.02)
 
 
 @pytest.mark.parametrize(("delay", "batch_size"), [(1, 1), (2, 3), (40, 16)])
 def test_copy_memory_asks_for_the_symbols_after_the_signal(delay, batch_size):
-    tokens, targets = map(np.asarray, copy_memory(KEY, delay, batch_size))
+    tokens, targets = map(np.asarray, draw_copy(KEY, delay, batch_size))
     assert tokens.shape == targets.shape == (delay + 20, batch_size)
     assert tokens.dtype == targets.dtype == np.int32
     symbols = tokens[:10]
@@ -59,24 +62,26 @@ def test_copy_memory_asks_for_the_symbols_after_the_signal(delay, batch_size):
 
 
 def test_copy_memory_uses_every_symbol():
-    tokens, _ = copy_memory(KEY, 1, 200)
-    counts = np.bincount(np.asarray(tokens[:10]).ravel(), minlength=8)
+    tokens, _ = draw_copy(KEY, 1, 200)
+    counts = np.bincount(np.asarray(tokens)[:10].ravel(), minlength=8)
     assert (counts > 150).all()  # 250 expected
 
 
 def test_copy_memory_baseline_is_the_entropy_of_the_symbols():
-    _, targets = copy_memory(KEY, 30, 8)
+    _, targets = draw_copy(KEY, 30, 8)
     probability = np.where(np.asarray(targets) == 8, 1.0, 1 / 8)
     assert -np.log(probability).mean() == pytest.approx(copy_memory_baseline(30))
 
 
-@pytest.mark.parametrize("task", [adding_problem, copy_memory])
-def test_tasks_are_functions_of_the_key(task):
-    jitted = jax.jit(task, static_argnums=(1, 2))
-    for first, second in zip(task(KEY, 8, 4), jitted(KEY, 8, 4), strict=True):
+@pytest.mark.parametrize(
+    ("task", "compiled"), [(adding_problem, draw_adding), (copy_memory, draw_copy)]
+)
+def test_tasks_are_functions_of_the_key(task, compiled):
+    drawn, again = task(KEY, 8, 4), compiled(KEY, 8, 4)
+    for first, second in zip(drawn, again, strict=True):
         np.testing.assert_array_equal(first, second)
-    other = task(jax.random.key(8), 8, 4)
-    assert not np.array_equal(task(KEY, 8, 4)[0], other[0])
+    other = compiled(jax.random.key(8), 8, 4)
+    assert not np.array_equal(drawn[0], other[0])
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """What the last layer reads, and what the score asks of its outputs."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +14,8 @@ from lstm_jax.engine import unroll
 pytestmark = pytest.mark.jax_defaults
 
 T, H = 5, 3
-IDS = jnp.asarray([4, 2, 7, 1, 4], jnp.int32)
+IDS = jax.device_put(np.asarray([4, 2, 7, 1, 4], np.int32))
+LENGTHS = jax.device_put(np.asarray([T], np.int32))
 RATIOS = np.linspace(-1, 2, 2 * T).reshape(T, 2)
 
 
@@ -23,7 +26,7 @@ def float64():
 
 
 def ratios_of(model):
-    return jnp.asarray(RATIOS[:, : model.ratios])
+    return jax.device_put(RATIOS[:, : model.ratios])
 
 
 def classifier(**fields):
@@ -35,26 +38,26 @@ def classifier(**fields):
         dtype=jnp.float64,
         **fields,
     )
-    given = IDS[None], jnp.asarray([T], jnp.int32), ratios_of(model)[None]
-    params = model.init(jax.random.key(0), *given, train=False)
-    return model, params, model.apply(params, *given, train=False)[0]
+    given = IDS[None], LENGTHS, ratios_of(model)[None]
+    params = jax.jit(partial(model.init, train=False))(jax.random.key(0), *given)
+    return model, params
 
 
 @pytest.mark.parametrize(
     ("layers", "bidirectional", "ratios"), [(1, False, 2), (2, True, 0)]
 )
 def test_inside_is_what_the_whole_classifier_does(layers, bidirectional, ratios):
-    model, params, logit = classifier(
+    model, params = classifier(
         layers=layers, bidirectional=bidirectional, ratios=ratios
     )
-    inside = look_inside(model, params, IDS, ratios_of(model))
-    np.testing.assert_allclose(inside.logit, logit, rtol=1e-12)
+    look = jax.jit(partial(look_inside, model))
+    inside = look(params, IDS, ratios_of(model))
 
     def whole(cell_params):
         last = params["params"]["layers"][-1]._replace(forward=cell_params)
         stack = (*params["params"]["layers"][:-1], last)
         changed = {"params": {**params["params"], "layers": stack}}
-        given = IDS[None], jnp.asarray([T], jnp.int32), ratios_of(model)[None]
+        given = IDS[None], LENGTHS, ratios_of(model)[None]
         return model.apply(changed, *given, train=False)[0]
 
     def alone(cell_params):
@@ -62,7 +65,8 @@ def test_inside_is_what_the_whole_classifier_does(layers, bidirectional, ratios)
         return jnp.sum(ys[:, 0] * inside.dys)
 
     # The chain rule: what the outputs are asked for gives the parameters' gradients.
-    expected = jax.grad(whole)(inside.params)
-    found = jax.grad(alone)(inside.params)
+    logit, expected = jax.jit(jax.value_and_grad(whole))(inside.params)
+    np.testing.assert_allclose(inside.logit, logit, rtol=1e-12)
+    found = jax.jit(jax.grad(alone))(inside.params)
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-12)

@@ -3,7 +3,6 @@
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -13,14 +12,19 @@ from lstm_jax.layers import Layer
 pytestmark = pytest.mark.jax_defaults
 
 T, V = 6, 11
-LENGTHS = jnp.asarray([0, 1, 4, T], jnp.int32)
-TOKENS = jax.random.randint(jax.random.key(0), (4, T), 2, V, jnp.int32)
+LENGTHS = jax.device_put(np.asarray([0, 1, 4, T], np.int32))
+TOKENS = jax.device_put(np.random.default_rng(0).integers(2, V, (4, T), np.int32))
 SMALL = {"vocabulary_size": V, "embedding_size": 3, "hidden_size": 2}
+
+
+@partial(jax.jit, static_argnums=0)
+def init(model, *ratios):
+    return model.init(jax.random.key(1), TOKENS, LENGTHS, *ratios, train=False)
 
 
 def classifier(**fields):
     model = SequenceClassifier(**SMALL, **fields)
-    return model, model.init(jax.random.key(1), TOKENS, LENGTHS, train=False)
+    return model, init(model)
 
 
 def by_hand(name, y, h):
@@ -34,11 +38,11 @@ def by_hand(name, y, h):
 
 @pytest.mark.parametrize("name", sorted(POOLINGS))
 def test_pooling_sees_the_valid_steps_alone(name):
-    lengths = np.asarray(LENGTHS)
-    ys = np.array(jax.random.normal(jax.random.key(2), (T, 4, 3))) - 2.0
+    rng, lengths = np.random.default_rng(2), np.asarray(LENGTHS)
+    ys = np.asarray(rng.normal(size=(T, 4, 3)) - 2, np.float32)
     ys[np.arange(T)[:, None] >= lengths] = 0.0  # as `unroll` leaves them
-    h = np.array(jax.random.normal(jax.random.key(3), (4, 3)))
-    pooled = POOLINGS[name](jnp.asarray(ys), LENGTHS, Layer((jnp.asarray(h),)))
+    h = np.asarray(rng.normal(size=(4, 3)), np.float32)
+    pooled = jax.jit(POOLINGS[name])(ys, LENGTHS, Layer((h,)))
     for row, n in enumerate(lengths):
         expected = by_hand(name, ys[:n, row], h[row])
         np.testing.assert_allclose(pooled[row], expected, rtol=1e-6)
@@ -58,9 +62,9 @@ def test_padding_changes_nothing_and_empty_rows_are_finite(bidirectional):
 
         return jax.grad(total, has_aux=True)(params)
 
-    padding = jnp.arange(T) >= LENGTHS[:, None]
-    found = logits_and_gradients(jnp.where(padding, 0, TOKENS))
-    other = logits_and_gradients(jnp.where(padding, V - 1, TOKENS))
+    padding = np.arange(T) >= np.asarray(LENGTHS)[:, None]
+    found = logits_and_gradients(np.where(padding, 0, TOKENS))
+    other = logits_and_gradients(np.where(padding, V - 1, TOKENS))
     for one, two in zip(*map(jax.tree.leaves, (found, other)), strict=True):
         np.testing.assert_array_equal(one, two)
         assert np.isfinite(one).all()
@@ -94,8 +98,8 @@ def test_manual_and_automatic_gradients_agree():
     "field", ["word_dropout", "embedding_dropout", "layer_dropout", "head_dropout"]
 )
 def test_each_dropout_acts_in_training_alone(field):
-    model, params = classifier(layers=2, **{field: 0.5})
-    plain, _ = classifier(layers=2)
+    plain, params = classifier(layers=2)
+    model = plain.clone(**{field: 0.5})
 
     @partial(jax.jit, static_argnums=(0, 1))
     def logits(model, train, key):
@@ -114,8 +118,9 @@ def test_each_dropout_acts_in_training_alone(field):
 def test_a_dropped_word_is_the_unknown_word():
     model, params = classifier(word_dropout=0.999999)
     rngs = {"dropout": jax.random.key(8)}
-    dropped = model.apply(params, TOKENS, LENGTHS, train=True, rngs=rngs)
-    unknown = model.apply(params, jnp.ones_like(TOKENS), LENGTHS, train=False)
+    apply = jax.jit(model.apply, static_argnames="train")
+    dropped = apply(params, TOKENS, LENGTHS, train=True, rngs=rngs)
+    unknown = apply(params, np.ones_like(TOKENS), LENGTHS, train=False)
     np.testing.assert_allclose(dropped, unknown, rtol=1e-6)
 
 
@@ -139,13 +144,14 @@ def test_unknown_names_and_numbers_out_of_range(fields, message):
 def test_ratios_are_inputs_beside_the_words():
     """A network whose words are all alike tells texts apart by their ratios alone."""
     model = SequenceClassifier(**SMALL, ratios=3)
-    ratios = jax.random.normal(jax.random.key(1), (*TOKENS.shape, 3))
-    params = model.init(jax.random.key(0), TOKENS, LENGTHS, ratios, train=False)
-    apply = partial(model.apply, params, train=False)
-    same = jnp.ones_like(TOKENS)
-    changed = ratios.at[2, 0, 1].add(1.0)
-    difference = apply(same, LENGTHS, changed) - apply(same, LENGTHS, ratios)
-    np.testing.assert_array_equal(difference != 0, [False, False, True, False])
+    ratios = np.random.default_rng(1).normal(size=(*TOKENS.shape, 3))
+    ratios = ratios.astype(np.float32)
+    params = init(model, ratios)
+    apply = jax.jit(partial(model.apply, params, train=False))
+    same, changed = np.ones_like(TOKENS), ratios.copy()
+    changed[2, 0, 1] += 1.0
+    before, after = (np.asarray(apply(same, LENGTHS, r)) for r in (ratios, changed))
+    np.testing.assert_array_equal(before != after, [False, False, True, False])
     for wrong in (None, ratios[..., :2], ratios[:, :1]):
         with pytest.raises(ValueError, match="ratios: expected shape"):
             apply(TOKENS, LENGTHS, wrong)

@@ -17,6 +17,7 @@ from lstm_jax.identities import (
     accumulator_dtype,
     across,
     bias_gradient,
+    input_gradient,
     weight_gradient,
     weighted_input,
 )
@@ -245,7 +246,7 @@ def input_gradients(params: Any, x: Array, du: Array) -> tuple[dict[str, Any], A
     """
     dWx = weight_gradient(du, x)
     db = None if params.b is None else bias_gradient(du)
-    return {"Wx": dWx, "b": db}, du @ params.Wx.T
+    return {"Wx": dWx, "b": db}, input_gradient(du, params.Wx)
 
 
 def _recurrent(params: Any) -> bool:

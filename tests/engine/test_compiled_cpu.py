@@ -198,6 +198,22 @@ def test_16_bits_are_no_further_from_float64_than_the_scan(dtype, heads):
     assert np.all(found <= 1.5 * expected)
 
 
+def test_16_bits_take_no_more_memory():
+    """What is kept is not turned into 32 bits between the steps and their reverse.
+
+    The gradient of u is, once, to be summed.
+    """
+
+    def temporaries(dtype):
+        _, *others = drawn_inputs(LSTM, 64, (8,), hidden_size=16)
+        params = LSTM.init(jax.random.key(0), 3, 16)
+        few = tree.map(lambda a: a.astype(dtype), (params, *others))
+        compiled = jax.jit(partial(pulled, LSTM)).lower(*few, results_like(*few))
+        return compiled.compile().memory_analysis().temp_size_in_bytes
+
+    assert temporaries("bfloat16") < 1.2 * temporaries("float32")
+
+
 @pytest.mark.parametrize(
     ("name", "batch", "size"), [("gru", 3, 7), ("slstm", 9, 16), ("lstm", 2, 160)]
 )

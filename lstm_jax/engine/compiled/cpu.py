@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 from jax.custom_batching import custom_vmap
 from jax.sharding import get_abstract_mesh
 
@@ -167,12 +167,13 @@ def _steps(
     if dtype == entry[0].dtype:
         # What is kept first goes where u was, if it is as much, or the output does.
         over = {0: fields} if kept[0] == u else {0: 0} if u == 1 else {}
-    # Beside u and what goes there: these, and in the reverse v's gradient and, for the
-    # weights', the old outputs again, unless a field that it does not read makes room.
+    # Beside u and what goes there: these, and in the reverse v's gradient, u's where it
+    # does not lie over what is kept, and the outputs shifted by a step for the weights'
+    # gradient, unless a field that the reverse does not read makes room.
     beside = sum(n for k, n in enumerate(blocks) if k not in over.values())
-    beside += len(backward.outputs["dv"]) + (
-        len(reads(backward, unit.own_gradients)) == fields
-    )
+    du, dv = (len(backward.outputs[group]) for group in ("du", "dv"))
+    beside += dv + (du if kept[0] != du else 0)
+    beside += unit.recurrent and len(reads(backward, unit.own_gradients)) == fields
     unit_bytes = u * dtype.itemsize + beside * entry[0].dtype.itemsize
     units = math.prod(inputs.x.shape[:-1]) * entry[0].shape[-1]
     Wx = _on_large_pages(name, params.Wx, units * unit_bytes)
@@ -236,8 +237,26 @@ def _as_kept(unit: Unit, hidden_size: int, parts: Sequence[Array]) -> Any:
     leaves = []
     for part, of in zip(parts, filter(None, _parts(unit, sizes)), strict=True):
         ends = [hidden_size * sum(of[: k + 1]) for k in range(len(of) - 1)]
-        leaves.extend(jnp.split(part, ends, axis=-1))
+        split = jnp.split(_as_integers(part), ends, axis=-1)
+        leaves.extend(lax.bitcast_convert_type(a, part.dtype) for a in split)
     return jax.tree.unflatten(tree, leaves)
+
+
+def _from_kept(unit: Unit, kept: Any) -> list[Array]:
+    """The arrays that hold what the cell keeps, one or two."""
+    return [
+        lax.bitcast_convert_type(concatenate(*map(_as_integers, part)), part[0].dtype)
+        for part in _parts(unit, jax.tree.leaves(kept))
+        if part
+    ]
+
+
+def _as_integers(a: Array) -> Array:
+    """The bits of floats: XLA splits and joins them as they lie, and 16-bit floats not.
+
+    Those it turns into 32 bits first, and back.
+    """
+    return lax.bitcast_convert_type(a, f"uint{8 * a.dtype.itemsize}")
 
 
 def _reverse_steps(
@@ -254,8 +273,7 @@ def _reverse_steps(
     first = starts.first(inputs.carried, reverse=settings.reverse)
     reset = first if starts.reset is None else starts.reset
     read = reads(backward, unit.own_gradients)
-    parts = _parts(unit, jax.tree.leaves(steps.kept))
-    kept = [concatenate(*part) for part in parts if part]
+    kept = _from_kept(unit, steps.kept)
     blocks = [len(backward.outputs[group]) for group in ("du", "dv")]
     # du goes where what is kept first was, if it is as much, or else where dys was.
     over = {0: 0} if blocks[0] == 1 else {}

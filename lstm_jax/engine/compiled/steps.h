@@ -231,16 +231,17 @@ inline int64_t Part(int64_t n, int64_t parts, int64_t whole, int64_t unit = 1) {
   return std::min(whole, n * units / parts * unit);
 }
 
-constexpr int64_t kCache = int64_t{1} << 21;  // bytes of a core's second-level cache
+constexpr int64_t kCache = int64_t{1} << 20;  // bytes of a core's second-level cache
+constexpr int64_t kManyRows = 16;  // of a thread: more, and weights may lie further away
 constexpr int64_t kLeastWork = int64_t{1} << 17;  // products for which a wait pays
 
 // Calls run(share, wait) until everything is computed; all who share rows call wait()
 // after each step.
 //
 // Rows do not depend on each other, nor do heads, so threads that divide these have
-// nothing to wait for. But each reads all weights of a head at every step: where these
-// outgrow the cache, or rows and heads are too few for all threads, they divide the
-// hidden units. Without a product a unit is like a head.
+// nothing to wait for. But each reads all weights of a head at every step: where the
+// cache does not hold these beside the rest, or rows and heads are too few for all
+// threads, they divide the hidden units. Without a product a unit is like a head.
 template <typename Run>
 void Divide(ffi::ThreadPool& pool, const Sizes& sizes, const Run& run) {
   const int64_t threads = pool.num_threads(), units = sizes.head();
@@ -250,7 +251,9 @@ void Divide(ffi::ThreadPool& pool, const Sizes& sizes, const Run& run) {
   const int64_t work = sizes.batch * kV * units * units;
   const int64_t most = std::min(threads, (units + width - 1) / width);
   const int64_t members = std::min(most, work / kLeastWork);
-  const bool large = kV * units * units * int64_t{sizeof(Scalar)} > kCache;
+  const int64_t weights = kV * units * units * int64_t{sizeof(Scalar)};
+  const bool many_rows = sizes.batch >= threads * kManyRows;
+  const bool large = weights > (many_rows ? 2 * kCache : kCache / 2);
   const int64_t alone = sizes.problems * sizes.heads * parts;
   if (kRecurrent && members > (large ? 1 : alone)) {
     for (int64_t task = 0; task < sizes.problems * sizes.heads; ++task) {

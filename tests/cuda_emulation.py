@@ -65,7 +65,7 @@ def run(kernel, arguments, results):
     """As `lstm_jax.engine.compiled.cuda.launch` runs a kernel."""
 
     def call(*arguments):
-        launch = library(kernel.job, kernel.tile)
+        launch = library(source(kernel.job, kernel.tile))
         *problems, T, B, _ = arguments[0].shape
         teams = int(np.prod(problems)) * kernel.heads * -(-B // kernel.tile.rows)
         many = arguments[0].shape[: arguments[0].ndim - given[0].ndim]  # under vmap
@@ -92,11 +92,11 @@ def run(kernel, arguments, results):
 
 
 @cache
-def library(job, tile):
-    """The function that runs a kernel."""
+def library(text):
+    """The function that runs the kernel of a text."""
     with TemporaryDirectory() as folder:
         headers = "-include", str(Path(compiled_headers().name, "headers.h"))
-        made = compiled(source(job, tile), Path(folder), "-shared", *headers)
+        made = compiled(text, Path(folder), "-shared", *headers)
         return ctypes.CDLL(str(made)).launch_all
 
 

@@ -19,8 +19,7 @@ def drawn(seed=0):
     init = partial(GRIFFIN.init, jax.random.key(0), H + 1, H, heads=K)
     params = drawn_like(jax.eval_shape(partial(init, dtype=jnp.float64)), seed)
     xs = drawn_like(jax.ShapeDtypeStruct((T, B, H), jnp.float64), 1)
-    first = jnp.asarray(STARTS[..., None], jnp.float64)
-    return params, jnp.concatenate([xs, first], axis=-1)
+    return params, jax.device_put(np.concatenate([xs, STARTS[..., None]], axis=-1))
 
 
 def test_its_reverse():
@@ -72,7 +71,7 @@ def test_gradients_of_a_parallel_scan():
         return jnp.sum(lj.unroll(GRIFFIN, params, xs, gradient=gradient)[0] ** 2)
 
     found, expected = (
-        jax.grad(partial(loss, gradient=gradient), (0, 1))(params, xs)
+        jax.jit(jax.grad(partial(loss, gradient=gradient), (0, 1)))(params, xs)
         for gradient in ("manual", "automatic")
     )
     assert_close(found, expected)

@@ -20,7 +20,8 @@ ALLOCATORS: dict[str, dict[str, str]] = {
 }
 """How glibc treats large blocks, as environment variables. By default it hands each
 back to the system when it is freed, and the next call pays for its pages again;
-"kept" leaves them with the process."""
+"kept" leaves them with the process, but for those of over 64 MB that are asked for in
+another thread than the first, whose heaps are no larger."""
 
 
 PATIENCE = 120.0

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import tree
-from oracles import EACH_GRADIENT, assert_close, drawn_like
+from oracles import EACH_GRADIENT, assert_close, drawn_like, on_device
 from papers import MLSTM as PLAIN
+from papers import MLSTMParams
 
 import lstm_jax as lj
 from lstm_jax.cells import MLSTM
@@ -20,7 +21,13 @@ def params_with(z_i, z_f, dtype):
     """Gates about exp(z_i) and σ(z_f), whatever is read."""
     init = partial(MLSTM.init, jax.random.key(0), INPUTS, HIDDEN, dtype=dtype)
     params = drawn_like(jax.eval_shape(init))
-    return params._replace(b=params.b.at[-2].set(z_i).at[-1].set(z_f))
+    b = np.array(params.b)
+    b[-2:] = z_i, z_f
+    return params._replace(b=on_device(b))
+
+
+def in_float64(values):
+    return on_device(tree.map(lambda a: np.asarray(a, np.float64), values))
 
 
 def value_and_gradient(cell, params, xs, gradient):
@@ -47,12 +54,10 @@ def test_it_is_the_unstabilized_one(dtype, z_i, z_f, tolerance, gradient):
     """Which 64 bits hold; the paper's 1 in the place of exp(-m)."""
     params = params_with(z_i, z_f, dtype)
     xs = drawn_like(np.empty((STEPS, INPUTS), dtype), 1)
-    exact = tree.map(lambda a: jnp.asarray(a, jnp.float64), (params, xs))
+    exact = in_float64((params, xs))
     found = value_and_gradient(MLSTM, params, xs, gradient)
-    expected = value_and_gradient(
-        PLAIN, type(PLAIN.init(jax.random.key(0), 1, 1))(*exact[0]), exact[1], gradient
-    )
-    (_, ys), (dparams, dxs) = tree.map(lambda a: jnp.asarray(a, jnp.float64), found)
+    expected = value_and_gradient(PLAIN, MLSTMParams(*exact[0]), exact[1], gradient)
+    (_, ys), (dparams, dxs) = in_float64(found)
     assert_close(
         (ys, tuple(dparams), dxs),
         (expected[0][1], tuple(expected[1][0]), expected[1][1]),
@@ -64,23 +69,27 @@ def test_it_is_the_unstabilized_one(dtype, z_i, z_f, tolerance, gradient):
 @pytest.mark.parametrize("z_i", [-1000.0, 1000.0])
 def test_nothing_read_through_gates_that_are_saturated(z_i, gradient):
     params = params_with(z_i, -1000.0, jnp.float64)
-    params = params._replace(b=params.b.at[:-2].set(0))
-    found = value_and_gradient(MLSTM, params, jnp.zeros((STEPS, INPUTS)), gradient)
+    b = np.array(params.b)
+    b[:-2] = 0
+    params, xs = on_device((params._replace(b=b), np.zeros((STEPS, INPUTS))))
+    found = value_and_gradient(MLSTM, params, xs, gradient)
     assert all(np.all(np.isfinite(a)) for a in tree.leaves(found))
 
 
 def test_a_value_comes_back_by_its_key():
     """With keys that are orthogonal, each value is read as it was written."""
     H = 4
-    eye, zeros = jnp.eye(H), jnp.zeros((H, H))
-    gates = jnp.zeros((2 * H, 2))
-    key, value = jnp.concatenate([eye, zeros]), jnp.concatenate([zeros, eye])
-    Wx = jnp.concatenate([key, H**0.5 * key, value, 0 * key, gates], axis=1)
-    b = jnp.zeros(4 * H + 2).at[3 * H : 4 * H].set(50.0).at[-1].set(50.0)  # all open
-    values = jax.random.normal(jax.random.key(0), (H, H))
-    written = jnp.concatenate([eye, values], axis=1)
-    asked = jnp.concatenate([eye[::-1], 0 * values], axis=1)
-    params = type(MLSTM.init(jax.random.key(0), 1, 1))(Wx, b)
+    eye, zeros = np.eye(H), np.zeros((H, H))
+    gates = np.zeros((2 * H, 2))
+    key, value = np.concatenate([eye, zeros]), np.concatenate([zeros, eye])
+    Wx = np.concatenate([key, H**0.5 * key, value, 0 * key, gates], axis=1)
+    b = np.zeros(4 * H + 2)
+    b[3 * H : 4 * H] = b[-1] = 50.0  # all open
+    values = np.random.default_rng(0).normal(size=(H, H))
+    written = np.concatenate([eye, values], axis=1)
+    asked = np.concatenate([eye[::-1], 0 * values], axis=1)
+    Wx, b, written, asked = on_device((Wx, b, written, asked))
+    params = type(params_with(0.0, 0.0, jnp.float64))(Wx, b)
     _, state = lj.unroll(MLSTM, params, written)
     # A question writes a value of 0, so that its key has then come twice.
     ys, _ = lj.unroll(MLSTM, params, asked, state)

@@ -53,7 +53,7 @@ def test_any_cell_in_nnx_rnn(cell):
         carry, ys = rnn(XS)
         return square(ys), (carry, ys)
 
-    found, (carry, ys) = nnx.grad(loss, has_aux=True)(rnn)
+    found, (carry, ys) = nnx.jit(nnx.grad(loss, has_aux=True))(rnn)
     expected_ys, final = unrolled(cell, module.params)
     assert_close((ys, carry), (expected_ys, final))
     gradients = {field: value[...] for field, value in found["cell"].items()}

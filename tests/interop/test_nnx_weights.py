@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from oracles import assert_close, drawn_like, drawn_params
+from oracles import assert_close, drawn_like, drawn_params, on_device
 
 import lstm_jax as lj
 from lstm_jax.interop import from_nnx, to_nnx
@@ -42,9 +42,10 @@ def drawn(cell):
     """Parameters that a flax.nnx cell can have."""
     params = drawn_params(cell, INPUT_SIZE, HIDDEN_SIZE)
     # The sign of a zero is a bit too.
-    params = params._replace(b=params.b.at[0].set(-0.0))
-    inner = {"bh": jnp.zeros_like(params.bh)} if cell.name == "gru" else {}
-    return params._replace(**inner)
+    b = np.array(params.b)
+    b[0] = -0.0
+    inner = {"bh": np.zeros_like(params.bh)} if cell.name == "gru" else {}
+    return on_device(params._replace(b=b, **inner))
 
 
 @pytest.mark.parametrize(
@@ -64,7 +65,8 @@ def test_outputs_and_gradients_are_nnxs(name, dtype, tolerance):
         ys, _ = lj.unroll(cell, params, xs)
         return (ys * weights).sum(), ys
 
-    expected, ys = nnx.grad(theirs, argnums=(0, 1), has_aux=True)(module, xs)
+    of_both = nnx.jit(nnx.grad(theirs, argnums=(0, 1), has_aux=True))
+    expected, ys = of_both(module, xs)
     params = from_nnx(cell, module)
     found, own_ys = jax.jit(jax.grad(ours, (0, 1), has_aux=True))(params, xs)
 

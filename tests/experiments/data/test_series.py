@@ -4,7 +4,6 @@ import sys
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
 
 from experiments.data import digit_series, pixel_permutation, read_ts, vowel_series
 
@@ -33,7 +32,8 @@ def test_digits_are_all_there_once(reading, shape):
     if reading == "permuted":
         found = found[:, np.argsort(pixel_permutation())]
     labels = np.concatenate([s.labels for s in splits.values()])
-    pixels, expected = load_digits(return_X_y=True)
+    datasets = pytest.importorskip("sklearn.datasets")  # a second to import
+    pixels, expected = datasets.load_digits(return_X_y=True)
     told = {(label, *row) for label, row in zip(labels, found * 16, strict=True)}
     assert told == {(label, *row) for label, row in zip(expected, pixels, strict=True)}
     assert found.min() >= 0

@@ -21,7 +21,7 @@ import jax
 
 from lstm_jax.cell import Cell
 from lstm_jax.engine import associative_scan, checks, scan
-from lstm_jax.engine.compiled import cpu, cuda
+from lstm_jax.engine.compiled import cpu, cuda, panels
 from lstm_jax.engine.sequence import GRADIENTS, Inputs, Settings, Starts, Steps
 from lstm_jax.jaxprs import equations_are_asked
 
@@ -94,7 +94,7 @@ COMPILED = Runner(
     "compiled C++",
     cpu.steps,
     cpu.reverse_steps,
-    lay_out=cpu.lay_out,
+    lay_out=panels.lay_out,
     at_once=True,
 )
 CUDA = Runner(

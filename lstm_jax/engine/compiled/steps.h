@@ -44,7 +44,7 @@ using Numbers = Real[count > 0 ? count : 1];
 
 // --- a product of a few rows and a matrix ---------------------------------------------
 
-// A matrix as `forward_panels` or `reverse_panels` of cpu.py lays it out: panels of two
+// A matrix as `forward_panels` or `reverse_panels` of panels.py lays it out: panels of two
 // vectors' width, each row after row, so that a product reads it from one end to the
 // other. Its columns are `groups` blocks, of which a vector each lies side by side.
 struct Panels {

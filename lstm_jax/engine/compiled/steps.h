@@ -175,11 +175,11 @@ class Team {
   std::atomic<int64_t> joined_{1}, size_{0}, arrived_{0}, turn_{0};
 };
 
-// Calls run(member, team) on as many threads, up to `most`, as the pool has free at
-// once: a thread that may never begin cannot be waited for at every step.
+// Calls run(member, team) on as many threads, up to `most`, as the pool has free before
+// patience ends: a thread that may never begin cannot be waited for at every step.
 template <typename Run>
-void Together(ffi::ThreadPool& pool, int64_t most, const Run& run) {
-  constexpr auto kPatience = std::chrono::microseconds(100);
+void Together(ffi::ThreadPool& pool, int64_t most, std::chrono::nanoseconds patience,
+              const Run& run) {
   auto team = std::make_shared<Team>();
   for (int64_t i = 1; i < most; ++i) {
     pool.Schedule([team, &run] {
@@ -189,7 +189,7 @@ void Together(ffi::ThreadPool& pool, int64_t most, const Run& run) {
       }
     });
   }
-  const auto limit = std::chrono::steady_clock::now() + kPatience;
+  const auto limit = std::chrono::steady_clock::now() + patience;
   WaitUntil([&] {
     return team->joined() == most || std::chrono::steady_clock::now() > limit;
   });
@@ -234,6 +234,7 @@ inline int64_t Part(int64_t n, int64_t parts, int64_t whole, int64_t unit = 1) {
 constexpr int64_t kCache = int64_t{1} << 20;  // bytes of a core's second-level cache
 constexpr int64_t kManyRows = 16;  // of a thread: more, and weights may lie further away
 constexpr int64_t kLeastWork = int64_t{1} << 17;  // products for which a wait pays
+constexpr int64_t kRate = 25;  // products in a nanosecond, on one thread
 
 // Calls run(share, wait) until everything is computed; all who share rows call wait()
 // after each step.
@@ -256,8 +257,13 @@ void Divide(ffi::ThreadPool& pool, const Sizes& sizes, const Run& run) {
   const bool large = weights > (many_rows ? 2 * kCache : kCache / 2);
   const int64_t alone = sizes.problems * sizes.heads * parts;
   if (kRecurrent && members > (large ? 1 : alone)) {
+    // The pool may be busy for a moment. An eighth of what one thread would take alone is
+    // little beside the half that a second one saves.
+    constexpr int64_t kLeastPatience = 100'000;
+    const std::chrono::nanoseconds patience(
+        std::max(kLeastPatience, sizes.steps * work / kRate / 8));
     for (int64_t task = 0; task < sizes.problems * sizes.heads; ++task) {
-      Together(pool, members, [&](int64_t member, Team& team) {
+      Together(pool, members, patience, [&](int64_t member, Team& team) {
         auto unit = [&](int64_t n) { return Part(n, team.size(), units, width); };
         run(Share{task / sizes.heads, task % sizes.heads, 0, sizes.batch, unit(member),
                   unit(member + 1)},

@@ -17,9 +17,9 @@ from lstm_jax.identities import (
     accumulator_dtype,
     across,
     bias_gradient,
-    input_gradient,
     weight_gradient,
     weighted_input,
+    weighted_input_backward,
 )
 
 THROUGH_V: Any = None
@@ -244,9 +244,8 @@ def input_gradients(params: Any, x: Array, du: Array) -> tuple[dict[str, Any], A
     Returns:
         The gradients of Wx and b by field, summed over all leading axes, and dx.
     """
-    dWx = weight_gradient(du, x)
-    db = None if params.b is None else bias_gradient(du)
-    return {"Wx": dWx, "b": db}, input_gradient(du, params.Wx)
+    dx, dWx, db = weighted_input_backward(du, x, params.Wx)
+    return {"Wx": dWx, "b": None if params.b is None else db}, dx
 
 
 def _recurrent(params: Any) -> bool:

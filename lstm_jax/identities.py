@@ -193,19 +193,15 @@ def weighted_input_backward(
         dx (..., D) in the dtype of `x`; dw (D, N) and db (N,), which sum over all
         leading axes and so accumulate 16-bit inputs in float32.
     """
-    return input_gradient(dz, w), weight_gradient(dz, x), bias_gradient(dz)
+    dw, db = weight_gradient(dz, x), bias_gradient(dz)
+    dx = jnp.matmul(dz, w.T, preferred_element_type=accumulator_dtype(dz.dtype))
+    return dx.astype(dz.dtype), dw, db
 
 
 def accumulator_dtype(dtype: DTypeLike) -> jnp.dtype:
     """The dtype for sums over time and batch: float32 for 16-bit floats."""
     dtype = jnp.dtype(dtype)
     return jnp.dtype(jnp.float32) if dtype.itemsize < 4 else dtype
-
-
-def input_gradient(dz: Array, w: Array) -> Array:
-    """∂J/∂X = dZ·Wᵀ, in the dtype of dZ; 16-bit floats are summed in float32."""
-    dx = jnp.matmul(dz, w.T, preferred_element_type=accumulator_dtype(dz.dtype))
-    return dx.astype(dz.dtype)
 
 
 def weight_gradient(dz: Array, x: Array) -> Array:

@@ -206,9 +206,15 @@ def accumulator_dtype(dtype: DTypeLike) -> jnp.dtype:
 
 def weight_gradient(dz: Array, x: Array) -> Array:
     """∂J/∂W = Xᵀ·dZ, summed over all leading axes; at least float32."""
-    return jnp.einsum(
-        "...d,...n->dn", x, dz, preferred_element_type=accumulator_dtype(dz.dtype)
-    )
+    dtype = accumulator_dtype(dz.dtype)
+    if dz.shape[-1] > x.shape[-1]:
+        return jnp.einsum("...d,...n->dn", x, dz, preferred_element_type=dtype)
+    # (dZᵀ·X)ᵀ: XLA copies the first factor, so this is the narrower, or the one that
+    # several gradients share. It would swap them back if nothing stood between the
+    # product and its transpose; this rounds to the precision that it has.
+    transposed = jnp.einsum("...n,...d->nd", dz, x, preferred_element_type=dtype)
+    bits = jnp.finfo(dtype)
+    return lax.reduce_precision(transposed, bits.nexp, bits.nmant).T
 
 
 def bias_gradient(dz: Array) -> Array:

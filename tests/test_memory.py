@@ -8,6 +8,7 @@ import pytest
 
 import lstm_jax as lj
 from benchmarks import long_sequences
+from lstm_jax.identities import weight_gradient
 
 
 def temporary_bytes(steps, **options):
@@ -31,6 +32,16 @@ def test_recompute_takes_a_twentieth_of_automatic_gradients():
     automatic = temporary_bytes(4096, gradient="automatic")
     recompute = temporary_bytes(4096, memory="recompute")
     assert recompute <= 0.05 * automatic
+
+
+def test_gradients_of_two_weights_share_the_copy_that_products_need():
+    array = jax.ShapeDtypeStruct((20, 8, 64), jnp.float32)
+
+    def run(dz, x, h):
+        return weight_gradient(dz, x), weight_gradient(dz, h)
+
+    program = jax.jit(run).lower(array, array, array).compile()
+    assert program.memory_analysis().temp_size_in_bytes < 1.5 * 4 * array.size
 
 
 @pytest.mark.slow

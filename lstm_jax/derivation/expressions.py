@@ -345,6 +345,8 @@ def dot(
 ) -> Expression:
     """A product with sums, as in Einstein's notation.
 
+    The operand whose axes come first in the result stands first: (dzᵀ x)ᵀ is xᵀ dz.
+
     Args:
         a: the first operand.
         b: the second.
@@ -361,6 +363,9 @@ def dot(
     if b.op == "transpose":
         b_axes = tuple(b_axes[i] for i in np.argsort(b.data))
         return dot(a, b.args[0], (a_axes, b_axes, out), shape)
+    of_one = [axis for axis in out if (axis in a_axes) != (axis in b_axes)]
+    if of_one and of_one[0] in b_axes:
+        return dot(b, a, (b_axes, a_axes, out), shape)
     renumbered: dict[int, int] = {}
     for axis in (*a_axes, *b_axes):
         renumbered.setdefault(axis, len(renumbered))

@@ -113,6 +113,16 @@ def test_what_one_does_without_thinking(found, expected):
     assert found == expected
 
 
+def test_the_operand_that_leads_the_result_stands_first():
+    one, other = (0, 1), (0, 2)  # summed over the examples
+    ab = ex.dot(a, b, (one, other, (1, 2)), (4, 4))
+    ba = ex.dot(b, a, (other, one, (2, 1)), (4, 4))
+    assert ex.transpose(ba, (1, 0)) == ab != ba
+    values = VALUES["a"].T @ VALUES["b"]
+    for e, expected in ((ab, values), (ba, values.T)):
+        np.testing.assert_allclose(evaluated(e, VALUES), expected, rtol=1e-14)
+
+
 def test_quantities_are_recognized():
     t, root, half = (ex.name(n, SHAPE) for n in ("t", "root", "half"))
     letters = Letters(

@@ -50,6 +50,12 @@ def random_like(outputs: Any) -> Any:
     return tree.map(draw, outputs)
 
 
+def value_and_gradients(vjp: Any, fn: Any, args: tuple) -> tuple[Any, tuple]:
+    """By `graph.vjp` or `jax.vjp`."""
+    value, pullback = vjp(fn, *args)
+    return value, pullback(random_like(value))
+
+
 def assert_like_jax(fn: Any, args: tuple, tolerance: float = TOLERANCE) -> None:
     """The graph's value and gradients of a function against JAX's.
 
@@ -58,10 +64,6 @@ def assert_like_jax(fn: Any, args: tuple, tolerance: float = TOLERANCE) -> None:
 
     @jax.jit
     def evaluate(*args: Any) -> list[tuple[Any, tuple]]:
-        results = []
-        for vjp in (graph.vjp, jax.vjp):
-            value, pullback = vjp(fn, *args)
-            results.append((value, pullback(random_like(value))))
-        return results
+        return [value_and_gradients(vjp, fn, args) for vjp in (graph.vjp, jax.vjp)]
 
     assert_close(*evaluate(*args), tolerance)

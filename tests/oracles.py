@@ -3,6 +3,7 @@
 Nothing here knows about scans, chunks, masks or hand-written rules.
 """
 
+from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
@@ -30,6 +31,9 @@ EACH_KIND = pytest.mark.parametrize(
 )
 EACH_GRADIENT = pytest.mark.parametrize("gradient", ["manual", "automatic"])
 EACH_MEMORY = pytest.mark.parametrize("memory", ["store", "states", "recompute"])
+
+Step = Callable[[Any, Any, Any], Any]
+"""The new state from params, a state and x, of one example."""
 
 
 def assert_close(found: Any, expected: Any, tolerance: float = 1e-12) -> None:
@@ -128,48 +132,104 @@ def results_like(params: Any, xs: jax.Array, state: Any) -> tuple[jax.Array, Any
     return drawn_like((ys, state), 3)
 
 
-def plain_unroll(
-    cell: lj.Cell,
-    params: Any,
-    xs: jax.Array,
-    state: Any,
-    lengths: np.ndarray,
+def plain_pulled(
+    step: Step,
+    arguments: tuple[Any, Any, Any],
+    dout: tuple[Any, Any],
+    *,
+    mask: np.ndarray,
     resets: np.ndarray,
     reverse: bool,
-) -> tuple[jax.Array, Any]:
-    """`unroll` as its docstring says it, one sequence and one step after another.
-
-    xs (T, B, D), state (B, ...), lengths (B,), resets (T, B).
-    """
-
-    @jax.jit  # compiled once, where every operation by itself would be
-    def step(params: Any, state: Any, x: jax.Array) -> Any:
-        return cell.step(params, state, cell.project(params, x))[0]
-
-    output_size = state[0].shape[-1]
-    all_ys, finals = [], []
-    for b, length in enumerate(lengths):
-        initial = tree.map(lambda a, b=b: a[b], state)
-        current = initial
-        ys = [jnp.zeros(output_size, xs.dtype)] * xs.shape[0]
-        times = range(length)
-        for t in reversed(times) if reverse else times:
-            if resets[t, b]:
-                current = initial
-            current = step(params, current, xs[t, b])
-            ys[t] = current[0]
-        all_ys.append(jnp.stack(ys))
-        finals.append(current)
-    return jnp.stack(all_ys, axis=1), tree.map(lambda *s: jnp.stack(s), *finals)
-
-
-def plain_pulled(
-    cell: lj.Cell, params: Any, xs: jax.Array, state: Any, dout: Any, **options: Any
+    masked_outputs: str = "zero",
 ) -> tuple[Any, Any]:
-    """`pulled`, of `plain_unroll`, by automatic differentiation."""
-    run = partial(plain_unroll, cell, **options)
-    results, pull = jax.vjp(run, params, xs, state)
-    return results, pull(dout)
+    """`unroll` as its docstring says it: one sequence, one step after another.
+
+    Then the gradients, from the last step to the first. JAX differentiates each step.
+
+    Args:
+        step: see `Step`.
+        arguments: params, xs (T, B, ...) and the first states (B, ...).
+        dout: the gradients of the states of all steps, (T, B, ...), and of the last.
+        mask: (T, B), which steps are made.
+        resets: (T, B).
+        reverse: whether the last x comes first.
+        masked_outputs: as of `unroll`.
+
+    Returns:
+        The states of all steps, and the last; the gradients of `arguments`.
+    """
+    arguments, dout = tree.map(np.asarray, (arguments, dout))
+    (params, xs, first), (dstates, dlast) = arguments, dout
+    dparams, dxs, dfirst = tree.map(np.zeros_like, arguments)
+    states, last = tree.map(np.zeros_like, dout)
+    times = range(len(mask))[::-1] if reverse else range(len(mask))
+    for b in range(mask.shape[1]):
+        shown = mask[:, b] | (masked_outputs == "last")
+        now, olds = at(first, b), {}
+        for t in times:
+            if mask[t, b]:
+                olds[t] = at(first, b) if resets[t, b] else now
+                now, _ = pulled_step(step, (params, olds[t], at(xs, (t, b))), now)
+            if shown[t]:
+                add(states, (t, b), now)
+        add(last, b, now)
+        dnow = at(dlast, b)
+        for t in reversed(times):
+            if shown[t]:
+                add(dnow, ..., at(dstates, (t, b)))
+            if mask[t, b]:
+                _, gradients = pulled_step(
+                    step, (params, olds[t], at(xs, (t, b))), dnow
+                )
+                add(dparams, ..., gradients[0])
+                add(dxs, (t, b), gradients[2])
+                dnow = gradients[1]
+                if resets[t, b]:
+                    add(dfirst, b, dnow)
+                    dnow = tree.map(np.zeros_like, dnow)
+        add(dfirst, b, dnow)
+    return (states, last), (dparams, dxs, dfirst)
+
+
+def plain_outputs(
+    step: Step, arguments: Any, dout: tuple[Any, Any], **options: Any
+) -> tuple[Any, Any]:
+    """`plain_pulled` with the outputs alone, which are the states' first field."""
+    dys, dlast = dout
+    zeros = tree.map(lambda d: np.zeros((len(dys), *d.shape)), dlast)
+    dstates = zeros._replace(**{zeros._fields[0]: dys})
+    (states, last), gradients = plain_pulled(
+        step, arguments, (dstates, dlast), **options
+    )
+    return (states[0], last), gradients
+
+
+def pulled_step(step: Step, arguments: tuple[Any, Any, Any], dnew: Any) -> Any:
+    """The new state, and the gradients of `arguments` from that of the new state."""
+    return tree.map(np.array, _pulled_step(step, arguments, dnew))
+
+
+@partial(jax.jit, static_argnums=0)  # one program, where every operation would be
+def _pulled_step(step: Step, arguments: tuple[Any, Any, Any], dnew: Any) -> Any:
+    new, pull = jax.vjp(step, *arguments)
+    return new, pull(dnew)
+
+
+@cache
+def step_of(cell: lj.Cell) -> Step:
+    """A step of a cell, for `plain_pulled`; the same function at every call."""
+    return lambda params, state, x: cell.step(params, state, cell.project(params, x))[0]
+
+
+def at(arrays: Any, index: Any) -> Any:
+    """Each array's part, copied."""
+    return tree.map(lambda a: np.array(a[index]), arrays)
+
+
+def add(arrays: Any, index: Any, parts: Any) -> None:
+    """Adds to each array's part."""
+    for array, part in zip(tree.leaves(arrays), tree.leaves(parts), strict=True):
+        array[index] += part
 
 
 def differences(fn: Any, argument: Any, step: float = 1e-5) -> Any:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import tree
-from oracles import EACH_CELL, EACH_GRADIENT, drawn_inputs, drawn_params
+from oracles import EACH_CELL, EACH_GRADIENT, drawn_inputs, drawn_params, on_device
 
 import lstm_jax as lj
 
@@ -18,7 +18,7 @@ unroll = inspect.unwrap(lj.unroll)
 step = inspect.unwrap(lj.step)
 
 PARAMS, XS, STATE = drawn_inputs(lj.LSTM, 5, (4,), hidden_size=2)
-STATE_OF_ONE = tree.map(lambda a: a[:1], STATE)
+STATE_OF_ONE = on_device(tree.map(lambda a: np.asarray(a)[:1], STATE))
 
 
 class Other(NamedTuple):
@@ -47,8 +47,12 @@ def params_with(**fields):
     return {"params": PARAMS._replace(**fields)}
 
 
+def ones(*shape, dtype=float):
+    return on_device(np.ones(shape, dtype))
+
+
 def in_32_bits(values):
-    return tree.map(lambda a: a.astype(jnp.float32), values)
+    return on_device(tree.map(lambda a: np.asarray(a, np.float32), values))
 
 
 NO_BACKWARD = lj.gated(
@@ -93,40 +97,38 @@ BOTH = {
         params_with(b=[0.0] * 8), TypeError, "parameters must be arrays; got float"
     ),
     "params of integers": Row(
-        params_with(b=jnp.zeros(8, int)),
+        params_with(b=ones(8, dtype=int)),
         TypeError,
         "parameters must have a floating dtype; got int64",
     ),
     "params of two dtypes": Row(
-        params_with(b=jnp.zeros(8, jnp.float32)),
+        params_with(b=ones(8, dtype=jnp.float32)),
         TypeError,
         "parameters must have one dtype; got float32, float64",
     ),
     "params of a wrong size": Row(
-        params_with(b=jnp.zeros(6)),
+        params_with(b=ones(6)),
         ValueError,
         "field b, must have the shape (8,); got (6,)",
     ),
     "params that do not fit": Row(
-        params_with(Wx=jnp.zeros((3, 12))),
+        params_with(Wx=ones(3, 12)),
         ValueError,
         "field Wx, must have the shape (3, 8); got (3, 12)",
     ),
-    "params of a wrong rank": Row(
-        params_with(b=jnp.zeros((1, 8))), ValueError, "got (1, 8)"
-    ),
+    "params of a wrong rank": Row(params_with(b=ones(1, 8)), ValueError, "got (1, 8)"),
     "inputs None": Row({"x": None}, TypeError, "must be arrays; got NoneType"),
     "inputs a list": Row({"x": [[0.0]]}, TypeError, "must be arrays; got list"),
     "inputs of another library": Row(
         {"x": Tensor()}, TypeError, "must be arrays of JAX or NumPy; got test_doors.Ten"
     ),
     "inputs of integers": Row(
-        {"x": jnp.zeros(XS.shape, int)},
+        {"x": ones(*XS.shape, dtype=int)},
         TypeError,
         "must have a floating dtype; got int64",
     ),
     "inputs of complex numbers": Row(
-        {"x": jnp.zeros(XS.shape, complex)}, TypeError, "got complex128"
+        {"x": ones(*XS.shape, dtype=complex)}, TypeError, "got complex128"
     ),
     "inputs of another dtype": Row(
         {"x": in_32_bits(XS)},
@@ -134,7 +136,7 @@ BOTH = {
         "must have the parameters' dtype float64; got float32. Nothing is cast in",
     ),
     "inputs of another size": Row(
-        {"x": XS[..., :2]},
+        {"x": ones(5, 4, 2)},
         ValueError,
         ", its last axis the parameters' input size; got (",
     ),
@@ -155,7 +157,7 @@ BOTH = {
         "field h, must have the dtype float64; got float32",
     ),
     "state of integers": Row(
-        {"state": STATE._replace(c=jnp.zeros(STATE.c.shape, int))},
+        {"state": STATE._replace(c=ones(*STATE.c.shape, dtype=int))},
         TypeError,
         "field c, must have a floating dtype; got int64",
     ),
@@ -168,13 +170,15 @@ UNROLL = {
         "memory must be one of 'store', 'states', 'recompute'; got 'none'",
     ),
     "inputs without time": Row(
-        {"x": XS[0, 0]}, ValueError, "xs must have the shape (T, *batch, 3)"
+        {"x": ones(3)}, ValueError, "xs must have the shape (T, *batch, 3)"
     ),
     "lengths of floats": Row(
-        {"lengths": jnp.ones(4)}, TypeError, "lengths must be integers; got float64"
+        {"lengths": ones(4)}, TypeError, "lengths must be integers; got float64"
     ),
     "lengths of booleans": Row(
-        {"lengths": jnp.ones(4, bool)}, TypeError, "lengths must be integers; got bool"
+        {"lengths": ones(4, dtype=bool)},
+        TypeError,
+        "lengths must be integers; got bool",
     ),
     "lengths of another batch": Row(
         {"lengths": np.ones(3, int)},
@@ -190,7 +194,7 @@ UNROLL = {
         "lengths must be from 0 to T = 5; got 6 for sequence 1, and 1 more like it",
     ),
     "lengths below 0": Row(
-        {"lengths": jnp.array([-1, 2, 3, 4])},
+        {"lengths": on_device(np.array([-1, 2, 3, 4]))},
         ValueError,
         "= 5; got -1 for sequence 0",
     ),
@@ -251,7 +255,7 @@ def test_every_cell_has_these_doors(cell, gradient):
     leaves, structure = tree.flatten((params, state))
     for k, leaf in enumerate(leaves):
         wrong = [*leaves]
-        wrong[k] = jnp.concatenate([leaf, leaf[..., :1]], axis=-1)
+        wrong[k] = ones(*leaf.shape[:-1], leaf.shape[-1] + 1)
         bad_params, bad_state = tree.unflatten(structure, wrong)
         for call in (call_unroll, call_step):
             with pytest.raises(

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from oracles import on_device
 
 from lstm_jax.jaxprs import ALL_CALLS, CALLS, evaluate
 
@@ -22,7 +23,7 @@ def function(x, y):
     return doubled(inner(x)), y @ np.eye(2), jnp.float64(3.0)
 
 
-ARGS = (jnp.arange(3.0), jnp.ones((1, 2)))
+ARGS = on_device((np.arange(3.0), np.ones((1, 2))))
 
 
 @pytest.mark.parametrize("calls", [CALLS, ALL_CALLS])

@@ -7,14 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import dtypes, tree
-from oracles import EACH_CELL, EACH_GRADIENT, assert_close, drawn_inputs
+from oracles import EACH_CELL, EACH_GRADIENT, assert_close, drawn_inputs, on_device
 
 import lstm_jax as lj
 from lstm_jax.layers import init_layers, unroll_layers
 
 STEPS, BATCH = 3, 2
-LENGTHS = jnp.asarray([1, 3])
-RESETS = jnp.asarray([[False, True], [False, False], [True, True]])
+LENGTHS = on_device(np.array([1, 3]))
+RESETS = on_device(np.array([[False, True], [False, False], [True, True]]))
 CELLS = pytest.mark.parametrize("name", ["lstm", "min_gru"])
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import tree
-from oracles import EACH_KIND, assert_close, drawn_like
+from oracles import EACH_KIND, assert_close, drawn_like, on_device
 
 import lstm_jax as lj
 from lstm_jax.layers import Layer, Learned, init_layers, unroll_layers
@@ -156,7 +156,7 @@ def test_options_reach_the_cells_init():
 
 # --- what is refused -----------------------------------------------------------------
 
-STATES = tuple(Layer(lj.LSTM.initial_state(p.forward, (B,))) for p in stack())
+STATES = tuple(Layer(lj.LSTMState(*on_device(np.zeros((2, B, H))))) for _ in range(2))
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ STATES = tuple(Layer(lj.LSTM.initial_state(p.forward, (B,))) for p in stack())
         (False, (Layer((1,)),) * 2, TypeError, r"must be LSTMState\(h, c\)"),
         (
             False,
-            tree.map(lambda s: s[:1], STATES),
+            on_device(tree.map(lambda s: np.asarray(s)[:1], STATES)),
             ValueError,
             r"field h, must have the shape \(3, 4\); got \(1, 4\)",
         ),

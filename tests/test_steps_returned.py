@@ -14,6 +14,8 @@ from oracles import (
     assert_close,
     drawn_inputs,
     drawn_like,
+    plain_pulled,
+    step_of,
 )
 
 import lstm_jax as lj
@@ -38,48 +40,11 @@ RESETS = np.zeros((T, B), bool)
 RESETS[[2, 4], [0, 2]] = True
 
 
-def plainly(cell, params, xs, state, *, mask, reverse, masked_outputs):
-    """One sequence after the other, one step after the other, as it is told."""
-    step = stepped(cell)
-    returned, finals = [], []
-    for b in range(B):
-        initial = now = tree.map(lambda a, b=b: a[b], state)
-        states = {}
-        for t in reversed(range(T)) if reverse else range(T):
-            if mask[t, b]:
-                old = initial if RESETS[t, b] else now
-                now = step(params, old, xs[t, b])
-            shown = mask[t, b] or masked_outputs == "last"
-            states[t] = now if shown else tree.map(jnp.zeros_like, now)
-        returned.append(stacked(0, [states[t] for t in range(T)]))
-        finals.append(now)
-    return stacked(1, returned), stacked(0, finals)
-
-
-@cache
-def stepped(cell):
-    """A step of the cell, one program in all loops."""
-
-    @jax.jit
-    def step(params, state, x):
-        return cell.step(params, state, cell.project(params, x))[0]
-
-    return step
-
-
-def stacked(axis, trees):
-    return tree.map(lambda *a: jnp.stack(a, axis), *trees)
-
-
-def pulled_plainly(run, cell, arguments, *douts):
-    """The results, and the gradients of the arguments from those of the results."""
-    results, pull = jax.vjp(partial(run, cell), *arguments)
-    return [(results, pull(dout)) for dout in douts]
-
-
 @partial(jax.jit, static_argnums=(0, 1))
 def pulled(run, cell, arguments, dout):
-    return pulled_plainly(run, cell, arguments, dout)[0]
+    """The results, and the gradients of the arguments from those of the results."""
+    results, pull = jax.vjp(partial(run, cell), *arguments)
+    return results, pull(dout)
 
 
 @cache
@@ -91,12 +56,13 @@ def looped(cell, reverse, masked_outputs):
         their first fields alone; for each of the two the results and all gradients.
     """
     arguments = drawn_inputs(cell, T, (B,))
-    loop = partial(plainly, mask=MASK, reverse=reverse, masked_outputs=masked_outputs)
-    states, final = drawn_like(jax.eval_shape(partial(loop, cell), *arguments), 3)
-    zeros = tree.map(jnp.zeros_like, states)
-    outputs = zeros._replace(**{states._fields[0]: states[0]})
-    douts = (states, final), (outputs, final)
-    return arguments, douts, pulled_plainly(loop, cell, arguments, *douts)
+    final = arguments[2]
+    states = drawn_like(tree.map(lambda a: np.empty((T, *a.shape)), final), 3)
+    outputs = tree.map(np.zeros_like, states)._replace(**{states._fields[0]: states[0]})
+    douts = [(dstates, drawn_like(final, 4)) for dstates in (states, outputs)]
+    loop = partial(plain_pulled, step_of(cell), arguments, mask=MASK, resets=RESETS)
+    options = {"reverse": reverse, "masked_outputs": masked_outputs}
+    return arguments, douts, [loop(dout, **options) for dout in douts]
 
 
 @EACH_KIND

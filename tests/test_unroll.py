@@ -19,9 +19,10 @@ from oracles import (
     assert_close,
     differences,
     drawn_inputs,
-    plain_pulled,
+    plain_outputs,
     pulled,
     results_like,
+    step_of,
 )
 
 import lstm_jax as lj
@@ -53,9 +54,9 @@ def drawn(cell, **sizes):
 @cache
 def looped(cell, reverse):
     """What a plain loop makes of `drawn`, under both masks."""
-    arguments, dout = drawn(cell)
-    masks = {"lengths": LENGTHS, "resets": RESETS}
-    return plain_pulled(cell, *arguments, dout, reverse=reverse, **masks)
+    return plain_outputs(
+        step_of(cell), *drawn(cell), mask=~PADDED, resets=RESETS, reverse=reverse
+    )
 
 
 # --- values and gradients ------------------------------------------------------------

@@ -8,7 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import tree
-from oracles import EACH_KIND, assert_close, drawn_inputs, results_like
+from oracles import (
+    EACH_KIND,
+    assert_close,
+    drawn_inputs,
+    plain_outputs,
+    results_like,
+    step_of,
+)
 
 import lstm_jax as lj
 from lstm_jax.engine.zoneout import draw_masks
@@ -26,30 +33,19 @@ def rates_of(cell):
     return {"h": 0.4, "c": 0.6} if len(state) == 2 else {state._fields[0]: 0.5}
 
 
-def plain(cell, zoneout, masks, reverse, params, xs, state):
-    """One sequence and one step after another; (1) of the module, as it is printed."""
+def zoned_out(cell):
+    """A step of a cell, whose x has the rates or masks with it; (1) of the module."""
 
-    @jax.jit
-    def step(params, state, x):
-        return cell.step(params, state, cell.project(params, x))[0]
+    def step(params, old, inputs):
+        x, rates = inputs
+        new = step_of(cell)(params, old, x)
+        mixed = {
+            field: d * getattr(old, field) + (1 - d) * getattr(new, field)
+            for field, d in rates.items()
+        }
+        return new._replace(**mixed)
 
-    ys = [[jnp.zeros_like(state[0][0])] * BATCH for _ in range(STEPS)]
-    finals = []
-    for b, length in enumerate(LENGTHS):
-        current = initial = tree.map(lambda s, b=b: s[b], state)
-        times = range(length)
-        for t in reversed(times) if reverse else times:
-            old = initial if RESETS[t, b] else current
-            new = step(params, old, xs[t, b])
-            for field, rate in zoneout.rates.items():
-                d = rate if masks is None else masks[field][t, b].astype(xs.dtype)
-                mixed = d * getattr(old, field) + (1 - d) * getattr(new, field)
-                new = new._replace(**{field: mixed})
-            current, ys[t][b] = new, new[0]
-        finals.append(current)
-    return jnp.stack([jnp.stack(y) for y in ys]), tree.map(
-        lambda *s: jnp.stack(s), *finals
-    )
+    return step
 
 
 def pulled(run, arguments, dout):
@@ -62,11 +58,21 @@ def pulled(run, arguments, dout):
 def test_a_plain_loop_says_the_same(cell, key):
     """Both gradients, both masks, in reverse."""
     zoneout = lj.Zoneout(rates_of(cell), key)
-    arguments = drawn_inputs(cell, STEPS, (BATCH,))
+    arguments = params, xs, state = drawn_inputs(cell, STEPS, (BATCH,))
     dout = results_like(*arguments)
-    masks = draw_masks(zoneout, STEPS, arguments[2])
-    loop = partial(plain, cell, zoneout, masks, True)
-    expected = pulled(loop, arguments, dout)
+    masks = draw_masks(zoneout, STEPS, state) or zoneout.rates
+    rates = {
+        field: np.broadcast_to(d, (STEPS, *getattr(state, field).shape)).astype(float)
+        for field, d in masks.items()
+    }
+    (outputs, (dparams, (dxs, _), dstate)) = plain_outputs(
+        zoned_out(cell),
+        (params, (xs, rates), state),
+        dout,
+        mask=np.arange(STEPS)[:, None] < LENGTHS,
+        resets=RESETS,
+        reverse=True,
+    )
     options = {"lengths": LENGTHS, "resets": RESETS, "reverse": True}
     for gradient, memory in (("manual", "states"), ("automatic", "store")):
         run = partial(
@@ -76,7 +82,8 @@ def test_a_plain_loop_says_the_same(cell, key):
             memory=memory,
             zoneout=zoneout,
         )
-        assert_close(jax.jit(partial(pulled, run))(arguments, dout), expected)
+        found = jax.jit(partial(pulled, run))(arguments, dout)
+        assert_close(found, (outputs, (dparams, dxs, dstate)))
 
 
 def test_masks_have_their_rates():

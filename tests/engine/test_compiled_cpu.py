@@ -20,6 +20,7 @@ from oracles import (
     assert_close,
     drawn_inputs,
     drawn_like,
+    drawn_params,
     on_device,
     pulled,
     results_like,
@@ -60,7 +61,7 @@ LSTM = lj.LSTM
 SCANNED = scanned(LSTM)
 
 needs_a_compiler = pytest.mark.skipif(
-    cpu.why_not(LSTM, LSTM.init(jax.random.key(0), 1, 1)) is not None,
+    cpu.why_not(LSTM, drawn_params(LSTM)) is not None,
     reason="no C++ compiler, or LSTM_JAX_NATIVE=0",
 )
 pytestmark = needs_a_compiler

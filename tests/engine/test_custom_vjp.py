@@ -1,18 +1,25 @@
 """`CustomVJP`: what is written runs in reverse mode, and all other modes go through."""
 
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax, tree
-from oracles import EACH_KIND, EACH_MEMORY, assert_close, drawn_inputs, drawn_like
+from oracles import (
+    EACH_KIND,
+    EACH_MEMORY,
+    assert_close,
+    drawn_inputs,
+    drawn_like,
+    on_device,
+)
 
 import lstm_jax as lj
 from lstm_jax.engine.custom_vjp import CustomVJP
 
-X = jnp.asarray([0.5, -1.0, 2.0])
+X = on_device(np.array([0.5, -1.0, 2.0]))
 
 
 def cube_of_sine(_, x, scale):
@@ -95,25 +102,39 @@ BOTH = {
 }
 
 
+# By themselves as well as within a program; the others are compiled whole.
+NOT_COMPILED = "value", "grad", "vjp", "jvp", "linearize", "grad of grad"
+
+
+@cache
+def evaluated(name):
+    """What a mode makes of JAX's own rule, of what is written, and of what is wrong."""
+    evaluate = (REVERSE | FORWARD | BOTH)[name]
+
+    def each():
+        return [
+            evaluate(partial(loss, rule)) for rule in (cube_of_sine, WRITTEN, WRONG)
+        ]
+
+    return each() if "jit" in name or name in NOT_COMPILED else jax.jit(each)()
+
+
 @pytest.mark.parametrize("name", REVERSE | FORWARD | BOTH)
 def test_every_mode_is_jaxs_own(name):
-    evaluate = (REVERSE | FORWARD | BOTH)[name]
-    expected = evaluate(partial(loss, cube_of_sine))
-    assert_close(evaluate(partial(loss, WRITTEN)), expected, 1e-14)
+    expected, written, _ = evaluated(name)
+    assert_close(written, expected, 1e-14)
 
 
 @pytest.mark.parametrize("name", REVERSE)
 def test_reverse_mode_runs_what_is_written(name):
-    evaluate = REVERSE[name]
-    expected = evaluate(partial(loss, cube_of_sine))
-    found = evaluate(partial(loss, WRONG))
-    assert_close(found, tree.map(lambda d: 10 * d, expected))
+    expected, _, wrong = evaluated(name)
+    assert_close(wrong, tree.map(lambda d: 10 * d, expected))
 
 
 @pytest.mark.parametrize("name", FORWARD)
 def test_forward_mode_does_not(name):
-    evaluate = FORWARD[name]
-    assert_close(evaluate(partial(loss, WRONG)), evaluate(partial(loss, cube_of_sine)))
+    expected, _, wrong = evaluated(name)
+    assert_close(wrong, expected)
 
 
 def test_arguments_that_are_not_differentiated_cost_no_tangents():
@@ -124,6 +145,7 @@ def test_arguments_that_are_not_differentiated_cost_no_tangents():
 
 # --- cells ----------------------------------------------------------------------------
 
+GRADIENTS = "manual", "automatic"
 STEPS, BATCH = 5, 2
 MASKS = {
     "lengths": np.array([STEPS, 3]),
@@ -169,10 +191,11 @@ def test_cells_in_forward_mode(cell, evaluate):
         ys, final = lj.unroll(cell, params, xs, gradient=gradient, **MASKS)
         return jnp.sum(jnp.sin(ys)) + sum(jnp.sum(s**2) for s in tree.leaves(final))
 
-    found, expected = (
-        jax.jit(lambda *a, g=g: evaluate(partial(value, g), *a))((params, xs), tangents)
-        for g in ("manual", "automatic")
-    )
+    @jax.jit
+    def both(*arguments):
+        return [evaluate(partial(value, g), *arguments) for g in GRADIENTS]
+
+    found, expected = both((params, xs), tangents)
     assert_close(found, expected, 1e-12)
 
 
@@ -186,9 +209,11 @@ def test_values_are_not_batched_with_their_tangents(memory, reverse):
         options = {"memory": memory, "reverse": reverse, "gradient": gradient}
         return lj.unroll(lj.LSTM, params._replace(b=b), xs, **options, **MASKS)
 
-    found, expected = (
-        jax.jacfwd(outputs)(params.b, g) for g in ("manual", "automatic")
-    )
+    @jax.jit
+    def both(b):
+        return [jax.jacfwd(outputs)(b, gradient) for gradient in GRADIENTS]
+
+    found, expected = both(params.b)
     assert_close(found, expected)
 
 
@@ -197,8 +222,13 @@ def test_one_step_in_forward_mode(cell):
     params, xs, state = drawn_inputs(cell, 1, (BATCH,))
     arguments = params, state, xs[0]
     tangents = drawn_like(arguments, 7)
-    found, expected = (
-        jax.jvp(partial(lj.step, cell, gradient=gradient), arguments, tangents)
-        for gradient in ("manual", "automatic")
-    )
+
+    @jax.jit
+    def both(arguments):
+        return [
+            jax.jvp(partial(lj.step, cell, gradient=gradient), arguments, tangents)
+            for gradient in GRADIENTS
+        ]
+
+    found, expected = both(arguments)
     assert_close(found, expected, 1e-13)

@@ -150,7 +150,7 @@ def unroll_layers(
     between: Dropout | Between | None = None,
     zoneout: Zoneout | None = None,
     gradient: str = "manual",
-    memory: str = "store",
+    memory: str | None = None,
     mask: ArrayLike | None = None,
     masked_outputs: str = "zero",
     merge: str = "concatenate",

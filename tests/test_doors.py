@@ -167,7 +167,7 @@ UNROLL = {
     "memory": Row(
         {"memory": "none"},
         ValueError,
-        "memory must be one of 'store', 'states', 'recompute'; got 'none'",
+        "memory must be one of None, 'store', 'states', 'recompute'; got 'none'",
     ),
     "inputs without time": Row(
         {"x": ones(3)}, ValueError, "xs must have the shape (T, *batch, 3)"

@@ -6,6 +6,7 @@ Compiling is what costs here: nearly all tests share a few shapes and settings.
 from functools import cache, partial
 
 import hypothesis.strategies as st
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from oracles import (
 )
 
 import lstm_jax as lj
+from lstm_jax.engine import scan
 
 STEPS = 5
 BATCH = 4
@@ -82,6 +84,12 @@ def test_every_policy_says_the_same(cell, memory, gradient):
     masks = {"lengths": LENGTHS, "resets": RESETS}
     found = pull(cell, *drawn(cell), memory=memory, gradient=gradient, **masks)
     assert_close(found, looped(cell, reverse=False))
+
+
+def test_scans_on_gpus_keep_the_states_alone(monkeypatch):
+    assert scan.fastest_memory() == "store"
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert scan.fastest_memory() == "states"
 
 
 @EACH_KIND

@@ -30,7 +30,7 @@ from lstm_jax.engine import trees
 from lstm_jax.engine.chunks import chunk_length, scan_chunks
 from lstm_jax.engine.custom_vjp import CustomVJP
 from lstm_jax.engine.meshes import leading_spec, on_mesh
-from lstm_jax.engine.runners import choose_runner
+from lstm_jax.engine.runners import choose_runner, with_memory
 from lstm_jax.engine.sequence import Inputs, Settings, Starts, Steps
 from lstm_jax.identities import accumulator_dtype
 
@@ -45,6 +45,7 @@ def run_sequence(
     The arguments are checked by `lstm_jax.unroll`; T is at least 1.
     """
     run = _manual if settings.gradient == "manual" else _automatic
+    settings = with_memory(settings, params, starts, inputs)
 
     def out_specs() -> Any:
         x, *_ = jax.tree.leaves(inputs.x)

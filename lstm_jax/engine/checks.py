@@ -19,7 +19,7 @@ from lstm_jax.cells import CELLS
 from lstm_jax.engine import trees
 
 
-def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
     """Raises ValueError if an argument is none of its choices."""
     if value not in choices:
         listed = ", ".join(repr(choice) for choice in choices)

@@ -21,7 +21,7 @@ SHORTEST, LONGEST = 8, 50
 
 
 def chunk_length(
-    steps: int, step_bytes: int, memory: str, chunk_bytes: int | None = None
+    steps: int, step_bytes: int, memory: str | None, chunk_bytes: int | None = None
 ) -> int:
     """The number of steps in a chunk.
 

@@ -64,6 +64,22 @@ class RunReverseSteps(Protocol):
         ...
 
 
+@runtime_checkable
+class FastestMemory(Protocol):
+    """The memory policy of `lstm_jax.unroll` that is the fastest, as a rule."""
+
+    def __call__(
+        self, settings: Settings, params: Any, starts: Starts, inputs: Inputs, /
+    ) -> str:
+        """One of `lstm_jax.engine.MEMORIES`."""
+        ...
+
+
+def store(*_: Any) -> str:
+    """`FastestMemory` where keeping everything is the fastest."""
+    return "store"
+
+
 class Runner(NamedTuple):
     """A way to run the steps of any stretch of time, and their reverse.
 
@@ -76,6 +92,7 @@ class Runner(NamedTuple):
         at_once: whether a stretch may be as long as the sequence where everything is
             kept for the reverse: the runner's own temporaries do not grow with it.
         chunk_bytes: as for `lstm_jax.engine.chunks.chunk_length`, where it may not.
+        fastest_memory: the memory policy where none is asked for.
     """
 
     name: str
@@ -84,9 +101,15 @@ class Runner(NamedTuple):
     lay_out: Callable[[Any], Any] = lambda params: params
     at_once: bool = False
     chunk_bytes: int | None = None
+    fastest_memory: FastestMemory = store
 
 
-SCAN = Runner("scan", scan.steps, scan.reverse_steps)
+SCAN = Runner(
+    "scan",
+    scan.steps,
+    scan.reverse_steps,
+    fastest_memory=scan.fastest_memory,
+)
 ASSOCIATIVE_SCAN = Runner(
     "associative scan", associative_scan.steps, associative_scan.reverse_steps
 )
@@ -96,6 +119,7 @@ COMPILED = Runner(
     cpu.reverse_steps,
     lay_out=panels.lay_out,
     at_once=True,
+    fastest_memory=cpu.fastest_memory,
 )
 CUDA = Runner(
     "CUDA", cuda.steps, cuda.reverse_steps, at_once=True, chunk_bytes=64 * 2**20
@@ -138,6 +162,19 @@ def choose_runner(settings: Settings, params: Any) -> tuple[Runner, str]:
     return COMPILED, "its equations are compiled for this processor"
 
 
+def with_memory(
+    settings: Settings, params: Any, starts: Starts, inputs: Inputs
+) -> Settings:
+    """The settings with a memory policy: the fastest, where none is asked for."""
+    if settings.memory is not None:
+        return settings
+    if settings.gradient == "automatic":
+        return settings._replace(memory="store")
+    runner, _ = choose_runner(settings, params)
+    memory = runner.fastest_memory(settings, params, starts, inputs)
+    return settings._replace(memory=memory)
+
+
 def runner_of(cell: Cell | str, params: Any, *, gradient: str = "manual") -> Choice:
     """Which runner `lstm_jax.unroll` takes for a cell and its parameters, and why.
 
@@ -159,6 +196,6 @@ def runner_of(cell: Cell | str, params: Any, *, gradient: str = "manual") -> Cho
     checks.check_choice("gradient", gradient, GRADIENTS)
     cell = checks.as_cell(cell, gradient)
     checks.check_params(cell, params)
-    settings = Settings(cell, gradient, reverse=False, memory="store")
+    settings = Settings(cell, gradient, reverse=False, memory=None)
     runner, why = choose_runner(settings, params)
     return Choice(runner.name, why)

@@ -27,7 +27,7 @@ class Settings(NamedTuple):
         cell: the cell.
         gradient: "manual" or "automatic".
         reverse: whether the steps go from the last to the first.
-        memory: "store", "states" or "recompute".
+        memory: "store", "states" or "recompute"; None until the fastest is chosen.
         every_state: whether the states after all steps are returned, and not only
             their first field, the output.
     """
@@ -35,7 +35,7 @@ class Settings(NamedTuple):
     cell: Cell
     gradient: str
     reverse: bool
-    memory: str
+    memory: str | None
     every_state: bool = False
 
     def returned(self, states: Any) -> Any:

@@ -30,7 +30,7 @@ def unroll(
     resets: ArrayLike | None = None,
     reset_state: Any = None,
     reverse: bool = False,
-    memory: str = "store",
+    memory: str | None = None,
     zoneout: Zoneout | None = None,
     mask: ArrayLike | None = None,
     masked_outputs: str = "zero",
@@ -61,9 +61,12 @@ def unroll(
             that comes in pieces has another initial state in each, and this in all.
         reverse: runs from the last step to the first. Outputs stay at their inputs'
             places, and the final state is the one after step 0.
-        memory: what the manual gradient keeps of the forward: "store" (fastest),
-            "states" or "recompute" (leanest); see the module's text. Automatic
-            gradients apply `jax.checkpoint` to the same end.
+        memory: what the manual gradient keeps of the forward: "store" (most),
+            "states" or "recompute" (leanest); see `lstm_jax.engine.bptt`. None for
+            the one that is the fastest as a rule: "store", but for many sequences of
+            small layers on CPUs ("recompute"), and scans on GPUs ("states").
+            Automatic gradients apply `jax.checkpoint` to the same end, and None is
+            "store".
         zoneout: units that keep their old state at random, or in expectation; see
             `lstm_jax.Zoneout`. None for none.
         mask: booleans (T, *batch), true at valid steps, with holes anywhere; the
@@ -96,7 +99,7 @@ def unroll(
         True
     """
     checks.check_choice("gradient", gradient, GRADIENTS)
-    checks.check_choice("memory", memory, MEMORIES)
+    checks.check_choice("memory", memory, (None, *MEMORIES))
     cell = checks.as_cell(cell, gradient)
     checks.check_params(cell, params)
     checks.check_choice("masked_outputs", masked_outputs, ("zero", "last"))

@@ -28,9 +28,10 @@ from oracles import (
 
 import lstm_jax as lj
 from lstm_jax import graph
-from lstm_jax.engine.compiled import cpu, source
+from lstm_jax.engine.compiled import cpu, source, storage
 from lstm_jax.engine.compiled.unit import trace
-from lstm_jax.engine.runners import runner_of
+from lstm_jax.engine.runners import runner_of, with_memory
+from lstm_jax.engine.sequence import Inputs, Settings, Starts
 from lstm_jax.gated import (
     BlockSizes,
     GatedGradients,
@@ -524,7 +525,7 @@ def test_large_arrays_lie_on_large_pages():
 @pytest.mark.parametrize("way", ["vmap", "shard_map"])
 def test_large_pages_under_transformations(way, monkeypatch):
     """Other weights in each call do without, the part of a device does not."""
-    monkeypatch.setattr(cpu, "LARGE", 0)
+    monkeypatch.setattr(storage, "LARGE", 0)
     params, xs, _ = drawn_inputs(LSTM, 6, (3,), hidden_size=7)  # traced nowhere else
 
     def each(cell, params, xs):
@@ -547,6 +548,55 @@ def test_large_pages_under_transformations(way, monkeypatch):
     assert asks_for_large_pages(run(LSTM), params, xs) == (way == "shard_map")
     found, expected = (jax.jit(run(cell))(params, xs) for cell in (LSTM, SCANNED))
     assert_close(found, expected, 1e-12)
+
+
+# --- the memory policy where none is asked for ----------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "expected"),
+    [
+        ("lstm", (128, 256, 64, 64), "recompute"),
+        ("gru", (4096, 16, 64, 64), "recompute"),
+        ("lstm", (128, 256, 32, 32), "store"),  # little that is kept
+        ("lstm", (128, 256, 64, 128), "store"),  # much to compute again
+        ("lstm", (4096, 8, 64, 64), "store"),  # chunks of few rows
+        ("rnn_tanh", (400, 128, 64, 64), "store"),  # one number a unit
+    ],
+)
+def test_the_policy_that_is_the_fastest(name, sizes, expected):
+    (T, B, D, H), cell = sizes, lj.CELLS[name]
+
+    def chosen(gradient):
+        params = cell.init(jax.random.key(0), D, H, dtype=jnp.float32)
+        starts = Starts(cell.initial_state(params, (B,)), None)
+        inputs = Inputs(jnp.zeros((T, B, D), jnp.float32), None, None)
+        settings = Settings(cell, gradient, reverse=False, memory=None)
+        policies.append(with_memory(settings, params, starts, inputs).memory)
+
+    policies = []
+    for gradient in ("manual", "automatic"):
+        jax.eval_shape(partial(chosen, gradient))
+    assert policies == [expected, "store"]
+
+
+def test_the_fastest_policy_is_what_runs(monkeypatch):
+    monkeypatch.setattr(cpu, "RETURNED", 0)
+    monkeypatch.setattr(cpu, "LARGE_CHUNK", 0)
+    params, xs, state = drawn_inputs(
+        LSTM, 7, (3,), hidden_size=6
+    )  # traced nowhere else
+
+    def program(memory):
+        def gradient(*arguments):
+            ys, pull, _ = jax.vjp(
+                partial(lj.unroll, LSTM, memory=memory), *arguments, has_aux=True
+            )
+            return pull(ys)
+
+        return jax.jit(gradient).lower(params, xs, state).as_text()
+
+    assert program(None) == program("recompute") != program("store")
 
 
 @pytest.mark.parametrize(("batch", "hidden_size"), [(24, 5), (2, 301)])

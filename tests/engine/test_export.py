@@ -36,7 +36,7 @@ def test_it_goes_through_a_file():
 @pytest.mark.parametrize(
     ("shape", "gradient", "memory"),
     [
-        ("t, b, 3", "manual", "store"),
+        ("t, b, 3", "manual", None),
         ("t, b, 3", "manual", "recompute"),
         ("t, b, 3", "automatic", "store"),
         ("20, b, 3", "manual", "store"),

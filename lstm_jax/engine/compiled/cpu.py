@@ -11,9 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
-from jax.custom_batching import custom_vmap
-from jax.sharding import get_abstract_mesh
+from jax import Array
 
 from lstm_jax.cell import Cell
 from lstm_jax.engine import scan
@@ -21,15 +19,22 @@ from lstm_jax.engine.compiled.batches import Axes, over_batch
 from lstm_jax.engine.compiled.build import NotBuilt, registered, switched_off
 from lstm_jax.engine.compiled.choice import compiled_on
 from lstm_jax.engine.compiled.panels import Weights
-from lstm_jax.engine.compiled.source import TYPES, kept_parts, reads, source
+from lstm_jax.engine.compiled.source import TYPES, reads, source
+from lstm_jax.engine.compiled.storage import (
+    as_kept,
+    from_kept,
+    kept_blocks,
+    on_large_pages,
+    over_u,
+    sequence_bytes,
+)
 from lstm_jax.engine.compiled.unit import NotUnitByUnit, Program, Unit, trace
-from lstm_jax.engine.meshes import share_varying_axes
 from lstm_jax.engine.sequence import Inputs, Settings, Starts, Steps
 from lstm_jax.gated import GatedGradients
-from lstm_jax.identities import accumulator_dtype, concatenate
+from lstm_jax.identities import accumulator_dtype
 
-LARGE = 2**23
-"""Bytes of a sequence's arrays from which on it pays to ask for large pages."""
+RETURNED, SMALL_LAYER, LARGE_CHUNK = 2**25, 128, 1024
+"""Bytes of a sequence's arrays, D + H, rows of a chunk: see `fastest_memory`."""
 
 
 def why_not(cell: Cell, params: Any) -> str | None:
@@ -79,25 +84,12 @@ def _steps(
     params, entry = weights.params, starts.state
     name, unit, backward = _built(settings.cell, params.Wx.dtype)
     initial = entry if starts.reset is None else starts.reset
-    fields, u = len(entry), len(unit.forward.inputs["u"])
-    kept = [sum(sizes) for sizes in _parts(unit, jax.tree.leaves(unit.kept))]
-    blocks = (*(1,) * fields, *kept)
+    fields = len(entry)
     # Not rounded to 16 bits, which would only take time.
     dtype = accumulator_dtype(params.Wx.dtype)
-    over = {}
-    if dtype == entry[0].dtype:
-        # What is kept first goes where u was, if it is as much, or the output does.
-        over = {0: fields} if kept[0] == u else {0: 0} if u == 1 else {}
-    # Beside u and what goes there: these, and in the reverse v's gradient, u's where it
-    # does not lie over what is kept, and the outputs shifted by a step for the weights'
-    # gradient, unless a field that the reverse does not read makes room.
-    beside = sum(n for k, n in enumerate(blocks) if k not in over.values())
-    du, dv = (len(backward.outputs[group]) for group in ("du", "dv"))
-    beside += dv + (du if kept[0] != du else 0)
-    beside += unit.recurrent and len(reads(backward, unit.own_gradients)) == fields
-    unit_bytes = u * dtype.itemsize + beside * entry[0].dtype.itemsize
-    units = math.prod(inputs.x.shape[:-1]) * entry[0].shape[-1]
-    Wx = _on_large_pages(name, params.Wx, units * unit_bytes)
+    over = over_u(unit, dtype, entry[0].dtype)
+    size = sequence_bytes(unit, backward, inputs.x, entry)
+    Wx = on_large_pages(name, params.Wx, size)
     input_product = jnp.matmul(inputs.x, Wx, preferred_element_type=dtype)
     final, sequences = _call(
         f"{name}_Forward",
@@ -106,78 +98,12 @@ def _steps(
         states=(*initial, *entry),
         sequences=(input_product,),
         inputs=inputs,
-        results=(fields, blocks),
+        results=(fields, (*(1,) * fields, *kept_blocks(unit))),
         over=over,
     )
     state = type(entry)
     new, parts = state(*sequences[:fields]), sequences[fields:]
-    return state(*final), Steps(new, _as_kept(unit, entry[0].shape[-1], parts))
-
-
-def _on_large_pages(name: str, Wx: Array, size: int) -> Array:
-    """Wx, once the system was asked for large pages for what comes after it.
-
-    XLA lays the arrays of a program into one block, those of other times in the same
-    places. So this takes so many bytes for a moment, before the first of the arrays
-    that are as large together, which is a product with Wx.
-    """
-    if not isinstance(size, int) or size < LARGE:  # `jax.export` may leave sizes open
-        return Wx
-    if jax.device_count() > 1 and not get_abstract_mesh().manual_axes:
-        return Wx
-
-    @custom_vmap
-    def asked(Wx: Array) -> Array:
-        # Wx is copied, so that what reads it has to wait.
-        Wx, _ = jax.ffi.ffi_call(
-            f"{name}_LargePages",
-            (
-                jax.ShapeDtypeStruct(Wx.shape, Wx.dtype),
-                jax.ShapeDtypeStruct((size,), jnp.uint8),
-            ),
-            input_output_aliases={0: 0},
-        )(Wx)
-        return Wx
-
-    @asked.def_vmap
-    def _(_: int, batched: Sequence[bool], Wx: Array) -> tuple[Array, bool]:
-        return Wx, batched[0]
-
-    return share_varying_axes((Wx, asked(Wx)))[1]
-
-
-def _parts(unit: Unit, leaves: Sequence[Any]) -> list[Sequence[Any]]:
-    """The leaves of what is kept by the array that they lie in."""
-    first, _ = kept_parts(unit)
-    return [leaves[:first], leaves[first:]]
-
-
-def _as_kept(unit: Unit, hidden_size: int, parts: Sequence[Array]) -> Any:
-    """What the cell keeps, from the arrays that hold it."""
-    sizes, tree = jax.tree.flatten(unit.kept)
-    leaves = []
-    for part, of in zip(parts, filter(None, _parts(unit, sizes)), strict=True):
-        ends = [hidden_size * sum(of[: k + 1]) for k in range(len(of) - 1)]
-        split = jnp.split(_as_integers(part), ends, axis=-1)
-        leaves.extend(lax.bitcast_convert_type(a, part.dtype) for a in split)
-    return jax.tree.unflatten(tree, leaves)
-
-
-def _from_kept(unit: Unit, kept: Any) -> list[Array]:
-    """The arrays that hold what the cell keeps, one or two."""
-    return [
-        lax.bitcast_convert_type(concatenate(*map(_as_integers, part)), part[0].dtype)
-        for part in _parts(unit, jax.tree.leaves(kept))
-        if part
-    ]
-
-
-def _as_integers(a: Array) -> Array:
-    """The bits of floats: XLA splits and joins them as they lie, and 16-bit floats not.
-
-    Those it turns into 32 bits first, and back.
-    """
-    return lax.bitcast_convert_type(a, f"uint{8 * a.dtype.itemsize}")
+    return state(*final), Steps(new, as_kept(unit, entry[0].shape[-1], parts))
 
 
 def _reverse_steps(
@@ -194,7 +120,7 @@ def _reverse_steps(
     first = starts.first(inputs.carried, reverse=settings.reverse)
     reset = first if starts.reset is None else starts.reset
     read = reads(backward, unit.own_gradients)
-    kept = _from_kept(unit, steps.kept)
+    kept = from_kept(unit, steps.kept)
     blocks = [len(backward.outputs[group]) for group in ("du", "dv")]
     # du goes where what is kept first was, if it is as much, or else where dys was.
     over = {0: 0} if blocks[0] == 1 else {}
@@ -341,6 +267,26 @@ def _scanned_reverse(
 def _sum_over_time(a: Array) -> Array:
     """At least in float32."""
     return jnp.sum(a, 0, dtype=accumulator_dtype(a.dtype))
+
+
+def fastest_memory(
+    settings: Settings, params: Any, starts: Starts, inputs: Inputs
+) -> str:
+    """The memory policy that is the fastest as a rule; docs/engine.md has the times.
+
+    glibc gives blocks of over 32 MB back after every call, and the system clears them
+    for the next. Where the layer is small, so that computing again costs less than
+    that, and a chunk of "recompute" has rows enough, that policy is the faster.
+    """
+    (T, *batch, D), H = inputs.x.shape, starts.state[0].shape[-1]
+    if not all(isinstance(n, int) for n in inputs.x.shape):
+        return "store"  # `jax.export` may leave sizes open
+    _, unit, backward = _built(settings.cell, params.Wx.dtype)
+    size = sequence_bytes(unit, backward, inputs.x, starts.state)
+    several_blocks = len(unit.forward.inputs["u"]) > 1  # or little is kept
+    rows = math.isqrt(T) * math.prod(batch)
+    again = size > RETURNED and D + H <= SMALL_LAYER and rows >= LARGE_CHUNK
+    return "recompute" if again and several_blocks else "store"
 
 
 steps = compiled_on("cpu", _steps, _scanned)

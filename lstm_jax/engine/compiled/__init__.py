@@ -2,8 +2,8 @@
 
 `unit.py` traces the equations and their reverse for one hidden unit, `expressions.py`
 says how each operation is written, and `writing.py` writes the function. `cpu.py` is
-the runner that calls it as C++, with the weights as `panels.py` lays them out, and
-`cuda` the one for GPUs.
+the runner that calls it as C++, with the weights as `panels.py` lays them out and the
+sequences' arrays as `storage.py` does; `cuda` is the one for GPUs.
 """
 
 from lstm_jax.engine.compiled.expressions import EXPRESSIONS, expression

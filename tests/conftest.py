@@ -141,7 +141,7 @@ def pytest_runtest_protocol(item):
             settings.enter_context(jax.numpy_rank_promotion("allow"))
         outcome = yield
     # In the middle of a large module; not again for what dropping does not give back.
-    if resident() > max(1.0, LEFT_BEHIND[0] + 0.2):
+    if resident() > max(1.2, LEFT_BEHIND[0] + 0.2):
         drop_compiled_programs()
     return outcome
 

@@ -29,6 +29,7 @@ from experiments.sentiment.objective import (
 from experiments.sentiment.reviews import Data, load
 from experiments.sentiment.trace import draw_trace
 from experiments.training import (
+    Given,
     Options,
     Outcome,
     Records,
@@ -108,7 +109,7 @@ def _fit(
     source: dict[str, str],
 ) -> tuple[Outcome, dict[str, Any]]:
     """Trains and measures; how it ended, and what stands in result.json."""
-    predict = partial(predict_logits, plan.model)
+    predict = Given(predict_logits, (plan.model,))
     buckets = {k: replicate(b) for k, (_, b) in data.evaluated.items()}
 
     def evaluate(split: str, params: Any, measure: Any = measure) -> dict[str, Any]:
@@ -118,7 +119,7 @@ def _fit(
     outcome = fit(
         run,
         init_state(init_params(plan.model, plan.key_params), plan.optimizer, plan.key),
-        loss=partial(loss, plan.model, config.label_smoothing),
+        loss=Given(loss, (plan.model, config.label_smoothing)),
         optimizer=plan.optimizer,
         data=data.train,
         schedule=plan.schedule,

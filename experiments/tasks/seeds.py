@@ -18,6 +18,7 @@ from jax import Array, lax
 
 from experiments.checks import LARGEST, within
 from experiments.training import (
+    Given,
     Interrupts,
     Run,
     Snapshot,
@@ -160,8 +161,8 @@ def train_seeds(
         clip_norm=config.clip_norm,
     )
     many = config.steps // config.evaluations
-    begin = over_seeds(partial(initial, task, optimizer))
-    train = over_seeds(partial(train_steps, task, optimizer, many), donate=True)
+    begin = over_seeds(Given(initial, (task, optimizer)))
+    train = over_seeds(Given(train_steps, (task, optimizer, many)), donate=True)
     evaluate = over_seeds(task.evaluate)
 
     states = begin(jax.vmap(jax.random.key)(jnp.arange(config.seeds)))
@@ -224,20 +225,21 @@ def over_seeds(function: Callable[..., Any], *, donate: bool = False) -> Any:
     products of small matrices; elsewhere side by side.
 
     Args:
-        function: of one seed.
+        function: of one seed; equal ones share what is compiled.
         donate: whether the memory of the first argument is taken over.
     """
+    donated = 2 if donate else ()
+    every = jax.jit(_every, static_argnums=(0, 1), donate_argnums=donated)
+    return partial(every, function, jax.default_backend() == "cpu")
 
-    @partial(jax.jit, donate_argnums=0 if donate else ())
-    def every(own: Any, *shared: Any) -> Any:
-        def one(own: Any) -> Any:
-            return function(own, *shared)
 
-        if jax.default_backend() == "cpu":
-            return lax.map(one, own)
-        return jax.vmap(one)(own)
+def _every(
+    function: Callable[..., Any], one_by_one: bool, own: Any, *shared: Any
+) -> Any:
+    def one(own: Any) -> Any:
+        return function(own, *shared)
 
-    return every
+    return lax.map(one, own) if one_by_one else jax.vmap(one)(own)
 
 
 def initial(

@@ -56,6 +56,7 @@ from experiments.training.runs import (
     open_run,
 )
 from experiments.training.steps import (
+    Given,
     TrainState,
     descend,
     init_state,
@@ -66,6 +67,7 @@ from experiments.training.steps import (
 
 __all__ = [
     "Checkpoints",
+    "Given",
     "Interrupts",
     "Options",
     "Outcome",

@@ -1,7 +1,8 @@
 """The training state, the optimizer, and the compiled scans over many batches."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +16,22 @@ from experiments.training.devices import split_columns, split_rows, whole
 
 Loss = Callable[[Any, Array, Any], tuple[Array, dict[str, Array]]]
 """``(params, key, batch) -> (loss, measures)``, both means over the batch."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """A function whose first arguments are given, as by `functools.partial`.
+
+    Two of the same function and arguments are equal, so what is compiled for the one
+    serves the other: a second run with the same config in one process.
+    """
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+
+    def __call__(self, *more: Any) -> Any:
+        """What the function returns for these arguments and `more`."""
+        return self.function(*self.arguments, *more)
 
 
 class TrainState(NamedTuple):
@@ -49,6 +66,7 @@ def init_state(
     return TrainState(params, average, optimizer.init(params), step, key)
 
 
+@lru_cache(maxsize=64)  # the same object for the same numbers; see `Given`
 def make_optimizer(
     learning_rate: float,
     total_steps: int,

@@ -5,7 +5,6 @@ from typing import Any
 import article
 import hypothesis.strategies as st
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -30,15 +29,17 @@ def in_rows(parameters: article.Parameters) -> lj.LSTMParams:
     n_a = parameters.Wc.shape[0]
     columns = np.concatenate([parameters.Wg, parameters.Wc], axis=0)
     biases = np.concatenate([parameters.bg, parameters.bc], axis=0)
-    return lj.LSTMParams(
-        Wx=jnp.asarray(columns[:, n_a:].T),
-        Wh=jnp.asarray(columns[:, :n_a].T),
-        b=jnp.asarray(biases[:, 0]),
-    )
+    return lj.LSTMParams(Wx=columns[:, n_a:].T, Wh=columns[:, :n_a].T, b=biases[:, 0])
 
 
-def rows(columns: ndarray) -> jax.Array:
-    return jnp.asarray(np.swapaxes(columns, -1, -2))
+def rows(columns: ndarray) -> ndarray:
+    return np.swapaxes(columns, -1, -2)
+
+
+@jax.jit
+def pulled_step(params: Any, state: Any, x: Any, dnew: Any) -> Any:
+    new, pull = jax.vjp(lj.lstm_step, params, state, x)
+    return new, pull(dnew)
 
 
 sizes = st.integers(1, 5)
@@ -54,19 +55,18 @@ def test_a_step(n_a, n_x, m):
     a, c, cache = article.forward_step(a_prev, c_prev, x, parameters)
     expected = article.backward_step(da, dc, cache, parameters)
 
-    new, pull = jax.vjp(
-        lj.lstm_step,
+    # J is the mean of the examples' losses: each one's gradient arrives as da / m.
+    new, (dparams, dstate, dx) = pulled_step(
         in_rows(parameters),
         lj.LSTMState(rows(a_prev), rows(c_prev)),
         rows(x),
+        lj.LSTMState(rows(da / m), rows(dc / m)),
     )
     assert_close(new, lj.LSTMState(rows(a), rows(c)))
-    # J is the mean of the examples' losses: each one's gradient arrives as da / m.
-    dparams, dstate, dx = pull(lj.LSTMState(rows(da / m), rows(dc / m)))
     assert_close(dparams, in_rows(expected.parameters))
     dstate_per_example = lj.LSTMState(rows(expected.da_prev), rows(expected.dc_prev))
-    assert_close(jax.tree.map(lambda d: d * m, dstate), dstate_per_example)
-    assert_close(dx * m, rows(expected.dx))
+    assert_close(lj.LSTMState(*(m * np.asarray(d) for d in dstate)), dstate_per_example)
+    assert_close(m * np.asarray(dx), rows(expected.dx))
 
 
 @pytest.mark.parametrize("memory", ["store", "states", "recompute"])
@@ -80,7 +80,7 @@ def test_backpropagation_through_time(memory):
     outputs, c, caches = article.forward(a_0, c_0, xs, parameters)
     da_0, dc_0, dxs, total = article.backward(das, dc, caches, parameters)
 
-    (ys, final), (dparams, found_dxs, dstate) = pulled(
+    (ys, final), (dparams, *others) = pulled(
         lj.LSTM,
         in_rows(parameters),
         rows(xs),
@@ -91,9 +91,9 @@ def test_backpropagation_through_time(memory):
     assert_close(ys, rows(np.stack(outputs)))
     assert_close(final, lj.LSTMState(rows(outputs[-1]), rows(c)))
     assert_close(dparams, in_rows(total))
-    assert_close(found_dxs * m, rows(dxs))
-    assert_close(dstate.h * m, rows(da_0))
-    assert_close(dstate.c * m, rows(dc_0))
+    found_dxs, dstate = jax.tree.map(lambda d: m * np.asarray(d), others)
+    assert_close(found_dxs, rows(dxs))
+    assert_close(dstate, lj.LSTMState(rows(da_0), rows(dc_0)))
 
 
 def test_the_rendering_itself_by_differences():

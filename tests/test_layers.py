@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from oracles import EACH_CELL, assert_close
+from oracles import EACH_CELL, assert_close, drawn_like, on_device
 
 from lstm_jax.cells import LSTM, LSTMState
 from lstm_jax.engine import unroll
@@ -21,7 +21,7 @@ from lstm_jax.layers import (
 )
 
 T, B, D, H = 5, 4, 3, 2
-LENGTHS = jnp.asarray([0, 1, 3, T])
+LENGTHS = np.array([0, 1, 3, T])
 
 
 def stack(layers=2, bidirectional=True):
@@ -38,7 +38,7 @@ def stack(layers=2, bidirectional=True):
 
 @pytest.fixture
 def xs():
-    return jax.random.normal(jax.random.key(1), (T, B, D), jnp.float64)
+    return drawn_like(np.empty((T, B, D)), 1)
 
 
 def one_row(params, x):
@@ -59,10 +59,16 @@ def one_row(params, x):
 @pytest.mark.parametrize("layers", [1, 2])
 def test_a_stack_is_its_rows_one_by_one(xs, layers, bidirectional):
     params = stack(layers, bidirectional)
-    ys, finals = unroll_layers(LSTM, params, xs, lengths=LENGTHS)
+
+    @jax.jit
+    def both(params, xs):
+        rows = [one_row(params, xs[:n, k : k + 1]) for k, n in enumerate(LENGTHS)]
+        return unroll_layers(LSTM, params, xs, lengths=LENGTHS), rows
+
+    (ys, finals), rows = jax.tree.map(np.asarray, both(params, xs))
     assert ys.shape == (T, B, H * (1 + bidirectional))
-    for row, length in enumerate(LENGTHS.tolist()):
-        expected, expected_finals = one_row(params, xs[:length, row : row + 1])
+    for row, length in enumerate(LENGTHS):
+        expected, expected_finals = rows[row]
         np.testing.assert_allclose(ys[:length, row], expected[:, 0], atol=1e-14)
         np.testing.assert_array_equal(ys[length:, row], 0)
         jax.tree.map(
@@ -85,7 +91,7 @@ def test_every_cell_stacks(cell):
 
 
 def test_manual_and_automatic_gradients_agree(xs):
-    weights = jax.random.normal(jax.random.key(2), (T, B, 2 * H), jnp.float64)
+    weights = drawn_like(np.empty((T, B, 2 * H)), 2)
 
     def objective(gradient, params, xs):
         ys, finals = unroll_layers(LSTM, params, xs, lengths=LENGTHS, gradient=gradient)
@@ -151,7 +157,7 @@ def test_inputs_that_are_projected_already(xs):
 @pytest.mark.parametrize("heads", [1, 2])
 def test_drop_connect(heads):
     params = init_layers(LSTM, jax.random.key(0), D, 4, layers=2, heads=heads)
-    ones = jax.tree.map(jnp.ones_like, params)
+    ones = on_device(jax.tree.map(np.ones_like, params))
     dropped = drop_connect(jax.random.key(0), ones, 0.5)
     for layer, of_layer in zip(dropped, ones, strict=True):
         assert set(np.unique(layer.forward.Wh)) == {0.0, 2.0}
@@ -166,13 +172,14 @@ def test_recurrent_dropout_misses_units(heads):
     """Weights without some rows are those of an output without some units."""
     params = LSTM.init(jax.random.key(0), D, 4, dtype=jnp.float64, heads=heads)
     dropped = drop_connect(jax.random.key(1), params, 0.5, units=True)
-    ones = jax.tree.map(jnp.ones_like, params)
-    kept = drop_connect(jax.random.key(1), ones, 0.5, units=True).Wh
+    ones = on_device(jax.tree.map(np.ones_like, params))
+    kept = np.asarray(drop_connect(jax.random.key(1), ones, 0.5, units=True).Wh)
     kept = kept[:, 0] if heads == 1 else kept[0, :, :, 0].ravel()
     assert set(np.unique(kept)) == {0.0, 2.0}
-    state, u = LSTMState(*jnp.ones((2, 4))), jnp.zeros(16)
-    found, _ = LSTM.step(dropped, state, u)
-    expected, _ = LSTM.step(params, state._replace(h=kept), u)
+    state, u = LSTMState(*np.ones((2, 4))), np.zeros(16)
+    step = jax.jit(LSTM.step)
+    found, _ = step(dropped, state, u)
+    expected, _ = step(params, state._replace(h=kept), u)
     assert_close(found, expected)
 
 

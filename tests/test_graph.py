@@ -352,13 +352,10 @@ def test_what_is_not_differentiable_gets_float0():
     def fn(x: Any, index: Any, key: Any, flag: Any) -> Any:
         return jnp.where(flag, x[index], 0.0) * jax.random.uniform(key), index + 1
 
-    args = (jnp.asarray(normal(4)), jnp.array([1, 1]), KEY, jnp.array(True))
+    args = (normal(4), np.array([1, 1]), KEY, np.array(True))
+    assert_like_jax(fn, args)
     value, pullback = graph.vjp(fn, *args)
-    expected, expected_pullback = jax.vjp(fn, *args)
-    cotangent = random_like(expected)
-    assert_close(value, expected)
-    found = pullback(cotangent)
-    assert_close(found, expected_pullback(cotangent))
+    found = pullback(random_like(value))
     assert [g.dtype for g in found[1:]] == [jax.dtypes.float0] * 3
 
 
@@ -642,7 +639,7 @@ def test_what_is_asked_about_a_sequence_sees_the_equations(name, compiled):
     states, _ = lj.unroll(one_by_one, params, xs, gradient="automatic")
     [key] = {"lstm": ["h (7)"], "min_gru": ["h (3)"]}[name]
     found = graph.named_values(function, params, xs)
-    assert_close(found[key].reshape(states.shape), states)
+    assert_close(np.reshape(found[key], states.shape), states)
     assert key in graph.render(function, params, xs).mermaid
     after = lj.runner_of(cell, params)
     assert "asked" not in after.why

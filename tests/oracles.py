@@ -234,11 +234,15 @@ def add(arrays: Any, index: Any, parts: Any) -> None:
 
 def differences(fn: Any, argument: Any, step: float = 1e-5) -> Any:
     """The gradient of the scalar `fn` by central differences, each number in turn."""
-    flat, unravel = ravel_pytree(argument)
 
     @jax.jit
-    def along(direction: jax.Array) -> jax.Array:
-        ahead, behind = (fn(unravel(flat + s * direction)) for s in (step, -step))
-        return (ahead - behind) / (2 * step)
+    def each(argument: Any) -> Any:
+        flat, unravel = ravel_pytree(argument)
 
-    return unravel(jax.lax.map(along, jnp.eye(flat.size, dtype=flat.dtype)))
+        def along(direction: jax.Array) -> jax.Array:
+            ahead, behind = (fn(unravel(flat + s * direction)) for s in (step, -step))
+            return (ahead - behind) / (2 * step)
+
+        return unravel(jax.lax.map(along, jnp.eye(flat.size, dtype=flat.dtype)))
+
+    return each(argument)

@@ -1,6 +1,6 @@
 """The article's local derivative rules, each against automatic differentiation."""
 
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -82,24 +82,29 @@ RULES = {
 }
 
 
+@cache
+def gradients(*sizes):
+    """Of each rule the gradients that are written, and JAX's: one program."""
+
+    def both(rule, inputs):
+        outputs, pull = jax.vjp(rule.forward, *inputs)
+        doutputs = drawn_like(outputs, 9)
+        return tuple(rule.backward(doutputs, outputs, *inputs)), pull(doutputs)
+
+    inputs = {
+        name: [drawn_like(np.empty(s), k) for k, s in enumerate(rule.shapes(*sizes))]
+        for name, rule in RULES.items()
+    }
+    run = jax.jit(lambda inputs: {n: both(RULES[n], i) for n, i in inputs.items()})
+    return run(inputs)
+
+
 @pytest.mark.parametrize(
     ("lead", "d", "n"), [((), 1, 3), ((4,), 3, 2), ((2, 3), 2, 1), ((0,), 2, 3)]
 )
 @pytest.mark.parametrize("name", RULES)
 def test_each_rule_is_the_derivative(name, lead, d, n):
-    forward, backward, shapes = RULES[name]
-    inputs = [
-        drawn_like(np.empty(shape), seed)
-        for seed, shape in enumerate(shapes(lead, d, n))
-    ]
-    doutputs = drawn_like(jax.eval_shape(forward, *inputs), 9)
-
-    @jax.jit
-    def both(doutputs, *inputs):
-        outputs, pull = jax.vjp(forward, *inputs)
-        return tuple(backward(doutputs, outputs, *inputs)), pull(doutputs)
-
-    assert_close(*both(doutputs, *inputs))
+    assert_close(*gradients(lead, d, n)[name])
 
 
 FORWARD_VALUES = [

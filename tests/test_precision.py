@@ -1,6 +1,7 @@
 """Mixed precision: products of 16 bits, and nothing else."""
 
 import inspect
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,14 @@ import numpy as np
 import pytest
 from jax import lax
 from jax.extend.core import jaxprs_in_params
-from oracles import EACH_KIND, assert_close, drawn_inputs, pulled, results_like
+from oracles import (
+    EACH_KIND,
+    assert_close,
+    drawn_inputs,
+    drawn_like,
+    pulled,
+    results_like,
+)
 
 import lstm_jax as lj
 
@@ -74,8 +82,9 @@ def test_products_are_all_that_has_16_bits(cell, memory):
 def test_heads_and_the_hessian():
     """Products by head are einsums; the rounded reverse can be differentiated again."""
     cell = lj.mixed_precision(lj.LSTM)
-    params = lj.LSTM.init(jax.random.key(0), 4, 8, heads=2)
-    xs = jax.random.normal(jax.random.key(1), (3, 2, 4), jnp.float32)
+    init = partial(lj.LSTM.init, jax.random.key(0), 4, 8, heads=2)
+    params = drawn_like(jax.eval_shape(init))
+    xs = drawn_like(np.empty((3, 2, 4), np.float32), 1)
 
     def squared_gradient(cell, params):
         d = jax.grad(lambda p: jnp.sum(lj.unroll(cell, p, xs)[0] ** 2))(params)

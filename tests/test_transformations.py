@@ -160,16 +160,21 @@ def test_the_hessian_of_every_cell(cell, memory):
 @EACH_KIND
 def test_gradients_of_each_example(cell):
     """vmap over a batch says what single sequences say, and sums to the batch's."""
-    params, xs, state = drawn_inputs(cell, STEPS, (BATCH,))
-    dparams = jax.jit(jax.grad(lambda p, *a: unrolled(cell, (p, *a), "manual")))
-    each = jax.vmap(dparams, in_axes=(None, 1, 0))(params, xs, state)
-    alone = [
-        dparams(params, xs[:, b], tree.map(lambda s, b=b: s[b], state))
-        for b in range(BATCH)
-    ]
-    assert_close(each, tree.map(lambda *d: jnp.stack(d), *alone))
-    whole = dparams(params, xs, state)
-    assert_close(tree.map(lambda d: jnp.sum(d, 0), each), whole)
+    dparams = jax.grad(lambda p, *a: unrolled(cell, (p, *a), "manual"))
+
+    @jax.jit
+    def gradients(params, xs, state):
+        each = jax.vmap(dparams, in_axes=(None, 1, 0))(params, xs, state)
+        alone = [
+            dparams(params, xs[:, b], tree.map(lambda s, b=b: s[b], state))
+            for b in range(BATCH)
+        ]
+        return each, alone, dparams(params, xs, state)
+
+    found = gradients(*drawn_inputs(cell, STEPS, (BATCH,)))
+    each, alone, whole = tree.map(np.asarray, found)
+    assert_close(each, tree.map(lambda *d: np.stack(d), *alone))
+    assert_close(tree.map(lambda d: np.sum(d, 0), each), whole)
 
 
 @EACH_KIND

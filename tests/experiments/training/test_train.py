@@ -88,28 +88,42 @@ class Config:
     seed: int = 0
 
 
+def fit_in(folder, config=Config(), options=None, **other):
+    """`fit` on the two buckets, with any argument replaced."""
+    quiet = Console(quiet=True)
+    arguments = {
+        "loss": noisy_loss,
+        "optimizer": OPTIMIZER,
+        "data": buckets(),
+        "schedule": SCHEDULE,
+        "epochs": 2,
+        "evaluate": lambda _: {"accuracy": 0.5, "loss": 0.7},
+        "average_decay": 0.5,
+        "console": quiet,
+    }
+    with open_run(folder, config, options, quiet) as opened:
+        outcome = fit(opened, start(), **arguments | other)
+        opened.finish(outcome.result())
+    return outcome
+
+
 @pytest.fixture
 def run(tmp_path):
-    """`fit` on the two buckets, with any argument replaced."""
+    """`fit_in` a folder of this name."""
+    return lambda name="", *given, **other: fit_in(tmp_path / name, *given, **other)
 
-    def run(name="", config=Config(), options=None, **other):
-        arguments = {
-            "loss": noisy_loss,
-            "optimizer": OPTIMIZER,
-            "data": buckets(),
-            "schedule": SCHEDULE,
-            "epochs": 2,
-            "evaluate": lambda _: {"accuracy": 0.5, "loss": 0.7},
-            "average_decay": 0.5,
-            "console": Console(quiet=True),
-        }
-        quiet = arguments["console"]
-        with open_run(tmp_path / name, config, options, quiet) as opened:
-            outcome = fit(opened, start(), **arguments | other)
-            opened.finish(outcome.result())
-        return outcome
 
-    return run
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The folder and the outcome of a run that was never interrupted."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    return folder, fit_in(folder)
+
+
+@pytest.fixture
+def finished(whole, tmp_path):
+    """A copy of its folder, to go wrong."""
+    return shutil.copytree(whole[0], tmp_path / "finished")
 
 
 @pytest.fixture
@@ -393,19 +407,19 @@ def begun(run, tmp_path, stop_after):
 
 
 @pytest.fixture
-def goes_on(run, tmp_path):
+def goes_on(run, whole, tmp_path):
     """Runs again and compares with a run that was never interrupted."""
 
     def goes_on():
-        found, whole = run("begun"), run("whole")
+        found, (folder, expected) = run("begun"), whole
         key = jax.random.key_data
         equal(
             found.state._replace(key=key(found.state.key)),
-            whole.state._replace(key=key(whole.state.key)),
+            expected.state._replace(key=key(expected.state.key)),
         )
-        equal(found.params, whole.params)
-        assert found.best == whole.best
-        one, other = (tmp_path / n / "metrics.jsonl" for n in ("begun", "whole"))
+        equal(found.params, expected.params)
+        assert found.best == expected.best
+        one, other = (f / "metrics.jsonl" for f in (tmp_path / "begun", folder))
         assert one.read_bytes() == other.read_bytes()
 
     return goes_on
@@ -469,16 +483,15 @@ def test_another_config_is_refused_and_its_fields_are_named(begun, run):
         run("begun", Config(seed=1))
 
 
-def test_a_finished_run_is_kept_beside_the_next_where_that_is_asked_for(run, tmp_path):
-    run("twice")
+def test_a_finished_run_is_kept_beside_the_next_where_that_is_asked_for(run, finished):
     with pytest.raises(ValueError, match="a finished run of another config: seed"):
-        run("twice", Config(seed=1))
+        run("finished", Config(seed=1))
     with pytest.raises(ValueError, match="the finished run here is kept; --no-resume"):
-        run("twice")
-    assert not (tmp_path / "twice.previous").exists()
-    run("twice", Config(seed=1), Options(resume=False))
-    assert json.loads((tmp_path / "twice" / "config.json").read_text()) == {"seed": 1}
-    previous = tmp_path / "twice.previous"
+        run("finished")
+    previous = finished.with_name("finished.previous")
+    assert not previous.exists()
+    run("finished", Config(seed=1), Options(resume=False), epochs=1)
+    assert json.loads((finished / "config.json").read_text()) == {"seed": 1}
     assert json.loads((previous / "config.json").read_text()) == {"seed": 0}
 
 
@@ -503,27 +516,25 @@ def test_a_run_that_ended_before_its_first_step_is_in_nobodys_way(run, tmp_path)
 
     with pytest.raises(ValueError, match="too large"):
         run("stillborn", loss=fail)
-    run("stillborn", Config(seed=1))
+    run("stillborn", Config(seed=1), epochs=1)
     assert [path.name for path in tmp_path.iterdir()] == ["stillborn"]
 
 
 @pytest.mark.parametrize("record", ["config", "result"])
 @pytest.mark.parametrize("content", [b"", b'{"seed"', b"[]", b"\xff", b"{}"])
-def test_broken_records_are_named_and_can_be_replaced(run, tmp_path, record, content):
-    run("broken")
-    (tmp_path / "broken" / f"{record}.json").write_bytes(content)
-    with pytest.raises(ValueError, match=r"broken(/\w+\.json)?: "):
-        run("broken")
-    run("broken", options=Options(resume=False))
-    before = tmp_path / "broken.previous" / f"{record}.json"
+def test_broken_records_are_named_and_can_be_replaced(run, finished, record, content):
+    (finished / f"{record}.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"finished(/\w+\.json)?: "):
+        run("finished")
+    run("finished", options=Options(resume=False), epochs=1)
+    before = finished.with_name("finished.previous") / f"{record}.json"
     assert before.read_bytes() == content
 
 
-def test_a_run_whose_config_is_gone_is_set_aside(run, tmp_path):
-    run("lost")
-    (tmp_path / "lost" / "config.json").unlink()
-    run("lost")
-    assert (tmp_path / "lost.previous" / "result.json").exists()
+def test_a_run_whose_config_is_gone_is_set_aside(run, finished):
+    (finished / "config.json").unlink()
+    run("finished", epochs=1)
+    assert (finished.with_name("finished.previous") / "result.json").exists()
 
 
 def test_two_processes_do_not_train_in_one_folder(tmp_path):

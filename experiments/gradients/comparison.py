@@ -126,7 +126,7 @@ def errors_at_lengths(cell: Cell, config: ComparisonConfig) -> list[dict[str, fl
 
         return jax.vmap(at)(lengths)
 
-    found = ask(args, jnp.asarray(config.lengths))
+    found = jax.tree.map(np.asarray, ask(args, np.asarray(config.lengths)))
     errors = []
     for index in range(len(config.lengths)):
         by_hand, by_jax, by_graph, terms, forward = jax.tree.map(
@@ -217,8 +217,8 @@ def cost(cell: Cell, config: ComparisonConfig) -> dict[str, dict[str, float]]:
 def _largest_error(found: Any, expected: Any, terms: Any) -> float:
     """The largest deviation, relative to the gradient and to the terms of its sum."""
 
-    def error(f: Array, e: Array, t: Array) -> float:
-        scale = float(jnp.maximum(jnp.max(jnp.abs(e)), jnp.max(t)))
-        return float(jnp.max(jnp.abs(f - e))) / scale if scale else 0.0
+    def error(f: np.ndarray, e: np.ndarray, t: np.ndarray) -> float:
+        scale = max(np.max(np.abs(e)), np.max(t))
+        return float(np.max(np.abs(f - e)) / scale) if scale else 0.0
 
     return max(jax.tree.leaves(jax.tree.map(error, found, expected, terms)))

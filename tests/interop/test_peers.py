@@ -607,13 +607,17 @@ def _(dtype):
 # --- the tests ------------------------------------------------------------------------
 
 
-def on_torch(function, arguments, weights):
-    """The results of a function of tensors, and the gradients of its arguments."""
+def on_torch(function, arguments):
+    """The results of a function of tensors, and the gradients of its arguments.
+
+    Of the sum of the results, each number with a weight that its place decides.
+    """
     import torch
 
     flat, structure = tree.flatten(arguments)
     tensors = [torch.tensor(np.asarray(a), requires_grad=True) for a in flat]
     results = leaves(function(*tree.unflatten(structure, tensors)))
+    weights = drawn_like([result.detach().numpy() for result in results], 1)
     cotangents = [torch.tensor(np.asarray(w)) for w in weights]
     gradients = torch.autograd.grad(results, tensors, cotangents)
     return tuple(
@@ -621,15 +625,15 @@ def on_torch(function, arguments, weights):
     )
 
 
-def on_jax(function, arguments, weights):
+def on_jax(function, arguments):
     """The same of a function of arrays."""
 
     @jax.jit
-    def run(arguments, weights):
+    def run(*arguments):
         results, pull = jax.vjp(lambda *a: leaves(function(*a)), *arguments)
-        return results, leaves(pull(weights))
+        return results, leaves(pull(drawn_like(results, 1)))
 
-    return run(arguments, weights)
+    return run(*arguments)
 
 
 NEEDS = {"torch": ["torch"], "Keras": ["keras"]}
@@ -655,12 +659,10 @@ def test_outputs_and_gradients_are_the_peers(
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     made = CASES[feature, library](dtype)
     arguments = drawn_like(made.arguments)
-    results = jax.eval_shape(lambda *a: leaves(made.ours(*a)), *arguments)
-    weights = drawn_like(results, 1)
     run = on_torch if made.on_torch else on_jax
     with jax.numpy_dtype_promotion("standard"):
-        expected = run(made.theirs, arguments, weights)
-    found = on_jax(made.ours, arguments, weights)
+        expected = run(made.theirs, arguments)
+    found = on_jax(made.ours, arguments)
     assert_close(found, expected, tolerance)
 
 

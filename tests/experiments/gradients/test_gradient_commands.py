@@ -82,6 +82,7 @@ def test_the_comparison_is_written_drawn_and_its_place_told(own_cell, tmp_path, 
 
 def test_the_gradient_carried_forward_is_whole_and_kept(tmp_path, capsys):
     given = ["--preset", "quick", "--seeds", "1", "--runs", str(tmp_path)]
+    given += ["--steps", "10", "--hidden-size", "3"]  # as some of what is compared
     assert execute(forward_gradients.PROGRAM, given) == 0
     folder = tmp_path / "forward_gradients" / "quick"
     found = json.loads((folder / "result.json").read_text())

@@ -220,7 +220,7 @@ def test_the_real_reviews():
     assert films[0].isdisjoint(films[1])
     assert [len(own) for own in films] == [3450 - 339, 339]
 
-    tokenizer = ReviewTokenizer.train(reviews.splits["train"].texts[:5000], 20_000)
+    tokenizer = ReviewTokenizer.train(reviews.splits["train"].texts[:2000], 20_000)
     encoded, counts = tokenizer.encode_all(*reviews.splits["validation"])
     assert counts["html_breaks"] == 10_346
     assert counts["empty"] == 0

@@ -1,8 +1,8 @@
 """An epoch of IMDB, the same model in several libraries: `python -m benchmarks.epoch`.
 
 Everything but the library is shared: the reviews, their batches and order, the initial
-weights, the optimizer. The model is the default one of `experiments.imdb` without its
-dropout, whose random numbers no two libraries draw alike::
+weights, the optimizer. The model is that of `experiments.sentiment.Config`, which reads
+words alone, without its dropout, whose random numbers no two libraries draw alike::
 
     embedding -> LSTM -> mean and maximum of the valid steps -> head
 

@@ -583,9 +583,8 @@ def test_the_policy_that_is_the_fastest(name, sizes, expected):
 def test_the_fastest_policy_is_what_runs(monkeypatch):
     monkeypatch.setattr(cpu, "RETURNED", 0)
     monkeypatch.setattr(cpu, "LARGE_CHUNK", 0)
-    params, xs, state = drawn_inputs(
-        LSTM, 7, (3,), hidden_size=6
-    )  # traced nowhere else
+    # Of sizes that are traced nowhere else.
+    params, xs, state = drawn_inputs(LSTM, 7, (3,), hidden_size=6)
 
     def program(memory):
         def gradient(*arguments):

@@ -17,6 +17,7 @@ from oracles import (
 )
 
 import lstm_jax as lj
+from lstm_jax.engine import GRADIENTS
 from lstm_jax.engine.custom_vjp import CustomVJP
 
 X = on_device(np.array([0.5, -1.0, 2.0]))
@@ -145,7 +146,6 @@ def test_arguments_that_are_not_differentiated_cost_no_tangents():
 
 # --- cells ----------------------------------------------------------------------------
 
-GRADIENTS = "manual", "automatic"
 STEPS, BATCH = 5, 2
 MASKS = {
     "lengths": np.array([STEPS, 3]),

@@ -285,8 +285,10 @@ def fastest_memory(
     size = sequence_bytes(unit, backward, inputs.x, starts.state)
     several_blocks = len(unit.forward.inputs["u"]) > 1  # or little is kept
     rows = math.isqrt(T) * math.prod(batch)
-    again = size > RETURNED and D + H <= SMALL_LAYER and rows >= LARGE_CHUNK
-    return "recompute" if again and several_blocks else "store"
+    small = D + H <= SMALL_LAYER
+    if several_blocks and small and rows >= LARGE_CHUNK and size > RETURNED:
+        return "recompute"
+    return "store"
 
 
 steps = compiled_on("cpu", _steps, _scanned)

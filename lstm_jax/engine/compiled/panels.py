@@ -47,7 +47,7 @@ def _blocks(Wh: Array) -> Array:
 
 
 def forward_panels(blocks: Array) -> Array:
-    """Wh as the steps read it: two vectors' width of columns after the other.
+    """Wh as the steps read it: a vector's width of columns after the other.
 
     A vector is 64 bytes. The columns are, of each vector of hidden units, a vector of
     each gate, so that all that a unit needs is in neighbours. What is not there is 0.
@@ -56,32 +56,28 @@ def forward_panels(blocks: Array) -> Array:
         blocks: (G, K, H / K, H / K).
 
     Returns:
-        (K, panels, H / K, two vectors).
+        (K, panels, H / K, vector).
     """
-    gates, heads, rows, _ = blocks.shape
-    lanes = _lanes(blocks)
-    units = _filled(blocks, lanes).reshape(gates, heads, rows, -1, lanes)
-    vectors = units.transpose(1, 2, 3, 0, 4).reshape(heads, rows, -1)
-    return _panels(_filled(vectors, 2 * lanes))
+    heads, rows = blocks.shape[1:3]
+    by_vector = _in_vectors(blocks, axis=3).transpose(1, 3, 0, 2, 4)
+    return by_vector.reshape(heads, -1, rows, _lanes(blocks))
 
 
 def reverse_panels(blocks: Array) -> Array:
-    """Wh transposed, as the reverse reads it, (K, panels, G H / K, two vectors)."""
-    heads, columns = blocks.shape[1], blocks.shape[2]
-    transposed = blocks.transpose(1, 0, 3, 2).reshape(heads, -1, columns)
-    return _panels(_filled(transposed, 2 * _lanes(blocks)))
+    """Wh transposed, as the reverse reads it, (K, panels, G H / K, vector)."""
+    gates, heads, _, columns = blocks.shape
+    by_vector = _in_vectors(blocks, axis=2).transpose(1, 2, 0, 4, 3)
+    return by_vector.reshape(heads, -1, gates * columns, _lanes(blocks))
 
 
-def _panels(a: Array) -> Array:
-    """(K, rows, columns) by panels of two vectors' width."""
-    heads, rows, _ = a.shape
-    return a.reshape(heads, rows, -1, 2 * _lanes(a)).transpose(0, 2, 1, 3)
+def _in_vectors(a: Array, axis: int) -> Array:
+    """With an axis in two, vectors and their numbers; with zeros at its end."""
+    lanes = _lanes(a)
+    padding = [(0, 0)] * a.ndim
+    padding[axis] = (0, -a.shape[axis] % lanes)
+    shape = (*a.shape[:axis], -1, lanes, *a.shape[axis + 1 :])
+    return jnp.pad(a, padding).reshape(shape)
 
 
 def _lanes(a: Array) -> int:
     return 64 // a.dtype.itemsize
-
-
-def _filled(a: Array, multiple: int) -> Array:
-    """With zeros at the end of the last axis, up to a multiple."""
-    return jnp.pad(a, (*((0, 0),) * (a.ndim - 1), (0, -a.shape[-1] % multiple)))

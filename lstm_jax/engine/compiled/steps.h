@@ -44,21 +44,19 @@ using Numbers = Real[count > 0 ? count : 1];
 
 // --- a product of a few rows and a matrix ---------------------------------------------
 
-// A matrix as `forward_panels` or `reverse_panels` of panels.py lays it out: panels of two
-// vectors' width, each row after row, so that a product reads it from one end to the
-// other. Its columns are `groups` blocks, of which a vector each lies side by side.
+// A matrix as `forward_panels` or `reverse_panels` of panels.py lays it out: panels of a
+// vector's width, each row after row, so that a product reads it from one end to the
+// other. Its columns are `groups` blocks, of which a vector each are neighbours.
 struct Panels {
-  static constexpr int64_t kWidth = 2 * kLanes;
   const Scalar* values;
   int64_t count, rows, groups;
 
   // The number of panels with all columns of the first `units` of each group.
   int64_t before(int64_t units) const {
-    const int64_t vectors = (units + kLanes - 1) / kLanes * groups;
-    return (vectors + 1) / 2;
+    return (units + kLanes - 1) / kLanes * groups;
   }
 
-  int64_t width() const { return count * kWidth; }
+  int64_t width() const { return count * kLanes; }
 };
 
 // products (kRows, width) = rows (kRows, matrix.rows) times kPanels panels of the matrix:
@@ -67,33 +65,30 @@ struct Panels {
 template <int kRows, int kPanels>
 void MultiplyPanels(const Scalar* const* rows, const Panels& matrix, int64_t first,
                     Scalar* products) {
-  constexpr int kVectors = 2 * kPanels;
-  const int64_t panel = matrix.rows * matrix.kWidth;
+  const int64_t panel = matrix.rows * kLanes;
   const Scalar* from = matrix.values + first * panel;
-  Scalar* to = products + first * matrix.kWidth;
+  Scalar* to = products + first * kLanes;
   const Scalar* factors[kRows];
   std::copy_n(rows, kRows, factors);
-  Values total[kRows][kVectors] = {};
-  for (int64_t k = 0; k < matrix.rows; ++k, from += matrix.kWidth) {
-    Values weights[kVectors];
-    for (int v = 0; v < kVectors; ++v) {
-      weights[v] = Load(from + v / 2 * panel + v % 2 * kLanes).values;
-    }
+  Values total[kRows][kPanels] = {};
+  for (int64_t k = 0; k < matrix.rows; ++k, from += kLanes) {
+    Values weights[kPanels];
+    for (int p = 0; p < kPanels; ++p) weights[p] = Load(from + p * panel).values;
     for (int r = 0; r < kRows; ++r) {
       const Scalar factor = factors[r][k];
-      for (int v = 0; v < kVectors; ++v) total[r][v] += factor * weights[v];
+      for (int p = 0; p < kPanels; ++p) total[r][p] += factor * weights[p];
     }
   }
   for (int r = 0; r < kRows; ++r) {
-    for (int v = 0; v < kVectors; ++v) {
-      Store(to + r * matrix.width() + v * kLanes, Real(total[r][v]));
+    for (int p = 0; p < kPanels; ++p) {
+      Store(to + r * matrix.width() + p * kLanes, Real(total[r][p]));
     }
   }
 }
 
-constexpr int64_t kMostRows = 8;  // with two vectors each they fill half the registers
+constexpr int64_t kMostRows = 8;  // with two panels they fill half the registers
 
-// MultiplyPanels for panels `first` to `last`, a few at once if the rows are few.
+// MultiplyPanels for panels `first` to `last`, more at once if the rows are few.
 template <int kRows = kMostRows>
 void MultiplyRows(int64_t count, const Scalar* const* rows, const Panels& matrix,
               int64_t first, int64_t last, Scalar* products) {
@@ -102,13 +97,14 @@ void MultiplyRows(int64_t count, const Scalar* const* rows, const Panels& matrix
       return MultiplyRows<kRows - 1>(count, rows, matrix, first, last, products);
     }
   }
-  constexpr int kPanels = kRows < 4 ? 4 / kRows : 1;
+  constexpr int kPanels = kRows < 4 ? 8 / kRows : 2;
   for (; first + kPanels <= last; first += kPanels) {
     MultiplyPanels<kRows, kPanels>(rows, matrix, first, products);
   }
-  for (; first < last; ++first) {
-    MultiplyPanels<kRows, 1>(rows, matrix, first, products);
+  for (; first + 2 <= last; first += 2) {
+    MultiplyPanels<kRows, 2>(rows, matrix, first, products);
   }
+  if (first < last) MultiplyPanels<kRows, 1>(rows, matrix, first, products);
 }
 
 // --- threads --------------------------------------------------------------------------
@@ -204,7 +200,7 @@ void Together(ffi::ThreadPool& pool, int64_t most, std::chrono::nanoseconds pati
 struct Sizes {
   int64_t problems = 1, steps, batch, heads = 1, hidden;
 
-  // From a mask (..., T, B), a state (..., B, H), panels (..., heads, count, rows, width).
+  // From a mask (..., T, B), a state (..., B, H), panels (..., heads, count, rows, lanes).
   Sizes(const ffi::AnyBuffer& mask, const ffi::AnyBuffer& state,
         const ffi::AnyBuffer* panels) {
     const auto shape = mask.dimensions();
@@ -246,7 +242,7 @@ constexpr int64_t kRate = 25;  // products in a nanosecond, on one thread
 template <typename Run>
 void Divide(ffi::ThreadPool& pool, const Sizes& sizes, const Run& run) {
   const int64_t threads = pool.num_threads(), units = sizes.head();
-  constexpr int64_t width = Panels::kWidth;
+  constexpr int64_t width = 2 * kLanes;  // of the panels that are multiplied together
   int64_t parts = (sizes.batch + kMostRows - 1) / kMostRows;
   parts = std::min(sizes.batch, (parts + threads - 1) / threads * threads);
   const int64_t work = sizes.batch * kV * units * units;
@@ -312,7 +308,7 @@ class Rows {
 
   // products = rows times the matrix, for the hidden units of a share.
   void Multiply(const Share& share, const Panels& matrix, Scalar* products) const {
-    constexpr int64_t kAtOnce = 8;  // panels, which stay in the cache for all rows
+    constexpr int64_t kAtOnce = 16;  // panels, which stay in the cache for all rows
     const int64_t last = matrix.before(share.last_unit);
     for (int64_t p = matrix.before(share.first_unit); p < last; p += kAtOnce) {
       for (int64_t r = 0; r < share.rows; r += kMostRows) {
@@ -407,13 +403,13 @@ inline Panels PanelsOf(const ffi::AnyBuffer& all, const Share& share, int64_t gr
   const size_t rank = shape.size();
   const int64_t heads = shape[rank - 4], count = shape[rank - 3], rows = shape[rank - 2];
   const int64_t before = (share.problem * heads + share.head) * count * rows;
-  return {static_cast<const Scalar*>(all.untyped_data()) + before * Panels::kWidth, count,
+  return {static_cast<const Scalar*>(all.untyped_data()) + before * kLanes, count,
           rows, groups};
 }
 
 // --- forward --------------------------------------------------------------------------
 
-// panels (heads, count, H / heads, width) if there is a product, vectors (b and the own
+// panels (heads, count, H / heads, lanes) if there is a product, vectors (b and the own
 // parameters), initial and entry states (B, H), u without b (T B, kU H; Scalars), valid and
 // carried (T, B) -> final states (B, H), states (T, B, H), kept (T B, kFirst H) and the
 // rest of it (T B, kRest H), each if there is any.
@@ -508,7 +504,7 @@ ffi::Error RunForward(ffi::ThreadPool pool, bool reverse, ffi::RemainingArgs arg
 
 // --- its reverse ----------------------------------------------------------------------
 
-// panels (heads, count, kV H / heads, width) if there is a product, vectors as above,
+// panels (heads, count, kV H / heads, lanes) if there is a product, vectors as above,
 // the gradients of the last states (B, H), of each field that is read the initial and
 // the first state (B, H), dy (T, B, H), of each field that is read the states (T, B, H),
 // what is kept, as above, valid and carried (T, B) -> the gradients of the first and of the

@@ -406,6 +406,25 @@ def test_mutants_of_the_written_code_are_caught(monkeypatch, line, mutant):
         assert_same(LSTM._replace(name=mutant), arguments, 1e-6)
 
 
+def test_cells_of_the_same_equations_share_a_library():
+    cells, dtype = (LSTM, LSTM._replace(name="other")), jnp.dtype(jnp.float64)
+    units = [trace(cell, dtype) for cell in cells]
+    one, other = (source.source(unit, unit.backward, dtype) for unit in units)
+    assert one == other
+
+
+# --- how they are called --------------------------------------------------------------
+
+
+def test_a_call_with_other_arrays_is_refused():
+    """Rather than that what lies beyond them is read."""
+    name = cpu._built(LSTM, jnp.dtype(jnp.float64)).name
+    result = jax.ShapeDtypeStruct((2,), jnp.float64)
+    call = jax.ffi.ffi_call(f"{name}_Forward", [result])
+    with pytest.raises(jax.errors.JaxRuntimeError, match="another number of arrays"):
+        call(jnp.ones(2), reverse=False)
+
+
 # --- where they run ------------------------------------------------------------------
 
 

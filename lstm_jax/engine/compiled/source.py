@@ -2,7 +2,7 @@
 
 `numbers.h` says what the equations are written with, vectors of numbers; `steps.h` has
 the time, the batch, the masks, the threads and the recurrent product. Between them
-stand the cell's `Step` and `Reverse`.
+stand the cell's `Step` and `Reverse`. `calls.h` is how XLA calls all of it.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ from lstm_jax.engine.compiled.unit import Program, Unit
 from lstm_jax.engine.compiled.writing import write
 
 FOLDER = Path(__file__).parent
-HEADERS = (FOLDER / "numbers.h", FOLDER / "steps.h")
+HEADERS = (FOLDER / "numbers.h", FOLDER / "calls.h", FOLDER / "steps.h")
 TYPES = {
     jnp.dtype(jnp.float32): ("float", "float"),
     jnp.dtype(jnp.float64): ("double", "double"),
@@ -47,6 +47,8 @@ def kept_parts(unit: Unit) -> tuple[int, int]:
 def source(unit: Unit, backward: Program, dtype: DTypeLike) -> str:
     """The text of a library with the steps of a cell and their reverse.
 
+    It says nothing of the cell's name: cells of the same equations share a library.
+
     Args:
         unit: of the cell.
         backward: the unit's reverse.
@@ -70,7 +72,7 @@ def source(unit: Unit, backward: Program, dtype: DTypeLike) -> str:
     constants = ", ".join(f"{name} = {size}" for name, size in sizes.items())
     fields = ", ".join(map(str, read)) or "0"
     return f"""\
-// The steps of the cell {unit.name}, from its equations.
+// The steps of a cell, from its equations.
 
 using Scalar = {scalar};
 #include "numbers.h"

@@ -24,13 +24,10 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <thread>
 #include <vector>
 
-#include "xla/ffi/api/ffi.h"
-
-namespace ffi = xla::ffi;
+#include "calls.h"
 
 namespace {
 
@@ -122,7 +119,7 @@ void WaitUntil(const Ready& ready) {
 // what others have begun and for nothing that has not: a pool whose threads are all in
 // here goes on.
 template <typename Run>
-void ForEach(ffi::ThreadPool& pool, int64_t count, const Run& run) {
+void ForEach(const Call& call, int64_t count, const Run& run) {
   struct Work {
     std::atomic<int64_t> next{0}, done{0};
   };
@@ -133,8 +130,8 @@ void ForEach(ffi::ThreadPool& pool, int64_t count, const Run& run) {
       work->done.fetch_add(1, std::memory_order_release);
     }
   };
-  const int64_t helpers = std::min(count, pool.num_threads()) - 1;
-  for (int64_t i = 0; i < helpers; ++i) pool.Schedule(decltype(take)(take));
+  const int64_t helpers = std::min(count, call.threads()) - 1;
+  for (int64_t i = 0; i < helpers; ++i) call.Schedule(take);
   take();
   WaitUntil([&] { return work->done.load(std::memory_order_acquire) == count; });
 }
@@ -171,14 +168,23 @@ class Team {
   std::atomic<int64_t> joined_{1}, size_{0}, arrived_{0}, turn_{0};
 };
 
+// What a member of a team does after each step; who is alone has nothing to wait for.
+struct Waiting {
+  Team* team = nullptr;
+
+  void operator()() const {
+    if (team) team->Wait();
+  }
+};
+
 // Calls run(member, team) on as many threads, up to `most`, as the pool has free before
 // patience ends: a thread that may never begin cannot be waited for at every step.
 template <typename Run>
-void Together(ffi::ThreadPool& pool, int64_t most, std::chrono::nanoseconds patience,
+void Together(const Call& call, int64_t most, std::chrono::nanoseconds patience,
               const Run& run) {
   auto team = std::make_shared<Team>();
   for (int64_t i = 1; i < most; ++i) {
-    pool.Schedule([team, &run] {
+    call.Schedule([team, &run] {
       if (const int64_t member = team->Join()) {
         run(member, *team);
         team->Wait();
@@ -201,15 +207,10 @@ struct Sizes {
   int64_t problems = 1, steps, batch, heads = 1, hidden;
 
   // From a mask (..., T, B), a state (..., B, H), panels (..., heads, count, rows, lanes).
-  Sizes(const ffi::AnyBuffer& mask, const ffi::AnyBuffer& state,
-        const ffi::AnyBuffer* panels) {
-    const auto shape = mask.dimensions();
-    const size_t rank = shape.size();
-    for (size_t axis = 0; axis + 2 < rank; ++axis) problems *= shape[axis];
-    steps = shape[rank - 2];
-    batch = shape[rank - 1];
-    hidden = state.dimensions().back();
-    if (panels) heads = panels->dimensions()[panels->dimensions().size() - 4];
+  Sizes(const Array& mask, const Array& state, const Array* panels)
+      : steps(FromLast(mask, 2)), batch(FromLast(mask, 1)), hidden(FromLast(state, 1)) {
+    for (int64_t axis = 0; axis + 2 < mask.rank; ++axis) problems *= mask.dims[axis];
+    if (panels) heads = FromLast(*panels, 4);
   }
 
   int64_t head() const { return hidden / heads; }
@@ -240,8 +241,8 @@ constexpr int64_t kRate = 25;  // products in a nanosecond, on one thread
 // cache does not hold these beside the rest, or rows and heads are too few for all
 // threads, they divide the hidden units. Without a product a unit is like a head.
 template <typename Run>
-void Divide(ffi::ThreadPool& pool, const Sizes& sizes, const Run& run) {
-  const int64_t threads = pool.num_threads(), units = sizes.head();
+void Divide(const Call& call, const Sizes& sizes, const Run& run) {
+  const int64_t threads = call.threads(), units = sizes.head();
   constexpr int64_t width = 2 * kLanes;  // of the panels that are multiplied together
   int64_t parts = (sizes.batch + kMostRows - 1) / kMostRows;
   parts = std::min(sizes.batch, (parts + threads - 1) / threads * threads);
@@ -259,24 +260,24 @@ void Divide(ffi::ThreadPool& pool, const Sizes& sizes, const Run& run) {
     const std::chrono::nanoseconds patience(
         std::max(kLeastPatience, sizes.steps * work / kRate / 8));
     for (int64_t task = 0; task < sizes.problems * sizes.heads; ++task) {
-      Together(pool, members, patience, [&](int64_t member, Team& team) {
+      Together(call, members, patience, [&](int64_t member, Team& team) {
         auto unit = [&](int64_t n) { return Part(n, team.size(), units, width); };
         run(Share{task / sizes.heads, task % sizes.heads, 0, sizes.batch, unit(member),
                   unit(member + 1)},
-            [&] { team.Wait(); });
+            Waiting{&team});
       });
     }
     return;
   }
   const int64_t pieces = kRecurrent || alone >= threads ? 1 : most;
-  ForEach(pool, alone * pieces, [&](int64_t task) {
+  ForEach(call, alone * pieces, [&](int64_t task) {
     const int64_t piece = task % pieces, part = task / pieces % parts;
     const int64_t head = task / pieces / parts;
     const int64_t first = Part(part, parts, sizes.batch);
     run(Share{head / sizes.heads, head % sizes.heads, first,
               Part(part + 1, parts, sizes.batch) - first,
               Part(piece, pieces, units, width), Part(piece + 1, pieces, units, width)},
-        [] {});
+        Waiting{});
   });
 }
 
@@ -329,12 +330,12 @@ class Rows {
 // Asks the system for large pages where a large array is about to be written. The
 // allocator returns what is so large after every call, and the next gets it anew, page by
 // page: with 4 kB each that takes a fifth to a third of all time.
-inline void AskForLargePages(const ffi::AnyBuffer& array) {
+inline void AskForLargePages(const void* data, int64_t bytes) {
 #ifdef MADV_HUGEPAGE
   constexpr uintptr_t kPage = uintptr_t{1} << 21, kLeast = 2 * kPage;
-  const auto begin = reinterpret_cast<uintptr_t>(array.untyped_data());
+  const auto begin = reinterpret_cast<uintptr_t>(data);
   const uintptr_t first = (begin + kPage - 1) / kPage * kPage;
-  const uintptr_t last = (begin + array.size_bytes()) / kPage * kPage;
+  const uintptr_t last = (begin + bytes) / kPage * kPage;
   if (first + kLeast <= last) {  // a system that has none goes on without
     madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
   }
@@ -343,10 +344,9 @@ inline void AskForLargePages(const ffi::AnyBuffer& array) {
 
 // Wx -> Wx, and an array of which nothing is read or written: where it lies, later ones
 // will. What needs this Wx is computed afterwards.
-ffi::Error RunLargePages(ffi::AnyBuffer, ffi::Result<ffi::AnyBuffer>,
-                         ffi::Result<ffi::AnyBuffer> array) {
-  AskForLargePages(*array);
-  return ffi::Error::Success();
+void RunLargePages(const Call& call) {
+  const Array& array = call.result(1);  // of bytes
+  AskForLargePages(array.data, Count(array));
 }
 
 // --- arguments and results ------------------------------------------------------------
@@ -354,12 +354,12 @@ ffi::Error RunLargePages(ffi::AnyBuffer, ffi::Result<ffi::AnyBuffer>,
 // The arrays of a call, one after the other.
 class Arguments {
  public:
-  explicit Arguments(const ffi::RemainingArgs& all) : all_(all) {}
+  explicit Arguments(const Call& call) : call_(call) {}
 
-  ffi::AnyBuffer Next() { return all_.get<ffi::AnyBuffer>(next_++).value(); }
+  const Array& Next() { return call_.argument(next_++); }
   template <typename Number>
   const Number* Next() {
-    return static_cast<const Number*>(Next().untyped_data());
+    return static_cast<const Number*>(Next().data);
   }
   template <int count>
   std::array<const Stored*, count> Several() {
@@ -369,18 +369,18 @@ class Arguments {
   }
 
  private:
-  const ffi::RemainingArgs& all_;
-  size_t next_ = 0;
+  const Call& call_;
+  int64_t next_ = 0;
 };
 
 class Results {
  public:
-  explicit Results(const ffi::RemainingRets& all) : all_(all) {}
+  explicit Results(const Call& call) : call_(call) {}
 
   Stored* Next() {
-    const ffi::AnyBuffer array = *all_.get<ffi::AnyBuffer>(next_++).value();
-    AskForLargePages(array);
-    return static_cast<Stored*>(array.untyped_data());
+    const Array& array = call_.result(next_++);
+    AskForLargePages(array.data, Count(array) * sizeof(Stored));
+    return static_cast<Stored*>(array.data);
   }
   template <int count>
   std::array<Stored*, count> Several() {
@@ -388,23 +388,18 @@ class Results {
     for (auto& one : found) one = Next();
     return found;
   }
-  Scalar* NextScalars() {
-    return static_cast<Scalar*>(all_.get<ffi::AnyBuffer>(next_++).value()->untyped_data());
-  }
+  Scalar* NextScalars() { return static_cast<Scalar*>(call_.result(next_++).data); }
 
  private:
-  const ffi::RemainingRets& all_;
-  size_t next_ = 0;
+  const Call& call_;
+  int64_t next_ = 0;
 };
 
 // The panels of one head of one problem.
-inline Panels PanelsOf(const ffi::AnyBuffer& all, const Share& share, int64_t groups) {
-  const auto shape = all.dimensions();
-  const size_t rank = shape.size();
-  const int64_t heads = shape[rank - 4], count = shape[rank - 3], rows = shape[rank - 2];
+inline Panels PanelsOf(const Array& all, const Share& share, int64_t groups) {
+  const int64_t heads = FromLast(all, 4), count = FromLast(all, 3), rows = FromLast(all, 2);
   const int64_t before = (share.problem * heads + share.head) * count * rows;
-  return {static_cast<const Scalar*>(all.untyped_data()) + before * kLanes, count,
-          rows, groups};
+  return {static_cast<const Scalar*>(all.data) + before * kLanes, count, rows, groups};
 }
 
 // --- forward --------------------------------------------------------------------------
@@ -413,27 +408,26 @@ inline Panels PanelsOf(const ffi::AnyBuffer& all, const Share& share, int64_t gr
 // parameters), initial and entry states (B, H), u without b (T B, kU H; Scalars), valid and
 // carried (T, B) -> final states (B, H), states (T, B, H), kept (T B, kFirst H) and the
 // rest of it (T B, kRest H), each if there is any.
-ffi::Error RunForward(ffi::ThreadPool pool, bool reverse, ffi::RemainingArgs arguments,
-                      ffi::RemainingRets results) {
-  Arguments in(arguments);
-  Results out(results);
-  std::optional<ffi::AnyBuffer> panels;
-  if constexpr (kRecurrent) panels = in.Next();
+void RunForward(const Call& call) {
+  const bool reverse = call.flag(0);
+  Arguments in(call);
+  Results out(call);
+  const Array* panels = kRecurrent ? &in.Next() : nullptr;
   const Scalar* vectors = in.Next<Scalar>();
   const auto initial = in.Several<kStates>();
-  const ffi::AnyBuffer like = arguments.get<ffi::AnyBuffer>(kRecurrent + 1).value();
+  const Array& like = call.argument(kRecurrent + 1);
   const auto entry = in.Several<kStates>();
   const Scalar* u = in.Next<Scalar>();
-  const ffi::AnyBuffer mask = in.Next();
-  const bool* valid = static_cast<const bool*>(mask.untyped_data());
+  const Array& mask = in.Next();
+  const bool* valid = static_cast<const bool*>(mask.data);
   const bool* carried = in.Next<bool>();
   const auto last = out.Several<kStates>(), new_ = out.Several<kStates>();
   Stored* kept = kFirst ? out.Next() : nullptr;
   Stored* rest = kRest ? out.Next() : nullptr;
 
-  const Sizes sizes(mask, like, panels ? &*panels : nullptr);
+  const Sizes sizes(mask, like, panels);
   const int64_t T = sizes.steps, B = sizes.batch, H = sizes.hidden, n = sizes.head();
-  Divide(pool, sizes, [&](const Share& share, const auto& wait) {
+  Divide(call, sizes, [&](const Share& share, const Waiting& wait) {
     const Panels matrix = panels ? PanelsOf(*panels, share, kV) : Panels{};
     const int64_t rows = share.rows, first_state = share.problem * B + share.first_row;
     const int64_t head = share.head * n;
@@ -499,7 +493,6 @@ ffi::Error RunForward(ffi::ThreadPool pool, bool reverse, ffi::RemainingArgs arg
       }
     }
   });
-  return ffi::Error::Success();
 }
 
 // --- its reverse ----------------------------------------------------------------------
@@ -510,22 +503,21 @@ ffi::Error RunForward(ffi::ThreadPool pool, bool reverse, ffi::RemainingArgs arg
 // what is kept, as above, valid and carried (T, B) -> the gradients of the first and of the
 // initial states (B, H), those of the own parameters by row (B, H; Scalars), du
 // (T B, kDu H), dv (T B, kDv H) if it is not du.
-ffi::Error RunBackward(ffi::ThreadPool pool, bool reverse, ffi::RemainingArgs arguments,
-                       ffi::RemainingRets results) {
-  Arguments in(arguments);
-  Results out(results);
-  std::optional<ffi::AnyBuffer> panels;
-  if constexpr (kRecurrent) panels = in.Next();
+void RunBackward(const Call& call) {
+  const bool reverse = call.flag(0);
+  Arguments in(call);
+  Results out(call);
+  const Array* panels = kRecurrent ? &in.Next() : nullptr;
   const Scalar* vectors = in.Next<Scalar>();
-  const ffi::AnyBuffer like = arguments.get<ffi::AnyBuffer>(kRecurrent + 1).value();
+  const Array& like = call.argument(kRecurrent + 1);
   const auto dlast = in.Several<kStates>();
   const auto initial = in.Several<kReads>(), start = in.Several<kReads>();
   const Stored* dy = in.Next<Stored>();
   const auto new_ = in.Several<kReads>();
   const Stored* kept = kFirst ? in.Next<Stored>() : nullptr;
   const Stored* rest = kRest ? in.Next<Stored>() : nullptr;
-  const ffi::AnyBuffer mask = in.Next();
-  const bool* valid = static_cast<const bool*>(mask.untyped_data());
+  const Array& mask = in.Next();
+  const bool* valid = static_cast<const bool*>(mask.data);
   const bool* carried = in.Next<bool>();
   const auto dfirst = out.Several<kStates>(), dinitial = out.Several<kStates>();
   std::array<Scalar*, kDown> down{};
@@ -535,9 +527,9 @@ ffi::Error RunBackward(ffi::ThreadPool pool, bool reverse, ffi::RemainingArgs ar
   // v's gradient, which goes back through the product.
   Stored* through = kDv ? dv : du;
 
-  const Sizes sizes(mask, like, panels ? &*panels : nullptr);
+  const Sizes sizes(mask, like, panels);
   const int64_t T = sizes.steps, B = sizes.batch, H = sizes.hidden, n = sizes.head();
-  Divide(pool, sizes, [&](const Share& share, const auto& wait) {
+  Divide(call, sizes, [&](const Share& share, const Waiting& wait) {
     const Panels matrix = panels ? PanelsOf(*panels, share, 1) : Panels{};
     const int64_t rows = share.rows, first_state = share.problem * B + share.first_row;
     const int64_t head = share.head * n;
@@ -651,23 +643,23 @@ ffi::Error RunBackward(ffi::ThreadPool pool, bool reverse, ffi::RemainingArgs ar
       }
     }
   });
-  return ffi::Error::Success();
-}
-
-auto Bind() {
-  return ffi::Ffi::Bind()
-      .Ctx<ffi::ThreadPool>()
-      .Attr<bool>("reverse")
-      .RemainingArgs()
-      .RemainingRets();
 }
 
 }  // namespace
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(LargePages, RunLargePages,
-                              ffi::Ffi::Bind()
-                                  .Arg<ffi::AnyBuffer>()
-                                  .Ret<ffi::AnyBuffer>()
-                                  .Ret<ffi::AnyBuffer>());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(Forward, RunForward, Bind());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(Backward, RunBackward, Bind());
+extern "C" XLA_FFI_Error* LargePages(XLA_FFI_CallFrame* frame) {
+  return Handle(*frame, {1, 2, 0}, RunLargePages);
+}
+
+extern "C" XLA_FFI_Error* Forward(XLA_FFI_CallFrame* frame) {
+  constexpr Signature kForward{kRecurrent + 2 * kStates + 4,
+                               2 * kStates + (kFirst > 0) + (kRest > 0), 1};
+  return Handle(*frame, kForward, RunForward);
+}
+
+extern "C" XLA_FFI_Error* Backward(XLA_FFI_CallFrame* frame) {
+  constexpr Signature kBackward{
+      kRecurrent + kStates + 3 * kReads + (kFirst > 0) + (kRest > 0) + 4,
+      2 * kStates + kDown + 1 + (kDv > 0), 1};
+  return Handle(*frame, kBackward, RunBackward);
+}

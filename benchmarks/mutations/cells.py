@@ -12,6 +12,7 @@ from benchmarks.mutations.source import (
     SHARED,
     Source,
     reverse_functions,
+    source_of,
     with_function,
 )
 from lstm_jax.cell import Cell, Name
@@ -67,7 +68,7 @@ def mutants(cell: Cell, *, shared: bool = False) -> Iterator[Mutant]:
     for function in reverse_functions(cell):
         if (function.__module__ == SHARED) != shared:
             continue
-        source = Source(function)
+        source = source_of(function)
         for change in source.changes():
             changed = source.changed(change, {"_last": last})
             yield Mutant(
@@ -125,21 +126,21 @@ def _entered(
     """The quantities that the local names of a statement enter first."""
     found: set[str] = set()
     equations: set[int | None] = set()
-    for later in source.after(statement):
-        for use in _uses(later, names, ast.Load):
+    for later, read_or_set in source.after(statement):
+        uses = [use for use in read_or_set if use.id in names]
+        for use in _in(uses, ast.Load):
             quantities, equation = expected(source, use)
             if not quantities:
                 return frozenset(), None
             found |= quantities
             equations.add(equation)
         if isinstance(later, ast.Assign):
-            names = names - {use.id for use in _uses(later, names, ast.Store)}
+            names = names - {use.id for use in _in(uses, ast.Store)}
     return frozenset(found), equations.pop() if len(equations) == 1 else None
 
 
-def _uses(node: ast.AST, names: set[str], context: type) -> list[ast.Name]:
-    found = [n for n in ast.walk(node) if isinstance(n, ast.Name) and n.id in names]
-    return [n for n in found if isinstance(n.ctx, context)]
+def _in(uses: list[ast.Name], context: type) -> list[ast.Name]:
+    return [use for use in uses if isinstance(use.ctx, context)]
 
 
 def is_equivalent(cell: Cell, mutant: Cell, sizes: Sizes) -> bool:

@@ -21,7 +21,10 @@ HELPERS = {"named", "no_elementwise", "_recurrent", "_by_head"}
 
 
 class Source:
-    """A function's syntax tree, in which one node at a time can be replaced."""
+    """A function's syntax tree, in which one node at a time can be replaced.
+
+    `statements` are its assignments and returns, each with the names in it.
+    """
 
     def __init__(self, function: types.FunctionType) -> None:
         self.function = function
@@ -32,6 +35,11 @@ class Source:
             child: parent
             for parent in ast.walk(self.tree)
             for child in ast.iter_child_nodes(parent)
+        }
+        self.statements = {
+            node: [n for n in ast.walk(node) if isinstance(n, ast.Name)]
+            for node in ast.walk(self.definition)
+            if isinstance(node, (ast.Assign, ast.Return))
         }
 
     def changes(self) -> Iterator[Change]:
@@ -62,12 +70,11 @@ class Source:
         """The statement that a node is part of."""
         return next(n for n in self.behind(node) if isinstance(n, ast.stmt))
 
-    def after(self, statement: ast.stmt) -> Iterator[ast.stmt]:
-        """The assignments and returns that follow a statement."""
-        for node in ast.walk(self.definition):
-            simple = isinstance(node, (ast.Assign, ast.Return))
-            if simple and node.lineno > statement.lineno:
-                yield node
+    def after(self, statement: ast.stmt) -> Iterator[tuple[ast.stmt, list[ast.Name]]]:
+        """The assignments and returns that follow a statement, and their names."""
+        for later, names in self.statements.items():
+            if later.lineno > statement.lineno:
+                yield later, names
 
     def changed(self, change: Change, namespace: dict[str, Any]) -> Any:
         """The function with one node replaced."""
@@ -98,6 +105,12 @@ class Source:
         scope = {**self.function.__globals__, **_closure(self.function), **namespace}
         exec(compile(located, file, "exec"), scope)
         return scope[self.function.__name__]
+
+
+@cache
+def source_of(function: types.FunctionType) -> Source:
+    """Its source, read once: each mutant of a cell compiles it again."""
+    return Source(function)
 
 
 def _in_order(node: ast.AST) -> Iterator[ast.AST]:
@@ -186,4 +199,4 @@ def _replaced(plain: types.FunctionType, old: types.FunctionType, new: Any) -> A
         return new
     changed = {name: _replaced(part, old, new) for name, part in parts(plain).items()}
     changed = {n: f for n, f in changed.items() if f is not parts(plain)[n]}
-    return Source(plain).compiled(changed) if changed else plain
+    return source_of(plain).compiled(changed) if changed else plain

@@ -52,15 +52,13 @@ def literal(text: str, longest: int = 60) -> str:
 
 def make_figure(width: float, height: float) -> Figure:
     """An empty figure of so many inches, drawn without a screen."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+    return Figure(figsize=(width, height), dpi=150, layout="constrained")
 
 
 def save(figure: Figure, path: Path) -> None:
     """Writes a figure as a PNG, whole or not at all."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
+    FigureCanvasAgg(figure).print_png(buffer)  # `savefig` would go over it twice
     write_whole(path, buffer.getvalue())
 
 

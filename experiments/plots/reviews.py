@@ -88,8 +88,10 @@ def _key(figure: Figure, score: str) -> None:
 
 def _colour(score: float) -> Any:
     """The colour of a word after which the score is this; letters stay legible."""
-    colours = LinearSegmentedColormap.from_list("score", [ORANGE, "white", BLUE])
-    return colours(0.2 + 0.6 * score)
+    return _COLOURS(0.2 + 0.6 * score)
+
+
+_COLOURS = LinearSegmentedColormap.from_list("score", [ORANGE, "white", BLUE])
 
 
 def _legible(text: ScoredText, longest: int) -> ScoredText:
@@ -136,12 +138,12 @@ def _coloured_words(
     axes.set_axis_off()
     axes.set_xlim(0, columns)
     axes.set_ylim(len(wrapped), 0)
+    boxes = []
     for line, numbers in enumerate(wrapped):
         column = 0
         for n in numbers:
             word = text.words[n]
-            colour = _colour(float(text.scores[n]))
-            axes.barh(line + 0.5, len(word) + 1, 0.92, column, color=colour, lw=0)
+            boxes.append((line + 0.5, len(word) + 1, column, float(text.scores[n])))
             axes.text(
                 column + 0.5,
                 line + 0.52,
@@ -151,6 +153,8 @@ def _coloured_words(
                 va="center",
             )
             column += len(word) + 1
+    y, widths, left, scores = zip(*boxes, strict=True)
+    axes.barh(y, widths, 0.92, left, color=[_colour(score) for score in scores], lw=0)
 
 
 def _wrap(words: Sequence[str], columns: int) -> list[list[int]]:

@@ -25,13 +25,13 @@ def usetex(monkeypatch):
 @pytest.fixture
 def texts(monkeypatch):
     """All that pictures say, as it is drawn."""
-    found, savefig = [], Figure.savefig
+    found, draw = [], Figure.draw
 
     def looking(self, *args, **kwargs):
-        savefig(self, *args, **kwargs)
+        draw(self, *args, **kwargs)
         found.extend(self.findobj(Text))
 
-    monkeypatch.setattr(Figure, "savefig", looking)
+    monkeypatch.setattr(Figure, "draw", looking)
     return lambda: [text.get_text() for text in found]
 
 
@@ -123,13 +123,13 @@ def test_the_users_settings_are_as_they_were(tmp_path):
 
 
 def test_a_curve_under_another_is_seen_beside_it(tmp_path, monkeypatch):
-    lines, savefig = [], Figure.savefig
+    lines, draw = [], Figure.draw
 
     def looking(self, *args, **kwargs):
-        savefig(self, *args, **kwargs)
+        draw(self, *args, **kwargs)
         lines.extend(self.axes[1].lines)
 
-    monkeypatch.setattr(Figure, "savefig", looking)
+    monkeypatch.setattr(Figure, "draw", looking)
     norms, other = {"h": [1.0, 0.5, 0.1]}, {"h": [1.0, 0.7, 0.3]}
     bias = {"1": {"h": [1.0, 0.5], "c": [0.0, 0.5]}}
     cells = {"lstm": norms, "gru": other, "peephole_lstm": norms}

@@ -416,13 +416,17 @@ def test_cells_of_the_same_equations_share_a_library():
 # --- how they are called --------------------------------------------------------------
 
 
-def test_a_call_with_other_arrays_is_refused():
+@pytest.mark.parametrize(
+    ("arguments", "results", "attributes"),
+    [(2, 2, {}), (1, 1, {}), (1, 2, {"reverse": False})],
+)
+def test_a_call_with_other_arrays_is_refused(arguments, results, attributes):
     """Rather than that what lies beyond them is read."""
     name = cpu._built(LSTM, jnp.dtype(jnp.float64)).name
-    result = jax.ShapeDtypeStruct((2,), jnp.float64)
-    call = jax.ffi.ffi_call(f"{name}_Forward", [result])
+    shape = jax.ShapeDtypeStruct((2,), jnp.float64)
+    call = jax.ffi.ffi_call(f"{name}_LargePages", [shape] * results)
     with pytest.raises(jax.errors.JaxRuntimeError, match="another number of arrays"):
-        call(jnp.ones(2), reverse=False)
+        call(*[jnp.ones(2)] * arguments, **attributes)
 
 
 # --- where they run ------------------------------------------------------------------

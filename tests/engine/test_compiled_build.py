@@ -46,6 +46,19 @@ def test_compiled_once_and_read_from_the_cache(cache, monkeypatch):
 
 
 @needs_a_compiler
+def test_what_a_library_was_made_with_is_part_of_its_name(monkeypatch):
+    """Its headers come with jaxlib, which may be another with the same JAX."""
+    keys = {build.load(ANSWER)[0]}
+    monkeypatch.setattr(build, "version", lambda _: "another")
+    keys.add(build.load(ANSWER)[0])
+    monkeypatch.setattr(build, "_processor", lambda: "another")
+    keys.add(build.load(ANSWER)[0])
+    monkeypatch.setenv("CXXFLAGS", "-O1 -DOTHER")
+    keys.add(build.load(ANSWER)[0])
+    assert len(keys) == 4
+
+
+@needs_a_compiler
 @pytest.mark.parametrize(
     "damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"\x7fELF, foreign"]
 )

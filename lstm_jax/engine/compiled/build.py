@@ -18,6 +18,7 @@ import subprocess
 import tempfile
 import threading
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ def _load(source: str) -> tuple[str, ctypes.CDLL]:
     """
     compiler = _compiler()
     parts = (source, *(header.read_text("utf-8") for header in HEADERS), *compiler)
-    text = "\n".join((*parts, jax.__version__, _processor()))
+    text = "\n".join((*parts, version("jaxlib"), _processor()))
     key = hashlib.sha256(text.encode()).hexdigest()[:24]
     try:
         folder = default_cache_dir() / "compiled"

@@ -307,8 +307,10 @@ class Rows {
     }
   }
 
-  // products = rows times the matrix, for the hidden units of a share.
-  void Multiply(const Share& share, const Panels& matrix, Scalar* products) const {
+  // products = rows times the matrix, for the hidden units of a share. Inlined it would be
+  // compiled for each direction, and the equations beside it would be no faster.
+  __attribute__((noinline)) void Multiply(const Share& share, const Panels& matrix,
+                                          Scalar* products) const {
     constexpr int64_t kAtOnce = 16;  // panels, which stay in the cache for all rows
     const int64_t last = matrix.before(share.last_unit);
     for (int64_t p = matrix.before(share.first_unit); p < last; p += kAtOnce) {

@@ -87,7 +87,6 @@ class Unit(NamedTuple):
     """What one hidden unit of a gated cell computes at a step, forward and back.
 
     Attributes:
-        name: the cell's.
         state: the names of the state's fields, one number each.
         own: the names of the parameters beside Wx, Wh and b, and the numbers that a
             unit has of each.
@@ -103,7 +102,6 @@ class Unit(NamedTuple):
         one_gradient: whether v's gradient is u's, because the equations see u + v.
     """
 
-    name: str
     state: tuple[str, ...]
     own: dict[str, int]
     kept: Any
@@ -148,7 +146,6 @@ def trace(cell: Cell, dtype: DTypeLike) -> Unit:
             f"{cell.name} could not be traced: {type(error).__name__}: {said[0]}"
         ) from error
     return Unit(
-        name=cell.name,
         state=one.state._fields,
         own={name: a.size for name, a in one.own.items()},
         kept=jax.tree.map(lambda a: a.size, one.kept),

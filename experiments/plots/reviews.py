@@ -40,6 +40,9 @@ class ScoredText(NamedTuple):
     of: str = "positive"
 
 
+_COLOURS = LinearSegmentedColormap.from_list("score", [ORANGE, "white", BLUE])
+
+
 @drawn
 def running_scores(path: Path, texts: Sequence[ScoredText]) -> None:
     """Draws for every text its score after every word, over the words themselves.
@@ -91,9 +94,6 @@ def _colour(score: float) -> Any:
     return _COLOURS(0.2 + 0.6 * score)
 
 
-_COLOURS = LinearSegmentedColormap.from_list("score", [ORANGE, "white", BLUE])
-
-
 def _legible(text: ScoredText, longest: int) -> ScoredText:
     """The text with words that fit a line of so many letters."""
     return text._replace(words=tuple(one_line(word, longest) for word in text.words))
@@ -138,12 +138,14 @@ def _coloured_words(
     axes.set_axis_off()
     axes.set_xlim(0, columns)
     axes.set_ylim(len(wrapped), 0)
-    boxes = []
+    y: list[float] = []
+    left: list[int] = []
     for line, numbers in enumerate(wrapped):
         column = 0
         for n in numbers:
             word = text.words[n]
-            boxes.append((line + 0.5, len(word) + 1, column, float(text.scores[n])))
+            y.append(line + 0.5)
+            left.append(column)
             axes.text(
                 column + 0.5,
                 line + 0.52,
@@ -153,8 +155,9 @@ def _coloured_words(
                 va="center",
             )
             column += len(word) + 1
-    y, widths, left, scores = zip(*boxes, strict=True)
-    axes.barh(y, widths, 0.92, left, color=[_colour(score) for score in scores], lw=0)
+    widths = [len(word) + 1 for word in text.words]
+    colours = [_colour(float(score)) for score in text.scores]
+    axes.barh(y, widths, 0.92, left, color=colours, lw=0)
 
 
 def _wrap(words: Sequence[str], columns: int) -> list[list[int]]:

@@ -1,4 +1,4 @@
-"""CUDA kernels on the CPU: the same text, with `cuda_on_cpu.h` for the machine.
+"""CUDA kernels on the CPU: the same text, with `cuda_on_cpu.h` for the GPU.
 
 `emulated` makes the runner for GPUs take the steps here, with tiles of the test's
 choice. A kernel's threads are threads, so sizes should be small.
@@ -21,16 +21,18 @@ from lstm_jax.engine.compiled.choice import compiled_on
 from lstm_jax.engine.compiled.cuda import kernel as kernels
 from lstm_jax.engine.compiled.cuda import runner, tiles
 
-MACHINE = Path(__file__).with_name("cuda_on_cpu.h")
+FOLDER = Path(__file__).parent
+GPU = FOLDER / "cuda_on_cpu.h"
+THREADS = FOLDER / "cuda_threads.cc"
 ENTRY = """
 extern "C" void launch_all(void** arrays, const int* sizes, int blocks) {
   Arguments a;
   for (int i = 0; i < ARRAYS; ++i) a.arrays[i] = arrays[i];
   a.sizes = {sizes[0], sizes[1], sizes[2], sizes[3], 0};
-  launch(run, a, blocks);
+  launch<run>(a, blocks);
 }
 """
-OPTIONS = ("-std=c++20", "-O0", "-w", "-pthread", "-fPIC")
+OPTIONS = ("-std=c++20", "-O0", "-w", "-pthread", "-fPIC", f"-I{FOLDER}")
 COMPILER = (os.environ.get("CXX", "c++"), *OPTIONS)
 DEVICE = tiles.Device("sm_90", 132, 227 * 1024)
 
@@ -95,33 +97,28 @@ def run(kernel, arguments, results):
 def library(text):
     """The function that runs the kernel of a text."""
     with TemporaryDirectory() as folder:
-        headers = "-include", str(Path(compiled_headers().name, "headers.h"))
-        made = compiled(text, Path(folder), "-shared", *headers)
+        threads = Path(compiled_threads().name, "threads")
+        made = compiled(text, Path(folder), "-shared", str(threads))
         return ctypes.CDLL(str(made)).launch_all
 
 
 def source(job, tile):
     """The text of a kernel for the CPU."""
-    return kernels.text(job, tile, MACHINE.read_text("utf-8")) + ENTRY
+    return kernels.text(job, tile, GPU.read_text("utf-8")) + ENTRY
 
 
 def compiled(text, folder, *options):
     """What the C++ compiler makes of a text, in a folder."""
     path, made = folder / "kernel.cc", folder / "kernel"
     path.write_text(text, "utf-8")
-    subprocess.run([*COMPILER, *options, str(path), "-o", str(made)], check=True)
+    subprocess.run([*COMPILER, str(path), *options, "-o", str(made)], check=True)
     return made
 
 
 @cache
-def compiled_headers():
-    """A folder with the standard headers of `MACHINE`, half of a kernel's time."""
-    folder = TemporaryDirectory(prefix="headers_for_tests_")
-    path = Path(folder.name, "headers.h")
-    lines = MACHINE.read_text("utf-8").splitlines()
-    included = [line for line in lines if line.startswith("#include")]
-    path.write_text("\n".join(included), "utf-8")
-    subprocess.run(
-        [*COMPILER, "-x", "c++-header", str(path), "-o", f"{path}.gch"], check=True
-    )
+def compiled_threads():
+    """A folder with the library of threads, whose headers are most of the work."""
+    folder = TemporaryDirectory(prefix="threads_for_tests_")
+    made = Path(folder.name, "threads")
+    subprocess.run([*COMPILER, "-shared", THREADS, "-o", made], check=True)
     return folder

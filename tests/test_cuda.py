@@ -1,6 +1,6 @@
 """The CUDA kernels without a GPU: compiled by NVRTC, and run on the CPU.
 
-`tests/cuda_on_cpu.h` is the machine then. What runs is the very text that NVRTC
+`tests/cuda_on_cpu.h` is the GPU then. What runs is the very text that NVRTC
 compiles for a GPU. What a GPU alone can tell is in `test_gpu.py`.
 """
 
@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cuda_emulation import DEVICE, compiled, emulated, source
+from cuda_emulation import DEVICE, THREADS, compiled, emulated, source
 from jax import tree
 from oracles import assert_close, drawn_inputs, drawn_like
 
@@ -181,7 +181,7 @@ int main() {
   Arguments a;
   for (auto& array : a.arrays) array = numbers + 2048 * (&array - a.arrays);
   a.sizes = {3, 2, 1, 0, 0};
-  launch(run, a, BLOCKS);
+  launch<run>(a, BLOCKS);
 }
 """
 
@@ -201,7 +201,7 @@ def test_a_barrier_left_out_is_a_race(direction, form, tmp_path):
     places = [match.span() for match in re.finditer(waits, text[start:])]
 
     def races(text):
-        made = compiled(text, tmp_path, "-fsanitize=thread", "-g")
+        made = compiled(text, tmp_path, str(THREADS), "-fsanitize=thread", "-g")
         run = subprocess.run([made], capture_output=True, text=True, timeout=120)
         return "data race" in run.stderr
 

@@ -134,7 +134,10 @@ def _score_line(axes: Axes, text: ScoredText) -> None:
 def _coloured_words(
     axes: Axes, text: ScoredText, wrapped: list[list[int]], columns: int
 ) -> None:
-    """The words on their scores' colours; one unit of x is one letter's width."""
+    """The words on their scores' colours; one unit of x is one letter's width.
+
+    All lie within the axes, so the layout need not measure them.
+    """
     axes.set_axis_off()
     axes.set_xlim(0, columns)
     axes.set_ylim(len(wrapped), 0)
@@ -153,11 +156,12 @@ def _coloured_words(
                 family="monospace",
                 fontsize=9,
                 va="center",
+                in_layout=False,
             )
             column += len(word) + 1
     widths = [len(word) + 1 for word in text.words]
     colours = [_colour(float(score)) for score in text.scores]
-    axes.barh(y, widths, 0.92, left, color=colours, lw=0)
+    axes.barh(y, widths, 0.92, left, color=colours, lw=0, in_layout=False)
 
 
 def _wrap(words: Sequence[str], columns: int) -> list[list[int]]:

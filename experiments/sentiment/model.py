@@ -134,6 +134,28 @@ class SequenceClassifier(nn.Module):
             self.dtype,
         )
         layers = self.param("layers", self._init_layers)
+        if self.is_initializing():  # the number of features is all that is needed
+            features = jnp.zeros((1, self._width()), self.dtype)
+        else:
+            features = self._features(embedding, layers, tokens, lengths, ratios, train)
+        features = nn.Dropout(self.head_dropout)(features, deterministic=not train)
+        answers = 1 if self.classes == 2 else self.classes
+        head = nn.Dense(answers, dtype=self.dtype, param_dtype=self.dtype, name="head")
+        return head(features)[:, 0] if self.classes == 2 else head(features)
+
+    def _width(self) -> int:
+        return len(self.pooling) * self.hidden_size * (2 if self.bidirectional else 1)
+
+    def _features(
+        self,
+        embedding: Array,
+        layers: tuple[Layer, ...],
+        tokens: Array,
+        lengths: Array,
+        ratios: Array | None,
+        train: bool,
+    ) -> Array:
+        """What the head reads of each row: (B, F)."""
         words = self._drop_words(tokens) if train else tokens
         xs = embedding[words.T]
         between = None
@@ -151,11 +173,7 @@ class SequenceClassifier(nn.Module):
             memory=self.memory,
         )
         pooled = [POOLINGS[name](ys, lengths, finals[-1]) for name in self.pooling]
-        features = jnp.concatenate(pooled, axis=-1)
-        features = nn.Dropout(self.head_dropout)(features, deterministic=not train)
-        answers = 1 if self.classes == 2 else self.classes
-        head = nn.Dense(answers, dtype=self.dtype, param_dtype=self.dtype, name="head")
-        return head(features)[:, 0] if self.classes == 2 else head(features)
+        return jnp.concatenate(pooled, axis=-1)
 
     def _key(self) -> Array:
         return self.make_rng("dropout")

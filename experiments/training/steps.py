@@ -61,9 +61,14 @@ def init_state(
     `train_segment` takes over the memory of its state: use `params` and `key` no
     more, or pass copies.
     """
-    average = jax.tree.map(jnp.copy, params)
-    step = jnp.zeros((), jnp.int32)
-    return TrainState(params, average, optimizer.init(params), step, key)
+    average, opt_state = _beginning(optimizer, params)
+    return TrainState(params, average, opt_state, jnp.zeros((), jnp.int32), key)
+
+
+@partial(jax.jit, static_argnums=0)
+def _beginning(optimizer: optax.GradientTransformation, params: Any) -> tuple[Any, Any]:
+    """The average and the optimizer's state, by one program."""
+    return jax.tree.map(jnp.copy, params), optimizer.init(params)
 
 
 @lru_cache(maxsize=64)  # the same object for the same numbers; see `Given`

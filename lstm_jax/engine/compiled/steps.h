@@ -16,6 +16,7 @@
 //                 where that is done elsewhere
 //   kRead[kReads] the fields of the state that `Reverse` reads, old or new
 
+#include <sched.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -115,6 +116,15 @@ void WaitUntil(const Ready& ready) {
   }
 }
 
+// The processor that this thread is on; -1 where the system does not tell.
+inline int Processor() {
+#ifdef __linux__
+  return sched_getcpu();
+#else
+  return -1;
+#endif
+}
+
 // Calls run(0) to run(count - 1), on the threads of the pool and this one. It waits for
 // what others have begun and for nothing that has not: a pool whose threads are all in
 // here goes on.
@@ -124,14 +134,25 @@ void ForEach(const Call& call, int64_t count, const Run& run) {
     std::atomic<int64_t> next{0}, done{0};
   };
   auto work = std::make_shared<Work>();
-  auto take = [work, count, &run] {
-    for (int64_t i; (i = work->next.fetch_add(1)) < count;) {
-      run(i);
-      work->done.fetch_add(1, std::memory_order_release);
-    }
+  auto finish = [work, &run](int64_t i) {
+    run(i);
+    work->done.fetch_add(1, std::memory_order_release);
+  };
+  auto take = [work, count, finish] {
+    for (int64_t i; (i = work->next.fetch_add(1)) < count;) finish(i);
+  };
+  // Linux often wakes a helper on the processor of the thread that calls it, which then
+  // stands still while another processor is idle: such a helper calls one more. There is
+  // a `call` as long as something that was begun is not done.
+  auto help = [work, count, finish, take, &call, here = Processor()] {
+    const int64_t i = work->next.fetch_add(1);
+    if (i >= count) return;
+    if (Processor() == here) call.Schedule(take);
+    finish(i);
+    take();
   };
   const int64_t helpers = std::min(count, call.threads()) - 1;
-  for (int64_t i = 0; i < helpers; ++i) call.Schedule(take);
+  for (int64_t i = 0; i < helpers; ++i) call.Schedule(help);
   take();
   WaitUntil([&] { return work->done.load(std::memory_order_acquire) == count; });
 }

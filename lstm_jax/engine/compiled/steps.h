@@ -157,22 +157,30 @@ void ForEach(const Call& call, int64_t count, const Run& run) {
   WaitUntil([&] { return work->done.load(std::memory_order_acquire) == count; });
 }
 
-// Threads that wait for each other at every step.
+// Threads that wait for each other at every step, `most` or fewer.
 class Team {
  public:
-  int64_t size() const { return size_.load(std::memory_order_acquire); }
-  int64_t joined() const { return joined_.load(std::memory_order_relaxed); }
+  explicit Team(int64_t most) : most_(most) {}
 
-  // The number of a new member, once all have joined; 0 for one who comes too late.
+  int64_t size() const { return size_.load(std::memory_order_acquire); }
+
+  // The number of a new member; -1 for one who comes too late.
   int64_t Join() {
     const int64_t member = joined_.fetch_add(1);
-    if (member >= kClosed) return 0;
-    WaitUntil([&] { return size() > 0; });
-    return member;
+    if (member + 1 == most_) size_.store(most_, std::memory_order_release);
+    return member < most_ ? member : -1;
   }
 
   // No more members than have joined.
-  void Close() { size_.store(joined_.exchange(kClosed), std::memory_order_release); }
+  void Close() {
+    const int64_t joined = joined_.exchange(most_);
+    size_.store(std::min(joined, most_), std::memory_order_release);
+  }
+
+  // Waits until all members have joined.
+  void Begin() {
+    WaitUntil([&] { return size() > 0; });
+  }
 
   // Waits until all members are here.
   void Wait() {
@@ -184,9 +192,17 @@ class Team {
     turn_.store(turn + 1, std::memory_order_release);
   }
 
+  // What a member does last.
+  void End() { ended_.fetch_add(1, std::memory_order_release); }
+
+  // Waits until all members have ended.
+  void WaitForEnd() {
+    WaitUntil([&] { return ended_.load(std::memory_order_acquire) == size(); });
+  }
+
  private:
-  static constexpr int64_t kClosed = int64_t{1} << 32;
-  std::atomic<int64_t> joined_{1}, size_{0}, arrived_{0}, turn_{0};
+  const int64_t most_;
+  std::atomic<int64_t> joined_{0}, size_{0}, arrived_{0}, turn_{0}, ended_{0};
 };
 
 // What a member of a team does after each step; who is alone has nothing to wait for.
@@ -203,22 +219,41 @@ struct Waiting {
 template <typename Run>
 void Together(const Call& call, int64_t most, std::chrono::nanoseconds patience,
               const Run& run) {
-  auto team = std::make_shared<Team>();
-  for (int64_t i = 1; i < most; ++i) {
-    call.Schedule([team, &run] {
-      if (const int64_t member = team->Join()) {
-        run(member, *team);
-        team->Wait();
-      }
-    });
-  }
-  const auto limit = std::chrono::steady_clock::now() + patience;
-  WaitUntil([&] {
-    return team->joined() == most || std::chrono::steady_clock::now() > limit;
-  });
+  using Clock = std::chrono::steady_clock;
+  auto team = std::make_shared<Team>(most);
+  auto replaced = std::make_shared<std::atomic<bool>>(false);
+  auto take_part = [team, &run](int64_t member) {
+    team->Begin();
+    run(member, *team);
+    team->End();
+  };
+  auto replace = [team, take_part] {
+    if (const int64_t member = team->Join(); member >= 0) take_part(member);
+  };
+  // As in `ForEach`: one that is woken on this thread's processor calls another, which
+  // takes this thread's place in the team.
+  auto help = [team, take_part, replaced, replace, &call, here = Processor()] {
+    const int64_t member = team->Join();
+    if (member < 0) return;
+    if (Processor() == here) {
+      replaced->store(true);
+      call.Schedule(replace);
+    }
+    take_part(member);
+  };
+  for (int64_t i = 1; i < most; ++i) call.Schedule(help);
+  // What a thread takes to begin, at most, if a processor is idle.
+  constexpr std::chrono::nanoseconds kToBegin(200'000);
+  const Clock::time_point begin = Clock::now();
+  auto wait = [&](std::chrono::nanoseconds patience) {
+    WaitUntil([&] { return team->size() > 0 || Clock::now() > begin + patience; });
+  };
+  if (replaced->load()) wait(std::min(patience, kToBegin));
+  const int64_t member = team->Join();
+  wait(patience);
   team->Close();
-  run(0, *team);
-  team->Wait();
+  if (member >= 0) take_part(member);
+  team->WaitForEnd();
 }
 
 // --- who computes what ----------------------------------------------------------------

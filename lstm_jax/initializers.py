@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from operator import index
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.nn import initializers
 from jax.typing import DTypeLike
@@ -112,7 +114,9 @@ def init_inputs(
     input_init = input_init or glorot_uniform
     return {
         "Wx": init_blocks(input_init, key, input_size, hidden_size, len(biases), dtype),
-        "b": jnp.repeat(jnp.asarray(biases, dtype), hidden_size) if bias else None,
+        "b": jax.device_put(np.repeat(np.asarray(biases, dtype), hidden_size))
+        if bias
+        else None,
     }
 
 
@@ -145,10 +149,13 @@ def check_size(name: str, size: Any, least: int = 1) -> None:
         raise ValueError(f"{name} must be at least {least}; got {size}")
 
 
-glorot_uniform: Initializer = initializers.glorot_uniform()
+_compiled = partial(jax.jit, static_argnums=(1, 2))  # one program for each shape
+
+glorot_uniform: Initializer = _compiled(initializers.glorot_uniform())
 """Input weights: Glorot & Bengio (2010), equation 16."""
 
 
+@_compiled
 def orthogonal(key: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
     """Recurrent weights: Saxe et al. (2014), section 3.
 

@@ -47,6 +47,16 @@ def pulled(run, cell, arguments, dout):
     return results, pull(dout)
 
 
+@partial(jax.jit, static_argnums=(0, 1))
+def pulled_both(run, cell, arguments, of_states, of_outputs):
+    """With whole states, and with the outputs alone."""
+    with_states = partial(run, states=True)
+    return (
+        pulled(with_states, cell, arguments, of_states),
+        pulled(run, cell, arguments, of_outputs),
+    )
+
+
 @cache
 def looped(cell, reverse, masked_outputs):
     """What the loop makes of drawn arguments.
@@ -73,12 +83,11 @@ def test_a_plain_loop_says_the_same(cell, gradient, reverse, masked_outputs):
     options = {"reverse": reverse, "masked_outputs": masked_outputs}
     arguments, (whole, only_outputs), expected = looped(cell, **options)
     run = partial(lj.unroll, gradient=gradient, mask=MASK, resets=RESETS, **options)
-    found = pulled(partial(run, states=True), cell, arguments, whole)
+    of_outputs = only_outputs[0][0], only_outputs[1]
+    found, by_outputs = pulled_both(run, cell, arguments, whole, of_outputs)
     assert_close(found, expected[0])
     # The outputs alone are the states' first field, and may be compiled.
-    (outputs, final), gradients = pulled(
-        run, cell, arguments, (only_outputs[0][0], only_outputs[1])
-    )
+    (outputs, final), gradients = by_outputs
     (states, same), of_loop = expected[1]
     assert_close((outputs, final, gradients), (states[0], same, of_loop))
 

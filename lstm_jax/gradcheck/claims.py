@@ -40,7 +40,7 @@ def check_claims(cell: Cell, sizes: Sizes) -> tuple[Row, ...]:
     if isinstance(cell.step, GatedStep):
         rows += _unit_by_unit(cell, points)
     if cell.linear:
-        rows.append(_linear(cell, points))
+        rows.append(check_linear(cell, points))
     return tuple(rows)
 
 
@@ -134,7 +134,7 @@ def _unit_by_unit(cell: Cell, points: Point) -> list[Row]:
     return [_measured("units", errors, said)]
 
 
-def _linear(cell: Cell, points: Point) -> Row:
+def check_linear(cell: Cell, points: Point) -> Row:
     """Whether every number of the new state is a * h_prev + b of the same number."""
 
     def at(params: Any, x: Array, state: Any) -> tuple[Any, Any]:

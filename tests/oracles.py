@@ -61,6 +61,7 @@ def on_device(values: Any) -> Any:
     return tree.map(jax.device_put, values)
 
 
+@cache
 def drawn_params(
     cell: lj.Cell, input_size: int = 3, hidden_size: int = 4, dtype: Any = jnp.float64
 ) -> Any:
@@ -79,29 +80,17 @@ def drawn_inputs(
 ) -> tuple[Any, jax.Array, Any]:
     """Parameters, xs and an initial state.
 
-    The state is one that can occur (sLSTM's normalizer is positive): the cell's own
-    initial state after a step.
+    The state is one that can occur: the sLSTM's normalizer n is at least 1.
     """
-    params, states = _after_a_step(cell, **sizes)
-    shape = (steps, *batch_shape, cell.sizes(params)["input_size"])
-    xs = drawn_like(np.empty(shape, tree.leaves(params)[0].dtype), 1)
-    state = tree.map(lambda s: np.resize(s, (*batch_shape, *s.shape[1:])), states)
-    return params, xs, on_device(state)
-
-
-@cache
-def _after_a_step(cell: lj.Cell, **sizes: Any) -> tuple[Any, Any]:
-    """Parameters, and the states of twenty examples: one program for all batches."""
     params = drawn_params(cell, **sizes)
-    shape = (20, cell.sizes(params)["input_size"])
-    x = drawn_like(np.empty(shape, tree.leaves(params)[0].dtype), 2)
-
-    @jax.jit
-    def step(params: Any) -> Any:
-        first = cell.initial_state(params, shape[:1])
-        return cell.step(params, first, cell.project(params, x))[0]
-
-    return params, tree.map(np.asarray, step(params))
+    dtype = tree.leaves(params)[0].dtype
+    xs = np.empty((steps, *batch_shape, cell.sizes(params)["input_size"]), dtype)
+    first = partial(cell.initial_state, batch_shape=batch_shape)
+    state = drawn_like(jax.eval_shape(first, params), 5)
+    if "n" in state._fields:
+        normalizer = 1 + np.abs(np.asarray(state.n))
+        state = state._replace(n=on_device(normalizer.astype(dtype)))
+    return params, drawn_like(xs, 1), state
 
 
 def pulled(

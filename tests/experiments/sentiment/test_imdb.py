@@ -323,14 +323,14 @@ def test_a_picture_that_fails_costs_nothing_but_itself(
         raise OSError(f"could not write {path}")
 
     monkeypatch.setattr(plots, name, fail)
-    status, run = train(name, "--epochs", "1")
+    status, run = train(name)
     assert status == 1
     said = " ".join(capsys.readouterr().err.split())
-    assert "validation accuracy 0." in said
+    assert re.search(r"validation accuracy [01]\.\d", said)
     assert "could not write" in said
     assert json.loads((run / "result.json").read_text())["interrupted"] is None
     monkeypatch.undo()
-    status, run = train(name, "--epochs", "1")
+    status, run = train(name)
     assert status == 0
     assert "finished before, and kept" in " ".join(capsys.readouterr().err.split())
 

@@ -1,8 +1,9 @@
 """The C++ of a cell's steps: what is written from its equations, and what goes around.
 
 `numbers.h` says what the equations are written with, vectors of numbers; `steps.h` has
-the time, the batch, the masks, the threads and the recurrent product. Between them
-stand the cell's `Step` and `Reverse`. `calls.h` is how XLA calls all of it.
+the time, the batch, the masks and the recurrent product. Between them stand the cell's
+`Step` and `Reverse`. `threads.h` has the threads, and `calls.h` is how XLA calls all of
+it.
 """
 
 from pathlib import Path
@@ -15,7 +16,9 @@ from lstm_jax.engine.compiled.unit import Program, Unit
 from lstm_jax.engine.compiled.writing import write
 
 FOLDER = Path(__file__).parent
-HEADERS = (FOLDER / "numbers.h", FOLDER / "calls.h", FOLDER / "steps.h")
+HEADERS = tuple(
+    FOLDER / name for name in ("numbers.h", "calls.h", "threads.h", "steps.h")
+)
 TYPES = {
     jnp.dtype(jnp.float32): ("float", "float"),
     jnp.dtype(jnp.float64): ("double", "double"),

@@ -22,7 +22,7 @@ KEY = jax.random.key(3)
 DRAW = {
     name: jax.jit(task, static_argnums=(1, 2)) for name, task in STATE_TASKS.items()
 }
-LENGTH, BATCH = 40, 6
+LENGTH, BATCH = 64, 100  # the same for all: a program each
 
 
 def parity(symbols, values):
@@ -123,7 +123,7 @@ def test_there_is_an_oracle_for_each():
     ],
 )
 def test_all_that_can_be_drawn_is(name, symbols, values, answers):
-    found = DRAW[name](KEY, 64, 100)
+    found = DRAW[name](KEY, LENGTH, BATCH)
     for part, expected, most in zip(
         found, (symbols, values, answers), (SYMBOLS, VALUES, ANSWERS), strict=True
     ):
@@ -133,11 +133,12 @@ def test_all_that_can_be_drawn_is(name, symbols, values, answers):
 
 @pytest.mark.parametrize("name", STATE_TASKS)
 def test_sequences_are_functions_of_the_key_and_differ(name):
-    first, again = STATE_TASKS[name](KEY, 8, 16), DRAW[name](KEY, 8, 16)
+    sizes = LENGTH, BATCH
+    first, again = STATE_TASKS[name](KEY, *sizes), DRAW[name](KEY, *sizes)
     jax.tree.map(np.testing.assert_array_equal, first, again)
-    other = DRAW[name](jax.random.key(4), 8, 16)
+    other = DRAW[name](jax.random.key(4), *sizes)
     assert not np.array_equal(first.symbols, other.symbols)
-    assert len(np.unique(first.symbols, axis=1).T) > 8
+    assert len(np.unique(first.symbols, axis=1).T) > BATCH / 2
 
 
 def test_a_flip_flop_mostly_ignores():

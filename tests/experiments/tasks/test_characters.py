@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from oracles import on_device
 
 import lstm_jax as lj
 from experiments.tasks import Data, characters
@@ -86,7 +87,7 @@ def test_training_carries_the_state_and_cuts_gradients(model, text, task):
     for _ in range(SEGMENTS):
         (value, carry), gradient = loss(model, carry, jax.random.key(9), text)
         values.append(value)
-        gradients.append(gradient)
+        gradients.append(jax.device_get(gradient))
     mean = jax.tree.map(lambda *g: sum(g) / SEGMENTS, *gradients)
     expected = in_segments(model, text, jax.lax.stop_gradient)
     assert np.mean(values) == pytest.approx(float(expected[0]), rel=1e-13)
@@ -103,34 +104,42 @@ def test_bits_are_nats_over_ln_2(model, text, task):
 
 
 def test_a_network_that_knows_nothing_needs_log2_of_the_alphabet(model, text, task):
-    nothing = jax.tree.map(jnp.zeros_like, model)
+    nothing = jax.tree.map(np.zeros_like, model)
     found = jax.jit(task.evaluate)(nothing, text)["bits_per_character"]
     assert found == pytest.approx(np.log2(SIZE))
 
 
 def test_writing_remembers_all_that_was_written(model):
     """300 texts: every draw is the one that reading all before it would lead to."""
-    model = jax.tree.map(lambda p: 4 * p, model)  # so that the state matters
-    prompt, length = jnp.asarray([1, 2, 3]), 4
+    larger = jax.tree.map(lambda p: 4 * np.asarray(p), model)  # the state matters
+    model, prompt = on_device((larger, np.asarray([1, 2, 3])))
+    length = 4
     keys = jax.random.split(jax.random.key(0), 300)
-    found = jax.jit(
-        jax.vmap(lambda key: characters.write(lj.LSTM, model, key, prompt, length, 2.0))
-    )(keys)
-    read = jnp.concatenate([jnp.tile(prompt, (300, 1)), found], axis=1)
-    outputs, _ = lj.unroll(lj.LSTM, model.network.cell, model.embedding[read.T])
-    scores = outputs @ model.network.weights + model.network.bias
-    own = jax.vmap(lambda key: jax.random.split(key, length))(keys)
-    draw = jax.vmap(jax.vmap(jax.random.categorical))
-    expected = draw(own, jnp.swapaxes(scores[2:-1], 0, 1) / 2)
-    np.testing.assert_array_equal(found, expected)
+
+    @jax.jit
+    @jax.vmap
+    def written(key):
+        return characters.write(lj.LSTM, model, key, prompt, length, 2.0)
+
+    @jax.jit
+    @jax.vmap
+    def drawn_again(key, found):
+        read = model.embedding[jnp.concatenate([prompt, found])]
+        outputs, _ = lj.unroll(lj.LSTM, model.network.cell, read)
+        scores = outputs @ model.network.weights + model.network.bias
+        draw = jax.vmap(jax.random.categorical)
+        return draw(jax.random.split(key, length), scores[2:-1] / 2)
+
+    found = written(keys)
+    np.testing.assert_array_equal(found, drawn_again(keys, found))
     assert len(np.unique(np.asarray(found), axis=0)) > 50
 
 
 def test_writing_draws_with_the_probabilities_of_the_network(model):
-    flat = model._replace(network=jax.tree.map(jnp.zeros_like, model.network))
-    bias = jnp.log(jnp.asarray([0.5, 0.25, 0.25, 1e-9, 1e-9, 1e-9, 1e-9]))
+    flat = model._replace(network=jax.tree.map(np.zeros_like, model.network))
+    bias = np.log([0.5, 0.25, 0.25, 1e-9, 1e-9, 1e-9, 1e-9])
     flat = flat._replace(network=flat.network._replace(bias=bias))
-    prompt = jnp.asarray([0])
+    prompt = np.asarray([0])
     write = jax.jit(partial(characters.write, lj.LSTM, length=2000))
     key = jax.random.key(0)
     drawn = write(flat, key, prompt, temperature=1.0)

@@ -72,13 +72,21 @@ def go_back(
     arriving, leaving, variables, dz = jax.tree.map(
         lambda *a: jax.device_put(np.stack(a)), *reversed(found)
     )
-    # The weighted-input rule takes all steps at once.
-    of_one = jax.vmap(partial(cell.gradients, params), in_axes=1, out_axes=(0, 1))
-    dparams, dx = of_one(steps.xs, steps.old, steps.new, steps.kept, dz)
+    dparams, dx = _gradients(cell, params, *steps, dz)
     dparams = jax.tree.map(np.asarray, dparams)
     losses = range(dys.shape[1])
     each = [jax.tree.map(lambda a, k=k: a[k], dparams) for k in losses]
     return Reversed(arriving, leaving, variables, each, dx)
+
+
+@partial(jax.jit, static_argnums=0)
+def _gradients(cell: Cell, params: Any, *of_steps: Any) -> tuple[Any, Array]:
+    """The parameters' and inputs' gradients, by the rule that takes all steps at once.
+
+    For each loss; the other axes are as `Reversed` has them.
+    """
+    of_one = partial(cell.gradients, params)
+    return jax.vmap(of_one, in_axes=1, out_axes=(0, 1))(*of_steps)
 
 
 def _backward(cell: Cell, keep: Callable[[Named], None], change: Any) -> Any:

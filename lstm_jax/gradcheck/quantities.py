@@ -31,6 +31,7 @@ from lstm_jax.gradcheck.oracles import (
     Differencing,
     Oracles,
     differentiate,
+    once,
     order,
 )
 from lstm_jax.gradcheck.report import Row, compare
@@ -208,6 +209,7 @@ def judge(
     labels: Sequence[Label],
     forward: Forward,
     where: str,
+    whole: bool = False,
 ) -> tuple[list[Row], float]:
     """The rows of a backward program, and the order of the Taylor remainder.
 
@@ -217,6 +219,9 @@ def judge(
         labels: for each output (quantity, target), or None.
         forward: what is known.
         where: the name of the check.
+        whole: whether the program is compiled whole, which is the quickest for one.
+            Else it runs operation by operation: JAX keeps each compiled one, so that a
+            reverse with a line changed needs no compilation but of that line.
     """
     tracked = _tracked(backward, labels, forward.targets)
     wanted = {*(t.value for t in tracked), *backward.outputs}
@@ -225,9 +230,8 @@ def judge(
         found = evaluate(backward, args)
         return {value: found[value] for value in wanted}
 
-    # Operation by operation, since JAX keeps each compiled one: a reverse with a line
-    # changed, which is checked next, needs no compilation but of that line.
-    values = tree.map(np.asarray, jax.vmap(run)(args))
+    run_all = jax.vmap(run)
+    values = tree.map(np.asarray, (once(run_all) if whole else run_all)(args))
     rows = []
     names = [(Name.parse(name).quantity, v) for name, v in backward.names()]
     for value, quantity, through, target, note in tracked:

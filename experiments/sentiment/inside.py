@@ -29,6 +29,7 @@ class Inside(NamedTuple):
     logit: Array
 
 
+@partial(jax.jit, static_argnums=0)
 def look_inside(
     model: SequenceClassifier, params: Any, ids: Array, ratios: Array | None = None
 ) -> Inside:

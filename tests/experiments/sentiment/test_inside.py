@@ -39,7 +39,7 @@ def classifier(**fields):
         **fields,
     )
     given = IDS[None], LENGTHS, ratios_of(model)[None]
-    params = jax.jit(partial(model.init, train=False))(jax.random.key(0), *given)
+    params = model.init(jax.random.key(0), *given, train=False)
     return model, params
 
 

@@ -17,7 +17,6 @@ TOKENS = jax.device_put(np.random.default_rng(0).integers(2, V, (4, T), np.int32
 SMALL = {"vocabulary_size": V, "embedding_size": 3, "hidden_size": 2}
 
 
-@partial(jax.jit, static_argnums=0)
 def init(model, *ratios):
     return model.init(jax.random.key(1), TOKENS, LENGTHS, *ratios, train=False)
 
@@ -146,7 +145,7 @@ def test_ratios_are_inputs_beside_the_words():
     model = SequenceClassifier(**SMALL, ratios=3)
     ratios = np.random.default_rng(1).normal(size=(*TOKENS.shape, 3))
     ratios = ratios.astype(np.float32)
-    params = init(model, ratios)
+    params = init(model, jax.device_put(ratios))
     apply = jax.jit(partial(model.apply, params, train=False))
     same, changed = np.ones_like(TOKENS), ratios.copy()
     changed[2, 0, 1] += 1.0

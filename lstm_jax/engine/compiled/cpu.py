@@ -7,6 +7,7 @@ of JAX. Derivatives of both directions are the scan's.
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -66,6 +67,7 @@ class _Built(NamedTuple):
     backward: Program
 
 
+@cache
 def _built(cell: Cell, dtype: Any) -> _Built:
     """Raises `NotUnitByUnit` or `NotBuilt` if there is none."""
     unit = trace(cell, dtype)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import wraps
 from operator import index
 from typing import Any
 
@@ -149,13 +149,22 @@ def check_size(name: str, size: Any, least: int = 1) -> None:
         raise ValueError(f"{name} must be at least {least}; got {size}")
 
 
-_compiled = partial(jax.jit, static_argnums=(1, 2))  # one program for each shape
+def _one_program(draw: Initializer) -> Initializer:
+    """The same as one program for each shape, rather than one for each operation."""
+    compiled = jax.jit(draw, static_argnums=(1, 2))
 
-glorot_uniform: Initializer = _compiled(initializers.glorot_uniform())
+    @wraps(draw)
+    def drawn(key: Array, shape: Sequence[int], dtype: DTypeLike) -> Array:
+        return compiled(key, tuple(shape), dtype)
+
+    return drawn
+
+
+glorot_uniform: Initializer = _one_program(initializers.glorot_uniform())
 """Input weights: Glorot & Bengio (2010), equation 16."""
 
 
-@_compiled
+@_one_program
 def orthogonal(key: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
     """Recurrent weights: Saxe et al. (2014), section 3.
 

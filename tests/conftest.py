@@ -107,11 +107,11 @@ def pytest_collection_finish():
 def _compiled_programs_end_with_their_module():
     """What was compiled is dropped after a module, or a worker takes gigabytes.
 
-    Not before it takes 0.2 GB: dropping takes a quarter of a second, and as much again
+    Not before it takes 0.1 GB: dropping takes a quarter of a second, and as much again
     until the next module has what all of them use.
     """
     yield
-    if not 0 < resident() < LEFT_BEHIND[0] + 0.2:
+    if not 0 < resident() < LEFT_BEHIND[0] + 0.1:
         drop_compiled_programs()
 
 

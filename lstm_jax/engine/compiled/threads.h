@@ -1,8 +1,8 @@
-// Work for the threads of XLA's pool: pieces, for which nobody waits, and teams, whose
+// Work for the threads of XLA's pool: pieces that any of them takes, and teams, whose
 // members wait for each other at every step.
 //
-// Linux often wakes a thread on the processor of the one that called it, which then stands
-// still while another processor is idle. Such a thread calls one more.
+// Linux often wakes a thread on the processor of the one that called it, which then
+// stands still while another processor is idle. Such a thread calls one more.
 
 #include <sched.h>
 
@@ -138,7 +138,7 @@ void Together(const Call& call, int64_t most, std::chrono::nanoseconds patience,
   auto replace = [team, take_part] {
     if (const int64_t member = team->Join(); member >= 0) take_part(member);
   };
-  // Who is woken on this thread's processor calls another, which takes this thread's place.
+  // Who is woken on this thread's processor calls another, to take this thread's place.
   auto help = [team, take_part, replaced, replace, &call, here = Processor()] {
     const int64_t member = team->Join();
     if (member < 0) return;
@@ -152,8 +152,8 @@ void Together(const Call& call, int64_t most, std::chrono::nanoseconds patience,
   // What a thread takes to begin, at most, if a processor is idle.
   constexpr std::chrono::nanoseconds kToBegin(200'000);
   const Clock::time_point begin = Clock::now();
-  auto wait = [&](std::chrono::nanoseconds patience) {
-    WaitUntil([&] { return team->size() > 0 || Clock::now() > begin + patience; });
+  auto wait = [&](std::chrono::nanoseconds longest) {
+    WaitUntil([&] { return team->size() > 0 || Clock::now() > begin + longest; });
   };
   if (replaced->load()) wait(std::min(patience, kToBegin));
   const int64_t member = team->Join();

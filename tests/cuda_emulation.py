@@ -28,7 +28,7 @@ ENTRY = """
 extern "C" void launch_all(void** arrays, const int* sizes, int blocks) {
   Arguments a;
   for (int i = 0; i < ARRAYS; ++i) a.arrays[i] = arrays[i];
-  a.sizes = {sizes[0], sizes[1], sizes[2], sizes[3], 0};
+  a.sizes = {sizes[0], sizes[1], sizes[2], 0};
   launch<run>(a, blocks);
 }
 """
@@ -69,7 +69,7 @@ def run(kernel, arguments, results):
     def call(*arguments):
         launch = library(source(kernel.job, kernel.tile))
         *problems, T, B, _ = arguments[0].shape
-        teams = int(np.prod(problems)) * kernel.heads * -(-B // kernel.tile.rows)
+        teams = int(np.prod(problems)) * kernel.job.heads * -(-B // kernel.tile.rows)
         many = arguments[0].shape[: arguments[0].ndim - given[0].ndim]  # under vmap
         outs = [np.zeros((*many, *r.shape), r.dtype) for r in results]
         arrays = [*map(np.ascontiguousarray, arguments), *outs]
@@ -82,7 +82,7 @@ def run(kernel, arguments, results):
         addresses = [a.ctypes.data for a in arrays]
         launch(
             (ctypes.c_void_p * len(addresses))(*addresses),
-            (ctypes.c_int * 4)(T, B, kernel.heads, kernel.reverse),
+            (ctypes.c_int * 3)(T, B, kernel.reverse),
             teams * kernel.tile.blocks,
         )
         return outs

@@ -71,6 +71,9 @@ T copied(const Slot& slot, size_t) {
   return x;
 }
 
+inline int held(int x) { return x; }
+inline real chosen(bool yes, real a, real b) { return yes ? a : b; }
+
 // --- between threads -----------------------------------------------------------------
 
 template <typename Number>

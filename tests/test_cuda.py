@@ -98,6 +98,19 @@ TENSOR = (
     Tile("CLUSTER", 2, 8, 64, True, 1, 1, 1),
     Tile("CLUSTER", 2, 8, 64, True, 1, 2),
 )
+# The lanes of a sum compute what it is for: one a unit, several, rows and units each.
+DIRECT = (
+    Tile("BLOCK", 1, 1, 64, False, 3, 4, 1, True),
+    Tile("BLOCK", 1, 2, 32, False, 2, 4),
+)
+DIRECT_CLUSTER = (
+    Tile("CLUSTER", 2, 2, 32, False, 6, 8, 0, True),
+    Tile("CLUSTER", 2, 2, 32, False, 2, 4),
+)
+DIRECT_GRID = (
+    Tile("GRID", 2, 2, 32, False, 4, 8, 0, True),
+    Tile("GRID", 2, 2, 64, False, 2, 8),
+)
 GRID = Tile("GRID", 3, 2, 32, False, 3, 4), Tile("GRID", 2, 2, 64, False, 2, 8)
 TENSOR_GRID = Tile("GRID", 2, 8, 64, True, 2, 1), Tile("GRID", 2, 8, 64, True, 1, 2)
 BY_HEAD = (
@@ -114,6 +127,9 @@ BY_HEAD = (
         ("gru", TENSOR, "float32", 2e-6, {"batch": 9, "bias": False}),
         ("slstm", BY_HEAD, "float64", 1e-13, {"hidden_size": 16, "heads": 2}),
         ("coupled_lstm", GRID, "float64", 1e-13, {"backwards": True}),
+        ("gru", DIRECT, "float64", 1e-13, {"hidden_size": 16, "masks": False}),
+        ("coupled_lstm", DIRECT_CLUSTER, "float64", 1e-13, {"hidden_size": 14}),
+        ("slstm", DIRECT_GRID, "bfloat16", 0.03, {"hidden_size": 16, "heads": 2}),
         ("peephole_lstm", TENSOR_GRID, "float32", 2e-6, {"batch": 9}),
         ("rnn_relu", PLAIN, "float16", 4e-3, {"hidden_size": 8, "backwards": True}),
         ("lstm", TENSOR_GRID, "bfloat16", 0.03, {"masks": False}),
@@ -180,7 +196,7 @@ int main() {
   static value numbers[1 << 16];
   Arguments a;
   for (auto& array : a.arrays) array = numbers + 2048 * (&array - a.arrays);
-  a.sizes = {3, 2, 1, 0, 0};
+  a.sizes = {3, 2, 0, 0};
   launch<run>(a, BLOCKS);
 }
 """
@@ -189,12 +205,19 @@ int main() {
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("direction", "form"),
-    [("forward", "CLUSTER"), ("reverse", "CLUSTER"), ("forward", "GRID")],
+    [
+        ("forward", "CLUSTER"),
+        ("direct", "CLUSTER"),
+        ("reverse", "CLUSTER"),
+        ("forward", "GRID"),
+    ],
 )
 def test_a_barrier_left_out_is_a_race(direction, form, tmp_path):
     """Each by itself; the thread sanitizer is silent with all of them."""
-    job = Job(direction, lj.LSTM, 8, "float32", exact=True)
-    tile = Tile(form, 2, 2, 32, False, 4 if direction == "forward" else 2, 8)
+    kind = "reverse" if direction == "reverse" else "forward"
+    job = Job(kind, lj.LSTM, 8, "float32", exact=True)
+    tile = Tile(form, 2, 2, 32, False, 4 if kind == "forward" else 2, 8)
+    tile = tile._replace(direct=direction == "direct")
     text = compiled(source(job, tile) + RACE, tmp_path, "-E", "-P").read_text("utf-8")
     start = text.index("void run(const Arguments a)")
     waits = r"__syncthreads\(\);|team\.start\(\);|team\.receive\(n\);"
@@ -209,7 +232,8 @@ def test_a_barrier_left_out_is_a_race(direction, form, tmp_path):
         return text[: start + first] + text[start + last :]
 
     assert not races(text)
-    assert len(places) == {"forward": 4, "reverse": 3}[direction] + (form == "GRID")
+    count = {"forward": 4, "direct": 3, "reverse": 3}[direction]
+    assert len(places) == count + (form == "GRID")
     kept = [place for place in places if not races(without(*place))]
     assert kept == []
 
@@ -229,7 +253,7 @@ def test_they_compile_without_spilling_much(name):
     """For what the tile's choice gives them, masks and resets included."""
     for direction in ("forward", "reverse"):
         job = Job(direction, lj.CELLS[name], 128, "float32", masked=True, resets=True)
-        tile = tiles.choose(job, 32, 1, DEVICE)
+        tile = tiles.choose(job, 32, DEVICE)
         text = kernels.text(job, tile)
         content, said = nvrtc.compiled(text, "sm_90", "--ptxas-options=-v")
         assert content.startswith(b"\x7fELF")
@@ -244,7 +268,7 @@ def test_they_compile_without_spilling_much(name):
 def test_they_compile_for_devices_without_clusters(units, dtype, form):
     for direction in ("forward", "reverse"):
         job = Job(direction, lj.LSTM, units, dtype)
-        tile = tiles.choose(job, 16, 1, OLDER)
+        tile = tiles.choose(job, 16, OLDER)
         assert tile.form == form
         nvrtc.compiled(kernels.text(job, tile), "sm_80")
 
@@ -278,7 +302,7 @@ def test_a_tile_for_every_size(name, device):
         for units, batch in ((1, 1), (100, 200), (512, 20)):
             for exact in (False, True):
                 job = Job(direction, lj.CELLS[name], units, "float32", exact=exact)
-                tile = tiles.choose(job, batch, 1, device)
+                tile = tiles.choose(job, batch, device)
                 assert kernels.shared_bytes(job, tile) <= device.shared_bytes
                 assert tile.form != "CLUSTER" or device.clusters
                 assert not (tile.tensor and exact)
@@ -287,13 +311,13 @@ def test_a_tile_for_every_size(name, device):
 def test_weights_that_do_not_fit():
     job = Job("forward", lj.LSTM, 5000, "float32")
     with pytest.raises(tiles.TooLarge, match="5000 units do not fit"):
-        tiles.choose(job, 1, 1, DEVICE)
+        tiles.choose(job, 1, DEVICE)
 
 
 def test_a_scan_is_faster_where_rows_and_units_are_many():
     for batch, units, expected in ((1, 64, True), (64, 512, True), (512, 1024, False)):
         job = Job("reverse", lj.LSTM, units, "float32")
-        assert tiles.pays(job, batch, 1, DEVICE) == expected
+        assert tiles.pays(job, batch, DEVICE) == expected
 
 
 # --- where they cannot run ------------------------------------------------------------

@@ -88,11 +88,17 @@ def test_every_memory_policy(memory):
 FORMS = {
     "block": Tile("BLOCK", 1, 2, 512, False, 4, 4, 1),
     "cluster": Tile("CLUSTER", 4, 2, 256, False, 4, 8),
+    "direct block": Tile("BLOCK", 1, 1, 384, False, 4, 4, 1, True),
+    "direct cluster": Tile("CLUSTER", 4, 2, 96, False, 4, 4, 0, True),
     "tensor cluster": Tile("CLUSTER", 8, 8, 256, True, 1, 1),
     "grid": Tile("GRID", 8, 2, 256, False, 4, 8),
     "tensor grid": Tile("GRID", 8, 8, 256, True, 1, 1),
 }
-REVERSE = {"block": Tile("BLOCK", 1, 2, 512, False, 1, 4, 3)}  # others: the same
+REVERSE = {  # others: the same
+    "block": Tile("BLOCK", 1, 2, 512, False, 1, 4, 3),
+    "direct block": Tile("BLOCK", 1, 2, 512, False, 1, 4, 3),
+    "direct cluster": FORMS["cluster"],
+}
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -84,7 +84,8 @@ def test_outputs_and_gradients(theirs, lengths, tolerance):
         states = [state for layer in finals for state in layer]
         return ys, *(jnp.stack(fields) for fields in zip(*states, strict=True))
 
-    expected, pull = jax.vjp(jax.jit(run_theirs), packed(params), xs)
+    # Not jitted: JAX's door to cuDNN gives wrong gradients from a jitted program.
+    expected, pull = jax.vjp(run_theirs, packed(params), xs)
     dweights, dxs = pull(cotangents)
     found, own_pull = jax.vjp(jax.jit(run_ours), params, xs)
     dparams, own_dxs = own_pull(cotangents)

@@ -33,7 +33,9 @@ enum {
 
 struct Shared {
   __align__(16) real rows[2][ROWS * Recurrent::kStride];  // what the product is of
+#if !DIRECT
   __align__(16) real v[Recurrent::kSlots][ROWS][V * UNITS + 4];
+#endif
   __align__(16) Four stash[Recurrent::kStash + 1];
   Ahead<FIELDS> ahead;
   Mailbox boxes[2];
@@ -45,11 +47,16 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) run(const Arguments a) 
   const Place place(a.sizes);
   const bool reverse = a.sizes.reverse;
   const int steps = a.sizes.steps;
-  const int thread = threadIdx.x;
+  const int thread = place.thread;
 
   const Recurrent product(thread, shared.stash, [&](int k, int n) {
-    const int unit = place.rank * UNITS + n % UNITS;
-    return unit < H ? read(a.in(IN_WEIGHTS)[place.weight(k, n / UNITS, unit)]) : real(0);
+#if DIRECT  // all that belongs to a unit side by side
+    const int block = n % V, unit = place.rank * UNITS + n / V;
+#else
+    const int block = n / UNITS, unit = place.rank * UNITS + n % UNITS;
+#endif
+    if (H % BLOCKS != 0 && unit >= H) return real(0);
+    return read(a.in(IN_WEIGHTS)[place.weight(k, block, unit)]);
   });
 #if FORM == CLUSTER
   Team team(shared.boxes, place.rows * H * sizeof(real));
@@ -67,12 +74,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) run(const Arguments a) 
   const int first = place.step(0, reverse);
   for (int i = thread; i < place.rows * H; i += THREADS) {
     const int row = i / H, unit = i % H;
-    int from = IN_ENTRY;
+    const value* from = a.in(IN_ENTRY);
 #if RESETS
-    if (!a.truth(IN_CARRIED)[place.mask(first, row)]) from = IN_RESET;
+    if (!a.truth(IN_CARRIED)[place.mask(first, row)]) from = a.in(IN_RESET);
 #endif
     shared.rows[0][row * Recurrent::kStride + Recurrent::place(unit)] =
-        Recurrent::operand(read(a.in(from)[place.state(row, unit)]));
+        Recurrent::operand(read(from[place.state(row, unit)]));
   }
 
   // Of each of the thread's elements, the state.
@@ -126,10 +133,15 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) run(const Arguments a) 
   for (int n = 0; n < steps; ++n) {
     const int t = place.step(n, reverse);
     const bool more = n + 1 < steps;
+#if DIRECT
+    real sums[ROWS * COLUMNS];
+    product.template sum<V>(shared.rows[n % 2], sums);
+#else
     product(shared.rows[n % 2], [&](int slot, int row, int column, real sum) {
       shared.v[slot][row][column] = sum;
     });
     __syncthreads();
+#endif
     wait_for_copies<AHEAD - 1>();
     real kept[EACH][K + 1];
 #pragma unroll
@@ -143,10 +155,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) run(const Arguments a) 
                                   place.sequence(t, element.row, U, i, element.unit)));
 #pragma unroll
       for (int i = 0; i < V; ++i) {
+#if DIRECT
+        v[i] = sums[each * V + i];
+#else
         v[i] = shared.v[0][element.row][i * UNITS + element.local];
 #pragma unroll
         for (int slot = 1; slot < Recurrent::kSlots; ++slot)
           v[i] += shared.v[slot][element.row][i * UNITS + element.local];
+#endif
       }
 #pragma unroll
       for (int i = 0; i < S; ++i) {
@@ -164,35 +180,36 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) run(const Arguments a) 
 #pragma unroll
       for (int i = 0; i < S; ++i)
         if (valid) state[each][i] = made[i];
-      if (!more) continue;
       real h = state[each][0];
 #if RESETS
-      carried[each] =
-          copied<unsigned char>(shared.ahead.slot(n, AHEAD_CARRIED, element),
-                                place.mask(place.step(n + 1, reverse), element.row));
+      if (more)
+        carried[each] =
+            copied<unsigned char>(shared.ahead.slot(n, AHEAD_CARRIED, element),
+                                  place.mask(place.step(n + 1, reverse), element.row));
       if (!carried[each]) h = initial[each][0];
 #endif
       h = Recurrent::operand(h);
 #if FORM == GRID
-      team.give(given + (n % 2 * ROWS + element.row) * H + element.unit, 0, h, n);
+      if (element.copy == 0)
+        team.give(given + (n % 2 * ROWS + element.row) * H + element.unit, 0, h, n);
 #else
       real* const there = &shared.rows[(n + 1) % 2][element.row * Recurrent::kStride +
                                                     Recurrent::place(element.unit)];
 #pragma unroll
-      for (int rank = 0; rank < BLOCKS; ++rank) team.give(there, rank, h, n);
+      for (int rank = 0; rank < BLOCKS; rank += COPIES)
+        if (rank + element.copy < BLOCKS) team.give(there, rank + element.copy, h, n);
 #endif
     }
 #pragma unroll
     for (int each = 0; each < EACH; ++each) {
       const Element element(place, each);
-      if (!element.exists) continue;
+      if (!element.exists || element.copy > 0) continue;
       const size_t at = place.sequence(t, element.row, 1, 0, element.unit);
 #pragma unroll
       for (int i = 0; i < S; ++i) a.out(OUT_STATES + i)[at] = written(state[each][i]);
 #pragma unroll
       for (int i = 0; i < K; ++i) a.out(OUT_KEPT + i)[at] = written(kept[each][i]);
     }
-    if (!more) break;
     start_copies(n + AHEAD);
     team.receive(n);
 #if FORM == GRID

@@ -31,8 +31,12 @@ __device__ __forceinline__ real read(value x) { return x; }
 __device__ __forceinline__ value written(real x) { return x; }
 #endif
 
-// a / b, 0 where b is over 2^126.
-__device__ __forceinline__ float quotient(float a, float b) { return __fdividef(a, b); }
+// a / b to two units in the last place, 0 where b is over 2^126.
+__device__ __forceinline__ float quotient(float a, float b) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(b));
+  return a * y;
+}
 
 // 2^a to two units in the last place, 0 where that is less than 2^-126.
 __device__ __forceinline__ float power_of_two(float a) {
@@ -47,11 +51,40 @@ struct __align__(16) Four {
 
 // --- the threads of a warp and of a block ---
 
+// The same number, in a register. What follows from a block's or thread's index would be
+// computed anew at every step, from special registers, which take long to read.
+__device__ __forceinline__ int held(int x) { return __shfl_sync(~0u, x, threadIdx.x); }
+
 __device__ __forceinline__ float from_lane_xor(float x, int lanes) {
   return __shfl_xor_sync(~0u, x, lanes);
 }
 __device__ __forceinline__ double from_lane_xor(double x, int lanes) {
   return __shfl_xor_sync(~0u, x, lanes);
+}
+
+// yes ? a : b, without the branch that the compiler may make of that: in both of its arms
+// it puts the shuffle that comes next, and a shuffle of a part of a warp is slow.
+__device__ __forceinline__ float chosen(bool yes, float a, float b) {
+  float y;
+  asm("{\n"
+      ".reg .pred yes;\n"
+      "setp.ne.u32 yes, %3, 0;\n"
+      "selp.f32 %0, %1, %2, yes;\n"
+      "}\n"
+      : "=f"(y)
+      : "f"(a), "f"(b), "r"((unsigned)yes));
+  return y;
+}
+__device__ __forceinline__ double chosen(bool yes, double a, double b) {
+  double y;
+  asm("{\n"
+      ".reg .pred yes;\n"
+      "setp.ne.u32 yes, %3, 0;\n"
+      "selp.f64 %0, %1, %2, yes;\n"
+      "}\n"
+      : "=d"(y)
+      : "d"(a), "d"(b), "r"((unsigned)yes));
+  return y;
 }
 
 __device__ __forceinline__ float tensor_float(float x) {
@@ -82,7 +115,8 @@ struct Slot {
 template <typename T>
 __device__ __forceinline__ void copy_ahead(Slot* slot, const T* array, size_t at) {
   constexpr int size = sizeof(T) < 4 ? 4 : sizeof(T);
-  const size_t address = reinterpret_cast<size_t>(array + at) / 4 * 4;
+  size_t address = reinterpret_cast<size_t>(array + at);
+  if (sizeof(T) < 4) address = address / 4 * 4;
   asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(
                    (unsigned)__cvta_generic_to_shared(slot)),
                "l"(address), "n"(size)

@@ -23,7 +23,7 @@ DTYPES = {"float32": 32, "float64": 64, "bfloat16": 16, "float16": 17}
 """The dtypes of arrays, and the kernels' numbers for them."""
 
 
-AHEAD = 3
+AHEAD = 4
 """How many steps before it is needed what a step reads from memory is fetched."""
 
 
@@ -39,6 +39,7 @@ class Job(NamedTuple):
         resets: whether there are resets.
         exact: whether products of float32 have all of its digits. They may be those of
             tensor cores otherwise, which round the factors to 10 bits.
+        heads: of the cell.
     """
 
     direction: str
@@ -48,6 +49,7 @@ class Job(NamedTuple):
     masked: bool = False
     resets: bool = False
     exact: bool = False
+    heads: int = 1
 
 
 class Tile(NamedTuple):
@@ -62,6 +64,8 @@ class Tile(NamedTuple):
         columns: of the matrix, a thread; on tensor cores tiles of 16 of them, a warp.
         split: the parts into which the terms of a sum are divided.
         stashed: pieces of a thread's weights that are in shared memory.
+        direct: of a forward, whether the lanes that share a unit's sums also compute
+            its equations, without a way through shared memory.
     """
 
     form: str
@@ -72,6 +76,7 @@ class Tile(NamedTuple):
     columns: int
     split: int
     stashed: int = 0
+    direct: bool = False
 
 
 class Kernel(NamedTuple):
@@ -80,13 +85,11 @@ class Kernel(NamedTuple):
     Attributes:
         job: what it computes.
         tile: how that is divided.
-        heads: of the cell.
         reverse: whether steps go from the last to the first.
     """
 
     job: Job
     tile: Tile
-    heads: int
     reverse: bool
 
 
@@ -201,6 +204,7 @@ def _constants(job: Job, tile: Tile) -> str:
         **{form: number for number, form in enumerate(FORMS)},
         **counts(job)._asdict(),
         "H": job.units,
+        "HEADS": job.heads,
         "AHEAD": AHEAD,
         "SAME": int(trace(job.cell, job.dtype).one_gradient),
         "MASKED": int(job.masked),
@@ -208,6 +212,7 @@ def _constants(job: Job, tile: Tile) -> str:
         "VALUE": DTYPES[job.dtype],
         **{name.upper(): number for name, number in tile._asdict().items()},
         "TENSOR": int(tile.tensor),
+        "DIRECT": int(tile.direct),
         "SHARED_BYTES": shared_bytes(job, tile),
         "READY": sum(len(p.outputs.get("ready", ())) for p in programs(job).values()),
     }
@@ -226,12 +231,24 @@ def matrix(job: Job, tile: Tile) -> tuple[int, int]:
     return (job.units, own) if job.direction == "forward" else (own, job.units)
 
 
+def elements(job: Job, tile: Tile) -> int:
+    """How many elements, each a unit in a row, a thread computes."""
+    if tile.direct:
+        return left(tile.rows * tile.columns // counts(job).V, tile.split)
+    return ceil_div(tile.rows * ceil_div(job.units, tile.blocks), tile.threads)
+
+
 def pieces(job: Job, tile: Tile) -> int:
     """How many pieces a thread's weights fall into, of 16 rows or of 4."""
     rows, _ = matrix(job, tile)
     if tile.tensor:
         return ceil_div(ceil_div(rows, 16), tile.split)
     return ceil_div(ceil_div(rows, tile.split), 4)
+
+
+def left(count: int, lanes: int) -> int:
+    """How many of some sums a lane has left when lanes have shared them out."""
+    return left(count // 2, lanes // 2) if lanes > 1 and count % 2 == 0 else count
 
 
 def slots(tile: Tile) -> int:
@@ -260,12 +277,13 @@ def shared_bytes(job: Job, tile: Tile) -> int:
         stride = tile.split * (each * 4 + 16 // size)
         stash = tile.stashed * tile.columns * tile.threads
     numbers = 2 * tile.rows * stride + 4 * (stash + 1)
-    if job.direction == "forward":
-        numbers += slots(tile) * tile.rows * (columns + 4)
-    else:
+    if job.direction == "reverse":
         parts = 1 if tile.form == "GRID" else tile.blocks * slots(tile)
         numbers += 2 * parts * tile.rows * own
-    numbers += AHEAD * fields(job) * tile.rows * own
+    elif not tile.direct:
+        numbers += slots(tile) * tile.rows * (columns + 4)
+    copied = elements(job, tile) * tile.threads if tile.direct else tile.rows * own
+    numbers += AHEAD * fields(job) * copied
     return numbers * size + 128  # and alignment, and mailboxes
 
 

@@ -135,7 +135,7 @@ ffi::Error Find(const Driver& driver, std::string_view image, int64_t shared_byt
 // --- launching ------------------------------------------------------------------------
 
 struct Sizes {
-  int32_t steps, batch, heads, reverse, first_team;
+  int32_t steps, batch, reverse, first_team;
 };
 
 ffi::Error Launch(CUstream stream, ffi::RemainingArgs arguments,
@@ -157,6 +157,10 @@ ffi::Error Launch(CUstream stream, ffi::RemainingArgs arguments,
   const int64_t steps = shape[rank - 3], batch = shape[rank - 2];
   const int64_t teams = problems * heads * ((batch + rows - 1) / rows);
   if (teams == 0 || steps == 0) return ffi::Error::Success();
+  if (problems * steps * batch >= int64_t{1} << 32) {
+    return ffi::Error(ffi::ErrorCode::kInvalidArgument,
+                      "lstm_jax: kernels take fewer than 2^32 steps of all sequences");
+  }
 
   std::vector<char> parameter;
   auto append = [&](const auto& field) {
@@ -167,7 +171,7 @@ ffi::Error Launch(CUstream stream, ffi::RemainingArgs arguments,
     append(static_cast<const void*>(arguments.get<ffi::AnyBuffer>(i)->untyped_data()));
   for (size_t i = 0; i < results.size(); ++i)
     append(static_cast<const void*>((*results.get<ffi::AnyBuffer>(i))->untyped_data()));
-  Sizes sizes{int32_t(steps), int32_t(batch), int32_t(heads), reverse, 0};
+  Sizes sizes{int32_t(steps), int32_t(batch), reverse, 0};
   const size_t sizes_at = parameter.size();
   append(sizes);
   parameter.resize((parameter.size() + 7) / 8 * 8);  // as C++ pads a struct of addresses

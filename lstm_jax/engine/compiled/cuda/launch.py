@@ -35,7 +35,7 @@ def launch(
     given, written, aliases = [*arguments], [*results], None
     if tile.form == "GRID":  # what a team's blocks give each other goes through memory
         *problems, _, B, _ = arguments[0].shape
-        teams = (*problems, kernel.heads * ceil_div(B, tile.rows))
+        teams = (*problems, job.heads * ceil_div(B, tile.rows))
         varying = jax.typeof(arguments[0]).manual_axis_type
         scratch = partial(jax.ShapeDtypeStruct, manual_axis_type=varying)
         real = jnp.float64 if job.dtype == "float64" else jnp.float32
@@ -55,7 +55,7 @@ def launch(
         rows=np.int64(tile.rows),
         threads=np.int64(tile.threads),
         shared_bytes=np.int64(kernels.shared_bytes(job, tile)),
-        heads=np.int64(kernel.heads),
+        heads=np.int64(job.heads),
         reverse=kernel.reverse,
     )
     return [*found[: len(results)]]

@@ -13,6 +13,33 @@
 // kSlots says how many partial sums there are, place(k) where a row keeps its k-th
 // number, kStride how far rows are apart.
 
+// The sum of terms, pairs first: few wait for the one before.
+template <int kCount, typename Term>
+__device__ __forceinline__ real total(const Term& term, int first = 0) {
+  if constexpr (kCount == 1) {
+    return term(first);
+  } else {
+    constexpr int half = kCount / 2;
+    return total<half>(term, first) + total<kCount - half>(term, first + half);
+  }
+}
+
+// How many of `count` things a lane has left when `lanes` have shared them out: halves
+// while that goes.
+__device__ constexpr int left(int count, int lanes) {
+  return lanes > 1 && count % 2 == 0 ? left(count / 2, lanes / 2) : count;
+}
+// How many lanes have the same ones then.
+__device__ constexpr int copies(int count, int lanes) {
+  return lanes > 1 && count % 2 == 0 ? copies(count / 2, lanes / 2) : lanes;
+}
+// The first of those that one of the lanes has.
+__device__ constexpr int first_left(int count, int lanes, int lane) {
+  if (lanes == 1 || count % 2 == 1) return 0;
+  const int first = lane & (lanes / 2) ? count / 2 : 0;
+  return first + first_left(count / 2, lanes / 2, lane);
+}
+
 #if TENSOR
 
 template <int kDepth, int kColumns>
@@ -26,6 +53,8 @@ struct Product {
   static constexpr int kInRegisters = kPieces - STASHED;
   static constexpr int kStash = STASHED * COLUMNS * 2 * THREADS;  // of four numbers
   static constexpr int kRowTiles = ROWS / 8;
+  static constexpr bool kWhole =
+      kWidth == kDepth && kWarps / SPLIT * COLUMNS * 16 == kColumns;
   static_assert(kWarps % SPLIT == 0 && kWarps / SPLIT * COLUMNS * 16 >= kColumns, "tile");
   static_assert(ROWS % 8 == 0 && kInRegisters >= 0, "tile");
 
@@ -44,7 +73,7 @@ struct Product {
         part(thread / 32 / (kWarps / SPLIT)),
         column(thread / 32 % (kWarps / SPLIT) * COLUMNS * 16 + lane / 4) {
     auto at = [&](int k, int n) {
-      return k < kDepth && n < kColumns ? tensor_float(entry(k, n)) : 0.f;
+      return kWhole || (k < kDepth && n < kColumns) ? tensor_float(entry(k, n)) : 0.f;
     };
 #pragma unroll
     for (int piece = 0; piece < kPieces; ++piece) {
@@ -122,34 +151,25 @@ struct Product {
 
 #else
 
-// How many of `count` sums a lane has left when `lanes` have shared them out: halves
-// while that goes.
-__device__ constexpr int left(int count, int lanes) {
-  return lanes > 1 && count % 2 == 0 ? left(count / 2, lanes / 2) : count;
-}
-
-// Sums over `kLanes` neighbouring lanes, each of kCount numbers, spread over them;
-// returns the index of this lane's first. Where there are fewer sums than lanes, several
-// have the same, and `only` stays true for one of them.
-template <int kCount, int kLanes>
-__device__ __forceinline__ int spread_sum(real* sums, int lane, bool& only) {
-  if constexpr (kLanes == 1) {
-    return 0;
-  } else if constexpr (kCount % 2 == 0) {
-    constexpr int half = kCount / 2;
+// Sums over `kLanes` neighbouring lanes, shared out as `left` has it: each lane has
+// kCount times kEach numbers before.
+template <int kCount, int kLanes, int kEach>
+__device__ __forceinline__ void spread_sum(real* sums, int lane) {
+  if constexpr (kLanes > 1 && kCount % 2 == 0) {
+    constexpr int half = kCount / 2 * kEach;
     const bool upper = lane & (kLanes / 2);
 #pragma unroll
     for (int i = 0; i < half; ++i) {
-      const real sent = upper ? sums[i] : sums[i + half],
-                 own = upper ? sums[i + half] : sums[i];
+      const real sent = chosen(upper, sums[i], sums[i + half]),
+                 own = chosen(upper, sums[i + half], sums[i]);
       sums[i] = own + from_lane_xor(sent, kLanes / 2);
     }
-    return (upper ? half : 0) + spread_sum<half, kLanes / 2>(sums, lane, only);
-  } else {
+    spread_sum<kCount / 2, kLanes / 2, kEach>(sums, lane);
+  } else if constexpr (kLanes > 1) {
 #pragma unroll
-    for (int i = 0; i < kCount; ++i) sums[i] += from_lane_xor(sums[i], kLanes / 2);
-    only = only && !(lane & (kLanes / 2));
-    return spread_sum<kCount, kLanes / 2>(sums, lane, only);
+    for (int i = 0; i < kCount * kEach; ++i)
+      sums[i] += from_lane_xor(sums[i], kLanes / 2);
+    spread_sum<kCount, kLanes / 2, kEach>(sums, lane);
   }
 }
 
@@ -162,6 +182,8 @@ struct Product {
   static constexpr int kStride = SPLIT * (kPieces * 4 + kGap);
   static constexpr int kInRegisters = kPieces - STASHED;
   static constexpr int kStash = STASHED * COLUMNS * THREADS;  // of four numbers
+  static constexpr bool kWhole =
+      SPLIT * kPieces * 4 == kDepth && THREADS / SPLIT * COLUMNS == kColumns;
   static_assert(SPLIT <= 32 && THREADS / SPLIT * COLUMNS >= kColumns && kInRegisters >= 0,
                 "tile");
 
@@ -185,7 +207,7 @@ struct Product {
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
           const int k = (lane * kPieces + piece) * 4 + i, n = column + c;
-          a[i] = k < kDepth && n < kColumns ? entry(k, n) : real(0);
+          a[i] = kWhole || (k < kDepth && n < kColumns) ? entry(k, n) : real(0);
           if (piece < kInRegisters) matrix[piece < kInRegisters ? piece : 0][i][c] = a[i];
         }
         if (piece >= kInRegisters)
@@ -195,12 +217,15 @@ struct Product {
     }
   }
 
-  template <typename Result>
-  __device__ __forceinline__ void operator()(const real* rows,
-                                             const Result& result) const {
-    real sums[ROWS * COLUMNS];
+  // The sums of all rows times the thread's columns, of which kEach that are neighbours
+  // stay together when the lanes share them out.
+  template <int kEach>
+  __device__ __forceinline__ void sum(const real* rows, real* sums) const {
+    // Few sums are divided: each term would wait for the one before.
+    constexpr int count = ROWS * COLUMNS, chains = count < 2 ? 4 : count < 4 ? 2 : 1;
+    real parts[chains][count];
 #pragma unroll
-    for (int i = 0; i < ROWS * COLUMNS; ++i) sums[i] = real(0);
+    for (int i = 0; i < chains * count; ++i) (&parts[0][0])[i] = real(0);
     const real* mine = rows + lane * (kPieces * 4 + kGap);
 #pragma unroll
     for (int piece = 0; piece < kPieces; ++piece) {
@@ -221,20 +246,32 @@ struct Product {
         const Four x = *reinterpret_cast<const Four*>(mine + row * kStride + piece * 4);
 #pragma unroll
         for (int c = 0; c < COLUMNS; ++c) {
-          real& sum = sums[row * COLUMNS + c];
-          sum += a[0][c] * x.x;
-          sum += a[1][c] * x.y;
-          sum += a[2][c] * x.z;
-          sum += a[3][c] * x.w;
+          const int at = row * COLUMNS + c;
+          parts[0][at] += a[0][c] * x.x;
+          parts[1 % chains][at] += a[1][c] * x.y;
+          parts[2 % chains][at] += a[2][c] * x.z;
+          parts[3 % chains][at] += a[3][c] * x.w;
         }
       }
     }
-    bool only = true;
-    const int first = spread_sum<ROWS * COLUMNS, SPLIT>(sums, lane, only);
 #pragma unroll
-    for (int i = 0; i < left(ROWS * COLUMNS, SPLIT); ++i) {
+    for (int i = 0; i < count; ++i)
+      sums[i] = total<chains>([&](int chain) { return parts[chain][i]; });
+    spread_sum<ROWS * COLUMNS / kEach, SPLIT, kEach>(sums, lane);
+  }
+
+  template <typename Result>
+  __device__ __forceinline__ void operator()(const real* rows,
+                                             const Result& result) const {
+    constexpr int count = ROWS * COLUMNS;
+    real sums[count];
+    sum<1>(rows, sums);
+    const int first = first_left(count, SPLIT, lane);
+#pragma unroll
+    for (int i = 0; i < left(count, SPLIT); ++i) {
       const int at = first + i, n = column + at % COLUMNS;
-      if (only && n < kColumns) result(0, at / COLUMNS, n, sums[i]);
+      if (lane % copies(count, SPLIT) == 0 && n < kColumns)
+        result(0, at / COLUMNS, n, sums[i]);
     }
   }
 };

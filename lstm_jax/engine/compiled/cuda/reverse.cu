@@ -34,6 +34,8 @@ using Arguments = Arrays<ARRAYS>;
 
 using Recurrent = Product<V * UNITS, H>;
 constexpr int PARTS = BLOCKS * Recurrent::kSlots;  // of the gradient of a unit's h
+// What blocks of a grid give each other in a step, by owner: (BLOCKS, PARTS, ROWS, UNITS).
+constexpr int GIVEN = BLOCKS * PARTS * ROWS * UNITS;
 
 enum {
   AHEAD_BEFORE,
@@ -58,20 +60,20 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) run(const Arguments a) 
   const Place place(a.sizes);
   const bool reverse = !a.sizes.reverse;
   const int steps = a.sizes.steps;
-  const int thread = threadIdx.x;
+  const int thread = place.thread;
 
   const Recurrent product(thread, shared.stash, [&](int n, int k) {
     const int unit = place.rank * UNITS + n % UNITS;
-    return unit < H ? read(a.in(IN_WEIGHTS)[place.weight(k, n / UNITS, unit)]) : real(0);
+    if (H % BLOCKS != 0 && unit >= H) return real(0);
+    return read(a.in(IN_WEIGHTS)[place.weight(k, n / UNITS, unit)]);
   });
 #if FORM == CLUSTER
   Team team(shared.boxes, place.rows * max(0, min(UNITS, H - place.rank * UNITS)) *
                               PARTS * sizeof(real));
 #elif FORM == GRID
   Team team(static_cast<unsigned*>(a.arrays[OUT_COUNTER]) + place.team);
-  // By parity and owner: (2, BLOCKS, PARTS, ROWS, UNITS).
-  real* const given = static_cast<real*>(a.arrays[OUT_SCRATCH]) +
-                      (size_t)place.team * 2 * BLOCKS * PARTS * ROWS * UNITS;
+  real* const given =
+      static_cast<real*>(a.arrays[OUT_SCRATCH]) + (size_t)place.team * 2 * GIVEN;
 #else
   Team team;
 #endif
@@ -102,9 +104,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) run(const Arguments a) 
       const int t = place.step(n, reverse);
 #pragma unroll
       for (int i = 0; i < S; ++i) {
-        const bool last = n + 1 == steps;
-        copy_ahead(&shared.ahead.slot(n, AHEAD_BEFORE + i, element),
-                   a.in(last ? IN_FIRST + i : IN_STATES + i), place_before(n, element));
+        // An index that is not known when this is compiled would put all of `a` into
+        // memory.
+        const value* const from =
+            n + 1 == steps ? a.in(IN_FIRST + i) : a.in(IN_STATES + i);
+        copy_ahead(&shared.ahead.slot(n, AHEAD_BEFORE + i, element), from,
+                   place_before(n, element));
       }
 #pragma unroll
       for (int i = 0; i < K; ++i)
@@ -242,7 +247,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) run(const Arguments a) 
       const int owner = k / UNITS, part = place.rank * Recurrent::kSlots + slot;
 #if FORM == GRID
       real* const there =
-          given + ((((n % 2) * BLOCKS + owner) * PARTS + part) * ROWS + row) * UNITS +
+          given + n % 2 * GIVEN + ((owner * PARTS + part) * ROWS + row) * UNITS +
           k % UNITS;
 #else
       real* const there = &shared.parts[n % 2][part][row][k % UNITS];
@@ -271,18 +276,15 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) run(const Arguments a) 
     for (int each = 0; each < EACH; ++each) {
       const Element element(place, each);
       if (!element.exists) continue;
-      real dh = real(0);
-      for (int part = 0; part < PARTS; ++part) {
+      const real dh = total<PARTS>([&](int part) {
 #if FORM == GRID
-        dh += fetch(
-            given +
-            ((((n % 2) * BLOCKS + place.rank) * PARTS + part) * ROWS + element.row) *
-                UNITS +
-            element.local);
+        return fetch(given + n % 2 * GIVEN +
+                     ((place.rank * PARTS + part) * ROWS + element.row) * UNITS +
+                     element.local);
 #else
-        dh += shared.parts[n % 2][part][element.row][element.local];
+        return shared.parts[n % 2][part][element.row][element.local];
 #endif
-      }
+      });
 #if RESETS
       if (from_initial[each])
         dinitial[each][0] += dh;

@@ -47,8 +47,8 @@ def why_not(cell: Cell, params: Any) -> str | None:
         if trace(cell, params.Wh.dtype).backward is None:
             return f"{cell.name} has no hand-derived backward"
         for direction in ("forward", "reverse"):
-            job = Job(direction, cell, _head_size(params.Wh), params.Wh.dtype.name)
-            tiles.choose(job, 1, _heads(params.Wh), device())
+            job = _job(direction, cell, params)
+            tiles.choose(job, 1, device())
     except (NotUnitByUnit, tiles.TooLarge) as error:
         return str(error)
     except NotBuilt as error:
@@ -136,19 +136,19 @@ def _call(
     (*batch, H), T, dtype = states[0].shape, sequences[0].shape[0], states[0].dtype
     B, (count, blocks) = math.prod(batch), results
     masks = [mask for mask in (inputs.valid, inputs.carried) if mask is not None]
-    job = _job(direction, settings, params, inputs)
+    job = _job(direction, settings.cell, params, inputs)
     own = _own(params, trace(settings.cell, dtype))
 
     def run(*arrays: Array) -> list[Array]:
         *problems, T, B, _ = arrays[0].shape
         shapes = [(B, H)] * count + [(T, B, H * n) for n in blocks]
-        heads, varying = _heads(params.Wh), jax.typeof(arrays[0]).manual_axis_type
-        tile = tiles.choose(job, B, heads, device())
+        varying = jax.typeof(arrays[0]).manual_axis_type
+        tile = tiles.choose(job, B, device())
         like = [
             jax.ShapeDtypeStruct((*problems, *shape), dtype, manual_axis_type=varying)
             for shape in shapes
         ]
-        return launch(Kernel(job, tile, heads, settings.reverse), arrays, like)
+        return launch(Kernel(job, tile, settings.reverse), arrays, like)
 
     axes = (
         *(Axes(3, 1) for _ in sequences),
@@ -169,15 +169,16 @@ def _call(
     return [*states, *(a.reshape(T, *batch, a.shape[-1]) for a in found[count:])]
 
 
-def _job(direction: str, settings: Settings, params: Any, inputs: Inputs) -> Job:
+def _job(direction: str, cell: Cell, params: Any, inputs: Inputs | None = None) -> Job:
     return Job(
         direction,
-        settings.cell,
+        cell,
         _head_size(params.Wh),
         params.Wh.dtype.name,
-        masked=inputs.valid is not None,
-        resets=inputs.carried is not None,
+        masked=inputs is not None and inputs.valid is not None,
+        resets=inputs is not None and inputs.carried is not None,
         exact=_exact(),
+        heads=_heads(params.Wh),
     )
 
 
@@ -241,11 +242,11 @@ def _takes(
     batch = math.prod(starts.state[0].shape[:-1])
     if not isinstance(batch, int):  # a size that `jax.export` leaves open
         return False
-    job, sizes = _job(direction, settings, params, inputs), (batch, _heads(params.Wh))
-    if not tiles.pays(job, *sizes, device()):
+    job = _job(direction, settings.cell, params, inputs)
+    if not tiles.pays(job, batch, device()):
         return False
     try:
-        image(job, tiles.choose(job, *sizes, device()))
+        image(job, tiles.choose(job, batch, device()))
     except NotBuilt as error:  # an expression of the user's own, say
         say_once(f"{settings.cell.name} runs as a scan, which is slower: {error}")
         return False

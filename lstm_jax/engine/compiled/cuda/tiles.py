@@ -3,10 +3,10 @@
 A step is short, so what counts is how long its chain of events takes: the product, the
 sums of its parts, the equations, and the numbers' way to the team's other blocks. The
 time of a step is estimated as a sum of such terms, whose `WEIGHTS` were fitted to
-measurements of 424 tiles on an H100 (LSTM and GRU, H from 64 to 512, batches from 1 to
-128). `choose` takes the tile for which it is least; of those that were measured it was
-within a tenth of the fastest, but for plain products of H = 256 and 512 in the reverse,
-where it was within four tenths.
+measurements of 398 tiles on an H200 (LSTM, GRU and simple cell, H from 64 to 512,
+batches from 1 to 128). `choose` takes the tile for which it is least; of those that
+were measured it took 1.05 times as long as the fastest on average, and at most 1.33
+times.
 """
 
 import math
@@ -19,6 +19,8 @@ from lstm_jax.engine.compiled.cuda.kernel import (
     Tile,
     ceil_div,
     counts,
+    elements,
+    left,
     matrix,
     pieces,
     shared_bytes,
@@ -69,7 +71,7 @@ THREADS = (128, 256, 384, 512)
 
 
 @cache
-def choose(job: Job, batch: int, heads: int, device: Device) -> Tile:
+def choose(job: Job, batch: int, device: Device) -> Tile:
     """The tile with the least estimated time.
 
     Raises:
@@ -77,7 +79,7 @@ def choose(job: Job, batch: int, heads: int, device: Device) -> Tile:
     """
 
     def time(tile: Tile) -> float:
-        return estimate(job, tile, batch, heads, device)
+        return estimate(job, tile, batch, device)
 
     for forms in ("BLOCK", "CLUSTER"), ("GRID",):
         found = list(candidates(job, batch, device, forms))
@@ -86,18 +88,18 @@ def choose(job: Job, batch: int, heads: int, device: Device) -> Tile:
     raise TooLarge(f"the recurrent weights of {job.units} units do not fit on chip")
 
 
-def pays(job: Job, batch: int, heads: int, device: Device) -> bool:
+def pays(job: Job, batch: int, device: Device) -> bool:
     """Whether the kernel's steps are faster than a scan's.
 
     A scan's step takes 12 µs to launch its kernels, and what large products and the
     device's memory take; where a batch of many rows meets many units, that is less than
     what a kernel whose weights leave little room for rows takes.
     """
-    tile = choose(job, batch, heads, device)
-    count, numbers = counts(job), batch * heads * job.units
+    tile = choose(job, batch, device)
+    count, numbers = counts(job), batch * job.heads * job.units
     products = 2 * numbers * count.V * job.units / (5e7 if job.exact else 1.5e8)
     moved = 8 * numbers * sum(count) / 2e6
-    return estimate(job, tile, batch, heads, device) < 12 + products + moved
+    return estimate(job, tile, batch, device) < 12 + products + moved
 
 
 def candidates(
@@ -116,6 +118,7 @@ def candidates(
                 if not job.exact and job.dtype != "float64":
                     yield from _on_tensor_cores(job, tile, batch, device)
                 yield from _plain(job, tile, batch, device)
+                yield from _direct(job, tile, batch, device)
 
 
 def _on_tensor_cores(
@@ -150,22 +153,38 @@ def _plain(job: Job, tile: Tile, batch: int, device: Device) -> Iterator[Tile]:
                 yield from _fitted(job, found._replace(rows=batch_rows), device)
 
 
+def _direct(job: Job, tile: Tile, batch: int, device: Device) -> Iterator[Tile]:
+    if job.direction == "reverse" or job.units % tile.blocks:
+        return
+    own = job.units // tile.blocks
+    for split in (1, 2, 4, 8, 16, 32):
+        groups = tile.threads // split
+        each = ceil_div(own, groups)
+        if each * (groups - 32 // split) >= own:
+            continue  # a warp without an element
+        found = tile._replace(columns=each * counts(job).V, split=split, direct=True)
+        if found.columns > 16 or pieces(job, found) * 4 * split > 1.5 * job.units:
+            continue
+        for batch_rows in (1, 2, 4, 8):
+            if batch_rows < 2 * batch:
+                yield from _fitted(job, found._replace(rows=batch_rows), device)
+
+
 def _fitted(job: Job, tile: Tile, device: Device) -> Iterator[Tile]:
     """The tile with as many weights in registers as there are, if all fit."""
-    count, own = counts(job), ceil_div(job.units, tile.blocks)
+    count = counts(job)
     words = 2 if job.dtype == "float64" else 1
-    of_elements = (
-        ceil_div(tile.rows * own, tile.threads)
-        * words
-        * (3 * count.S + count.U + count.K + count.P + 2)
-    )
+    of_element = 3 * count.S + count.U + count.K + count.P + 2
+    if job.direction == "reverse":
+        of_element += count.U + count.V
+    of_elements = elements(job, tile) * words * of_element
     if tile.tensor:
-        each, sums = 8 * tile.columns, (8 * tile.columns + 4) * (tile.rows // 8)
+        each, summed = 8 * tile.columns, (8 * tile.columns + 4) * (tile.rows // 8)
     else:
         each = 4 * tile.columns * words
-        sums = (tile.columns * tile.rows + 4 + 4 * tile.columns) * words
+        summed = (tile.columns * tile.rows + 4 + 4 * tile.columns) * words
     most = min(255, REGISTERS // tile.threads // 8 * 8)
-    room = (most - 36 - of_elements - sums) // each
+    room = (most - 36 - of_elements - summed) // each
     if room < 0:
         return
     tile = tile._replace(stashed=max(0, pieces(job, tile) - room))
@@ -176,44 +195,54 @@ def _fitted(job: Job, tile: Tile, device: Device) -> Iterator[Tile]:
 # --- what a step takes ----------------------------------------------------------------
 
 # fmt: off
-WEIGHTS: dict[tuple[str, bool], dict[str, float]] = {
-    ("forward", True): {
-        "step": 0.4002, "chain": 0.014, "warp": 0.7339, "sums": 0.1937,
-        "stash": 0.1266, "sent": 0.0074,
+WEIGHTS: dict[tuple[str, str], dict[str, float]] = {
+    ("forward", "direct"): {
+        "step": 0.1725, "warps": 0.0023, "moved": 0.072, "warp": 0.093,
+        "stages": 0.0544, "stash": 0.1692, "sent": 0.0237,
     },
-    ("forward", False): {
-        "step": 0.2472, "team": 0.1361, "chain": 0.0003, "warp": 0.0974,
-        "loads": 0.0562, "stages": 0.0284, "stash": 0.1022, "sent": 0.0045,
+    ("forward", "plain"): {
+        "step": 0.2624, "warps": 0.0038, "moved": 0.0522, "warp": 0.065,
+        "loads": 0.0377, "chain": 0.0101, "stages": 0.0161, "sums": 0.001,
+        "stash": 0.2075, "sent": 0.0036, "team": 0.0641,
     },
-    ("reverse", True): {
-        "step": 0.5326, "chain": 0.016, "warp": 0.6158, "sums": 0.4799,
-        "stash": 0.1549, "sent": 0.0183, "parts": 0.0005,
+    ("forward", "tensor"): {
+        "step": 0.3188, "warps": 0.0056, "moved": 0.2787, "warp": 0.4203,
+        "chain": 0.0074, "sums": 0.0482, "stash": 0.328, "sent": 0.0071,
     },
-    ("reverse", False): {
-        "step": 0.2855, "team": 0.1779, "warps": 0.0059, "chain": 0.0001,
-        "warp": 0.088, "loads": 0.049, "stages": 0.0212, "stash": 0.1748,
-        "sent": 0.0594,
+    ("reverse", "plain"): {
+        "warps": 0.0089, "moved": 0.2008, "warp": 0.0141, "loads": 0.0694,
+        "chain": 0.0738, "stages": 0.0457, "sums": 0.2309, "stash": 0.2589,
+        "sent": 0.0448, "team": 0.1239,
+    },
+    ("reverse", "tensor"): {
+        "step": 0.427, "moved": 0.2157, "warp": 0.657, "sums": 0.4157,
+        "stash": 0.2719, "sent": 0.0161,
     },
 }
 # fmt: on
-"""By direction and tensor cores: µs a step for each of `terms`."""
+"""By direction and `kind` of tile: µs a step for each of `terms`."""
 
 
-def estimate(job: Job, tile: Tile, batch: int, heads: int, device: Device) -> float:
+def estimate(job: Job, tile: Tile, batch: int, device: Device) -> float:
     """The time of a step of all rows, in µs."""
-    weights = WEIGHTS[job.direction, tile.tensor]
+    weights = WEIGHTS[job.direction, kind(tile)]
     found = terms(job, tile, batch)
     once = sum(weight * found[name] for name, weight in weights.items())
-    teams = heads * ceil_div(batch, tile.rows)
+    teams = job.heads * ceil_div(batch, tile.rows)
     through_memory = 2.0 if tile.form == "GRID" else 0.0
     return (once + through_memory) * ceil_div(teams, device.at_once(tile))
+
+
+def kind(tile: Tile) -> str:
+    """How a tile multiplies."""
+    return "tensor" if tile.tensor else "direct" if tile.direct else "plain"
 
 
 def terms(job: Job, tile: Tile, batch: int) -> dict[str, float]:
     """What the time of a step depends on."""
     _, columns = matrix(job, tile)
-    each, warps = pieces(job, tile), tile.threads / 32
-    elements = ceil_div(tile.rows * ceil_div(job.units, tile.blocks), tile.threads)
+    each, warps, sums = pieces(job, tile), tile.threads / 32, tile.columns * tile.rows
+    own = elements(job, tile)
     others = tile.blocks if tile.blocks > 1 else 0
     if tile.tensor:
         row_tiles = tile.rows // 8
@@ -225,17 +254,21 @@ def terms(job: Job, tile: Tile, batch: int) -> dict[str, float]:
         }
     else:
         found = {
-            "warp": warps / 4 * each * 4 * tile.columns * tile.rows / 100,
+            "warp": warps / 4 * each * 4 * sums / 100,
             "loads": warps * each * tile.rows / 100,
-            "chain": each * 4 * max(1, 4 / (tile.columns * tile.rows)),
+            "chain": each * max(1, 4 // sums) / 100,
             "stages": math.log2(tile.split),
-            "sums": warps / 4 * tile.columns * tile.rows / 100,
+            "sums": left(sums, tile.split),
             "stash": warps * tile.stashed * tile.columns / 100,
         }
     if job.direction == "forward":
-        found["sent"] = elements * others
+        copies = tile.split if tile.direct else 1
+        found["sent"] = own * ceil_div(others, copies)
     else:
-        sums = min(tile.rows, batch) * columns * slots(tile) / tile.threads
-        found["sent"] = sums * others / 10
-        found["parts"] = tile.blocks * slots(tile) * elements
-    return {"step": 1.0, "team": float(others > 0), "warps": warps, **found}
+        given = min(tile.rows, batch) * columns * slots(tile) / tile.threads
+        found["sent"] = given * others / 10
+        found["parts"] = tile.blocks * slots(tile) * own
+    if not tile.tensor:  # those of one block were not measured
+        found["team"] = float(others > 0)
+    moved = 4 * batch * job.heads * job.units * sum(counts(job)) / 1e6
+    return {"step": 1.0, "warps": warps, "moved": moved, **found}

@@ -169,22 +169,19 @@ class GatedGradients:
         self, params: Any, x: Array, state: Any, new_state: Any, kept: Any, dz: Any
     ) -> tuple[Any, Array]:
         """As `lstm_jax.cell.Gradients`."""
-        du, dv = dz[:2]
-        dweights, dx = input_gradients(params, x, du)
+        du, dv, *known = dz
+        found, dx = input_gradients(params, x, du)
         if _recurrent(params):
             through = du if dv is None else dv  # that of u + v
-            dweights["Wh"] = _recurrent_gradient(through, state[0], params.Wh)
-        absent = {
-            name: None for name in params._fields if getattr(params, name) is None
-        }
-        if all(name in ("Wx", "Wh", "b", *absent) for name in params._fields):
-            own = {}
-        elif len(dz) > 2:  # a runner has summed these over time
-            own = dz[2]
-        else:
+            found["Wh"] = _recurrent_gradient(through, state[0], params.Wh)
+        for gradients in known:  # those that a runner has, by field
+            found |= gradients
+        absent = [name for name in params._fields if getattr(params, name) is None]
+        found |= dict.fromkeys(absent)
+        if any(name not in found for name in params._fields):
             own = self.own_gradients(params, state, new_state, kept, du, dv)
-        summed = {field: bias_gradient(d) for field, d in own.items()}
-        return type(params)(**(dweights | summed | absent)), dx
+            found |= {field: bias_gradient(d) for field, d in own.items()}
+        return type(params)(**found), dx
 
     def own_gradients(
         self,

@@ -36,6 +36,11 @@ def on_mesh(
     return auto_axes(function, axes=explicit, out_sharding=out_specs())(*arguments)
 
 
+def sees_one_device() -> bool:
+    """Whether what is traced runs on one device, or, in `jax.shard_map`, on each."""
+    return jax.device_count() == 1 or bool(get_abstract_mesh().manual_axes)
+
+
 def leading_spec(x: Any, start: int, stop: int) -> PartitionSpec:
     """How axes `start` to `stop` of `x` lie on the mesh; what follows is whole."""
     return PartitionSpec(*jax.typeof(x).sharding.spec[start:stop])

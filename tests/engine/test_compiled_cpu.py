@@ -200,20 +200,33 @@ def test_16_bits_are_no_further_from_float64_than_the_scan(dtype, heads):
     assert np.all(found <= 1.5 * expected)
 
 
-def test_16_bits_take_no_more_memory():
-    """What is kept is not turned into 32 bits between the steps and their reverse.
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_16_bits_are_not_turned_into_32_between_the_steps_and_their_reverse(dtype):
+    """At once there are u, in 32 bits, what is kept, five blocks, and the states."""
+    steps, batch, size = 64, 8, 16
+    _, *others = drawn_inputs(LSTM, steps, (batch,), hidden_size=size)
+    params = LSTM.init(jax.random.key(0), 3, size)
+    few = tree.map(lambda a: a.astype(dtype), (params, *others))
+    compiled = jax.jit(partial(pulled, LSTM)).lower(*few, results_like(*few)).compile()
+    expected = steps * batch * size * (4 * 4 + (5 + 2) * 2)
+    assert compiled.memory_analysis().temp_size_in_bytes < expected
 
-    The gradient of u is, once, to be summed.
-    """
 
-    def temporaries(dtype):
-        _, *others = drawn_inputs(LSTM, 64, (8,), hidden_size=16)
-        params = LSTM.init(jax.random.key(0), 3, 16)
-        few = tree.map(lambda a: a.astype(dtype), (params, *others))
-        compiled = jax.jit(partial(pulled, LSTM)).lower(*few, results_like(*few))
-        return compiled.compile().memory_analysis().temp_size_in_bytes
-
-    assert temporaries("bfloat16") < 1.2 * temporaries("float32")
+@pytest.mark.parametrize("name", ["rnn_tanh", "lstm", "peephole_lstm"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_gradients_of_weights_over_many_examples(name, masked):
+    """More than are multiplied at a time, and sizes that no tile divides."""
+    cell, steps, batch = lj.CELLS[name], 90, 6
+    sizes = {"input_size": 19, "hidden_size": 21}
+    arguments = drawn_inputs(cell, steps, (batch,), **sizes)
+    dout = results_like(*arguments)
+    options = MASKS["both"](steps, batch) if masked else {}
+    for reverse in (False, True):
+        found, expected = (
+            pulled(each, *arguments, dout, reverse=reverse, **options)
+            for each in (cell, scanned(cell))
+        )
+        assert_close(found, expected)
 
 
 @pytest.mark.parametrize(

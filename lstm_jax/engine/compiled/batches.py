@@ -7,7 +7,6 @@ part of the batch, and under `vmap` arrays get leading axes: that many problems.
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.custom_batching import custom_vmap
@@ -16,11 +15,10 @@ from jax.sharding import (
     AbstractMesh,
     NamedSharding,
     PartitionSpec,
-    get_abstract_mesh,
     use_abstract_mesh,
 )
 
-from lstm_jax.engine.meshes import share_varying_axes
+from lstm_jax.engine.meshes import sees_one_device, share_varying_axes
 
 Function = Callable[..., Sequence[Array]]
 
@@ -52,7 +50,7 @@ def over_batch(
 
     def call(*arguments: Array) -> Sequence[Array]:
         arguments = share_varying_axes(arguments)
-        if jax.device_count() > 1 and not get_abstract_mesh().manual_axes:
+        if not sees_one_device():
             return over_problems(*arguments)
         # Under `jax.shard_map` results vary over the axes that the arguments do.
         _, found = share_varying_axes((arguments, list(function(*arguments))))

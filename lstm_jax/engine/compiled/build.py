@@ -32,7 +32,7 @@ OPTIONS = (
     *("-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"),
 )
 COMPILERS = ("c++", "g++", "clang++")
-FUNCTIONS = ("LargePages", "Forward", "Backward")
+FUNCTIONS = ("LargePages", "Forward", "Backward", "WeightGradients")
 
 _lock = threading.Lock()
 

@@ -1,8 +1,9 @@
 """The runner for CPUs: a gated cell's steps as C++, written from its equations.
 
 `source.py` writes the library, `build.py` compiles it, and this calls it: the products
-with the input, before the steps, and all weights' gradients, after them, stay products
-of JAX. Derivatives of both directions are the scan's.
+with the input, before the steps, stay products of JAX, and after them the gradients of
+the inputs, and of the weights those that `weight_gradients.py` leaves. Derivatives of
+both directions are the scan's.
 """
 
 import math
@@ -16,6 +17,7 @@ from jax import Array
 
 from lstm_jax.cell import Cell
 from lstm_jax.engine import scan
+from lstm_jax.engine.compiled import weight_gradients
 from lstm_jax.engine.compiled.batches import Axes, over_batch
 from lstm_jax.engine.compiled.build import NotBuilt, registered, switched_off
 from lstm_jax.engine.compiled.choice import compiled_on
@@ -32,7 +34,7 @@ from lstm_jax.engine.compiled.storage import (
 from lstm_jax.engine.compiled.unit import NotUnitByUnit, Program, Unit, trace
 from lstm_jax.engine.sequence import Inputs, Settings, Starts, Steps
 from lstm_jax.gated import GatedGradients
-from lstm_jax.identities import accumulator_dtype
+from lstm_jax.identities import accumulator_dtype, bias_gradient
 
 RETURNED, SMALL_LAYER, LARGE_CHUNK = 2**25, 128, 1024
 """Bytes of a sequence's arrays, D + H, rows of a chunk: see `fastest_memory`."""
@@ -144,10 +146,11 @@ def _reverse_steps(
     dreset = None
     if starts.reset is not None:
         dreset = state(*states[fields : 2 * fields])
-    dz = du, dv[0] if dv else None
-    if own:
-        dz = *dz, dict(zip(own, states[2 * fields :], strict=True))
-    return Starts(state(*states[:fields]), dreset), dz
+    known = dict(zip(own, map(bias_gradient, states[2 * fields :]), strict=True))
+    if weight_gradients.are_taken(settings.cell, unit, weights.params):
+        ran = settings, starts, inputs, steps
+        known |= weight_gradients.compiled(name, *ran, du)
+    return Starts(state(*states[:fields]), dreset), (du, dv[0] if dv else None, known)
 
 
 def _own_fields(unit: Unit) -> tuple[str, ...]:
@@ -256,19 +259,16 @@ def _scanned_reverse(
     params, cell = weights.params, settings.cell
     given = settings, params, starts, inputs, steps, *rest
     dstarts, (du, dv) = scan.reverse_steps(*given)
-    unit = trace(cell, params.Wx.dtype)
+    unit, known = trace(cell, params.Wx.dtype), {}
     if own := _own_fields(unit):
         assert isinstance(cell.gradients, GatedGradients)
         old = steps.old(starts, inputs.carried, reverse=settings.reverse)
         found = cell.gradients.own_gradients(params, old, *steps, du, dv)
+        known = {field: bias_gradient(found[field]) for field in own}
         dv = dv if unit.recurrent else None
-        return dstarts, (du, dv, {name: _sum_over_time(found[name]) for name in own})
-    return dstarts, (du, dv)
-
-
-def _sum_over_time(a: Array) -> Array:
-    """At least in float32."""
-    return jnp.sum(a, 0, dtype=accumulator_dtype(a.dtype))
+    if weight_gradients.are_taken(cell, unit, params):
+        known |= weight_gradients.scanned(settings, starts, inputs, steps, du)
+    return dstarts, (du, dv, known)
 
 
 def fastest_memory(

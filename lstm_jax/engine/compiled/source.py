@@ -2,8 +2,8 @@
 
 `numbers.h` says what the equations are written with, vectors of numbers; `steps.h` has
 the time, the batch, the masks and the recurrent product. Between them stand the cell's
-`Step` and `Reverse`. `threads.h` has the threads, and `calls.h` is how XLA calls all of
-it.
+`Step` and `Reverse`. `weight_gradients.h` has the products after the reverse,
+`threads.h` the threads, and `calls.h` is how XLA calls all of it.
 """
 
 from pathlib import Path
@@ -17,7 +17,8 @@ from lstm_jax.engine.compiled.writing import write
 
 FOLDER = Path(__file__).parent
 HEADERS = tuple(
-    FOLDER / name for name in ("numbers.h", "calls.h", "threads.h", "steps.h")
+    FOLDER / f"{name}.h"
+    for name in ("numbers", "calls", "threads", "steps", "weight_gradients")
 )
 TYPES = {
     jnp.dtype(jnp.float32): ("float", "float"),
@@ -92,4 +93,5 @@ constexpr int kRead[] = {{{fields}}};
 }}  // namespace
 
 #include "steps.h"
+#include "weight_gradients.h"
 """

@@ -12,11 +12,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.custom_batching import custom_vmap
-from jax.sharding import get_abstract_mesh
 
 from lstm_jax.engine.compiled.source import kept_parts, reads
 from lstm_jax.engine.compiled.unit import Program, Unit
-from lstm_jax.engine.meshes import share_varying_axes
+from lstm_jax.engine.meshes import sees_one_device, share_varying_axes
 from lstm_jax.identities import accumulator_dtype, concatenate
 
 LARGE = 2**23
@@ -79,9 +78,9 @@ def sequence_bytes(unit: Unit, backward: Program, x: Array, state: Any) -> int:
     """How much the arrays of all steps take that are there at the same time.
 
     Beside u and what is written over it, these are the steps' other results, and in the
-    reverse v's gradient, u's where it does not lie over what is kept, and the outputs
-    shifted by a step for the weights' gradient, unless a field that the reverse does
-    not read makes room.
+    reverse v's gradient, u's where it does not lie over what is kept, and, where v has a
+    gradient of its own, the outputs shifted by a step for that of the weights, unless a
+    field that the reverse does not read makes room.
     """
     dtype, fields = state[0].dtype, len(unit.state)
     u_dtype = accumulator_dtype(x.dtype)
@@ -90,7 +89,8 @@ def sequence_bytes(unit: Unit, backward: Program, x: Array, state: Any) -> int:
     blocks = (*(1,) * fields, *kept)
     beside = sum(n for k, n in enumerate(blocks) if k not in over.values())
     beside += dv + (du if kept[0] != du else 0)
-    beside += unit.recurrent and len(reads(backward, unit.own_gradients)) == fields
+    all_read = len(reads(backward, unit.own_gradients)) == fields
+    beside += unit.recurrent and not unit.one_gradient and all_read
     u = len(unit.forward.inputs["u"])
     units = math.prod(x.shape[:-1]) * state[0].shape[-1]
     return units * (u * u_dtype.itemsize + beside * dtype.itemsize)
@@ -105,7 +105,7 @@ def on_large_pages(name: str, Wx: Array, size: int) -> Array:
     """
     if not isinstance(size, int) or size < LARGE:  # `jax.export` may leave sizes open
         return Wx
-    if jax.device_count() > 1 and not get_abstract_mesh().manual_axes:
+    if not sees_one_device():
         return Wx
 
     @custom_vmap

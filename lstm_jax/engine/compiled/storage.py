@@ -78,9 +78,9 @@ def sequence_bytes(unit: Unit, backward: Program, x: Array, state: Any) -> int:
     """How much the arrays of all steps take that are there at the same time.
 
     Beside u and what is written over it, these are the steps' other results, and in the
-    reverse v's gradient, u's where it does not lie over what is kept, and, where v has a
-    gradient of its own, the outputs shifted by a step for that of the weights, unless a
-    field that the reverse does not read makes room.
+    reverse v's gradient, if it is not u's, u's where it does not lie over what is kept,
+    and beside a gradient of v the outputs shifted by a step, for that of the weights,
+    unless a field that the reverse does not read makes room.
     """
     dtype, fields = state[0].dtype, len(unit.state)
     u_dtype = accumulator_dtype(x.dtype)

@@ -212,13 +212,14 @@ def test_16_bits_are_not_turned_into_32_between_the_steps_and_their_reverse(dtyp
     assert compiled.memory_analysis().temp_size_in_bytes < expected
 
 
-@pytest.mark.parametrize("name", ["rnn_tanh", "lstm", "peephole_lstm"])
+@pytest.mark.parametrize("name", ["rnn_tanh", "gru", "peephole_lstm"])
 @pytest.mark.parametrize("masked", [False, True])
-def test_gradients_of_weights_over_many_examples(name, masked):
-    """More than are multiplied at a time, and sizes that no tile divides."""
-    cell, steps, batch = lj.CELLS[name], 90, 6
-    sizes = {"input_size": 19, "hidden_size": 21}
-    arguments = drawn_inputs(cell, steps, (batch,), **sizes)
+@pytest.mark.parametrize(("steps", "sizes"), [(90, (19, 21)), (2, (3, 150))])
+def test_gradients_of_weights_in_pieces(name, masked, steps, sizes):
+    """Of many examples, of many units, and in sizes that no tile divides."""
+    cell, batch = lj.CELLS[name], 6
+    named = dict(zip(("input_size", "hidden_size"), sizes, strict=True))
+    arguments = drawn_inputs(cell, steps, (batch,), **named)
     dout = results_like(*arguments)
     options = MASKS["both"](steps, batch) if masked else {}
     for reverse in (False, True):

@@ -147,10 +147,11 @@ def _reverse_steps(
     if starts.reset is not None:
         dreset = state(*states[fields : 2 * fields])
     known = dict(zip(own, map(bias_gradient, states[2 * fields :]), strict=True))
-    if weight_gradients.are_taken(settings.cell, unit, weights.params):
-        ran = settings, starts, inputs, steps
-        known |= weight_gradients.compiled(name, *ran, du)
-    return Starts(state(*states[:fields]), dreset), (du, dv[0] if dv else None, known)
+    own_dv = dv[0] if dv else None  # None where it is du
+    if weight_gradients.are_taken(settings.cell, weights.params):
+        ran = settings, starts, inputs, steps, du, du if own_dv is None else own_dv
+        known |= weight_gradients.compiled(name, *ran)
+    return Starts(state(*states[:fields]), dreset), (du, own_dv, known)
 
 
 def _own_fields(unit: Unit) -> tuple[str, ...]:
@@ -266,8 +267,9 @@ def _scanned_reverse(
         found = cell.gradients.own_gradients(params, old, *steps, du, dv)
         known = {field: bias_gradient(found[field]) for field in own}
         dv = dv if unit.recurrent else None
-    if weight_gradients.are_taken(cell, unit, params):
-        known |= weight_gradients.scanned(settings, starts, inputs, steps, du)
+    if weight_gradients.are_taken(cell, params):
+        ran = settings, starts, inputs, steps, du, du if dv is None else dv
+        known |= weight_gradients.scanned(*ran)
     return dstarts, (du, dv, known)
 
 

@@ -78,9 +78,8 @@ def sequence_bytes(unit: Unit, backward: Program, x: Array, state: Any) -> int:
     """How much the arrays of all steps take that are there at the same time.
 
     Beside u and what is written over it, these are the steps' other results, and in the
-    reverse v's gradient, if it is not u's, u's where it does not lie over what is kept,
-    and beside a gradient of v the outputs shifted by a step, for that of the weights,
-    unless a field that the reverse does not read makes room.
+    reverse v's gradient, if it is not u's, and u's where it does not lie over what is
+    kept.
     """
     dtype, fields = state[0].dtype, len(unit.state)
     u_dtype = accumulator_dtype(x.dtype)
@@ -89,8 +88,6 @@ def sequence_bytes(unit: Unit, backward: Program, x: Array, state: Any) -> int:
     blocks = (*(1,) * fields, *kept)
     beside = sum(n for k, n in enumerate(blocks) if k not in over.values())
     beside += dv + (du if kept[0] != du else 0)
-    all_read = len(reads(backward, unit.own_gradients)) == fields
-    beside += unit.recurrent and not unit.one_gradient and all_read
     u = len(unit.forward.inputs["u"])
     units = math.prod(x.shape[:-1]) * state[0].shape[-1]
     return units * (u * u_dtype.itemsize + beside * dtype.itemsize)

@@ -2,8 +2,8 @@
 //
 // XLA copies X and H transposed, H after it was put together from the outputs before each
 // step, and keeps to one thread where the matrices are narrow. Here all of it is read as it
-// lies, some examples at a time, of which each thread multiplies some columns of X and H
-// with all of dZ, in tiles whose sums are in registers.
+// lies, some examples at a time, of which a thread multiplies some columns of X or H with
+// some of dZ, in tiles whose sums are in registers.
 //
 // Before this file: `numbers.h` and `threads.h`.
 
@@ -103,69 +103,72 @@ inline void AddTile(const Scalar* x, const Scalar* dz, int64_t count, int64_t ro
   }
 }
 
-// x (K, D), h before the first step (B, H) and after all steps (K, H), and dz (K, N)
-// -> dWx (D, N) and dWh (H, N), Scalars. Where B is 0, h is that before all steps.
-void RunWeightGradients(const Call& call) {
-  const bool reverse = call.flag(0);
-  const Array &x = call.argument(0), &entry = call.argument(1), &h = call.argument(2),
-              &dz = call.argument(3), &dWx = call.result(0), &dWh = call.result(1);
-  const int64_t K = FromLast(x, 2), B = FromLast(entry, 2), N = FromLast(dz, 1);
-  const int64_t D = FromLast(x, 1), H = FromLast(h, 1);
-  const int64_t of_x = Tiles(D, kTileRows), tiles = of_x + Tiles(H, kTileRows);
-  const int64_t parts = std::min(call.threads(), tiles);
-  // The rows, of the `size` of a result whose tiles begin with `first`, before a tile.
-  auto before = [](int64_t tile, int64_t first, int64_t size) {
-    return std::clamp((tile - first) * kTileRows, int64_t{0}, size);
-  };
-  struct Part {  // of a result
-    Examples from;
-    Scalar* sums;
-    int64_t begin, end;
-  };
-  ForEach(call, Count(dWx) / (D * N) * parts, [&](int64_t task) {
-    const int64_t p = task / parts, part = task % parts;
-    const int64_t begin = part * tiles / parts, end = (part + 1) * tiles / parts;
-    auto numbers = [p](const Array& a, int64_t each) {
-      return static_cast<const Stored*>(a.data) + p * each;
-    };
-    auto sums = [p](const Array& a, int64_t each) {
-      return static_cast<Scalar*>(a.data) + p * each;
-    };
-    const Part both[] = {
-        {{K, D, numbers(x, K * D)},
-         sums(dWx, D * N),
-         before(begin, 0, D),
-         before(end, 0, D)},
-        {{K, H, numbers(h, K * H), numbers(entry, B * H), B, reverse},
-         sums(dWh, H * N),
-         before(begin, of_x, H),
-         before(end, of_x, H)},
-    };
-    for (const Part& one : both) {
-      std::fill(one.sums + one.begin * N, one.sums + one.end * N, Scalar(0));
+// The product of X (K, rows), transposed, and dZ (K, columns).
+struct Product {
+  Examples x, dz;
+  Scalar* sums;
+
+  // Rows and columns from `row` and `column` on, at most `height` and `width`.
+  void Take(int64_t row, int64_t column, int64_t height, int64_t width) const {
+    const int64_t rows = std::min(height, x.columns - row);
+    const int64_t columns = std::min(width, dz.columns - column);
+    Scalar* to = sums + row * dz.columns + column;
+    for (int64_t i = 0; i < rows; ++i) {
+      std::fill_n(to + i * dz.columns, columns, Scalar(0));
     }
     Columns<kTileRows> left;
     Columns<kTileColumns> right;
-    for (int64_t k = 0; k < K; k += kExamples) {
-      const int64_t count = std::min(kExamples, K - k);
-      right.Copy({K, N, numbers(dz, K * N)}, k, k + count, 0, N);
-      for (const Part& one : both) {
-        const int64_t rows = one.end - one.begin;
-        if (rows == 0) continue;
-        left.Copy(one.from, k, k + count, one.begin, rows);
-        for (int64_t j = 0; j < N; j += kTileColumns) {
-          for (int64_t i = 0; i < rows; i += kTileRows) {
-            AddTile(left.At(i), right.At(j), count, rows - i, N - j,
-                    one.sums + (one.begin + i) * N + j, N);
-          }
+    for (int64_t k = 0; k < x.count; k += kExamples) {
+      const int64_t end = std::min(k + kExamples, x.count);
+      left.Copy(x, k, end, row, rows);
+      right.Copy(dz, k, end, column, columns);
+      for (int64_t j = 0; j < columns; j += kTileColumns) {
+        for (int64_t i = 0; i < rows; i += kTileRows) {
+          AddTile(left.At(i), right.At(j), end - k, rows - i, columns - j,
+                  to + i * dz.columns + j, dz.columns);
         }
       }
     }
+  }
+};
+
+// x (K, D), h before the first step (B, H) and after all steps (K, H), the gradients of
+// the products with x (K, N) and with h (K, M) -> dWx (D, N) and dWh (H, M), Scalars.
+// Where B is 0, h is that before all steps.
+void RunWeightGradients(const Call& call) {
+  const bool reverse = call.flag(0);
+  const Array &x = call.argument(0), &entry = call.argument(1), &h = call.argument(2);
+  const Array *dz[] = {&call.argument(3), &call.argument(4)};
+  const Array *sums[] = {&call.result(0), &call.result(1)};
+  const int64_t K = FromLast(x, 2), B = FromLast(entry, 2);
+  const int64_t problems = Count(*sums[0]) / (FromLast(*sums[0], 2) * FromLast(*sums[0], 1));
+
+  // Pieces so large that little is copied twice, and so many that threads end together.
+  int64_t height = 128, width = 512;
+  auto across = [&](int n) { return Tiles(FromLast(*sums[n], 1), width); };
+  auto pieces = [&](int n) { return Tiles(FromLast(*sums[n], 2), height) * across(n); };
+  auto all = [&] { return pieces(0) + pieces(1); };
+  while (problems * all() < 4 * call.threads() && height + width > 64 + 128) {
+    (width > 128 ? width : height) /= 2;
+  }
+  ForEach(call, problems * all(), [&](int64_t task) {
+    const int64_t p = task / all(), piece = task % all();
+    auto numbers = [p](const Array& a) {
+      return static_cast<const Stored*>(a.data) + p * FromLast(a, 2) * FromLast(a, 1);
+    };
+    const int n = piece < pieces(0) ? 0 : 1;
+    const int64_t k = n ? piece - pieces(0) : piece;
+    const int64_t rows = FromLast(*sums[n], 2), columns = FromLast(*sums[n], 1);
+    const Examples left = n ? Examples{K, rows, numbers(h), numbers(entry), B, reverse}
+                            : Examples{K, rows, numbers(x)};
+    const Product product{left, {K, columns, numbers(*dz[n])},
+                          static_cast<Scalar*>(sums[n]->data) + p * rows * columns};
+    product.Take(k / across(n) * height, k % across(n) * width, height, width);
   });
 }
 
 }  // namespace
 
 extern "C" XLA_FFI_Error* WeightGradients(XLA_FFI_CallFrame* frame) {
-  return Handle(*frame, {4, 2, 1}, RunWeightGradients);
+  return Handle(*frame, {5, 2, 1}, RunWeightGradients);
 }

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.custom_batching import custom_vmap
 
-from lstm_jax.engine.compiled.source import kept_parts, reads
+from lstm_jax.engine.compiled.source import kept_parts
 from lstm_jax.engine.compiled.unit import Program, Unit
 from lstm_jax.engine.meshes import sees_one_device, share_varying_axes
 from lstm_jax.identities import accumulator_dtype, concatenate

@@ -141,9 +141,11 @@ void RunWeightGradients(const Call& call) {
   const Array *dz[] = {&call.argument(3), &call.argument(4)};
   const Array *sums[] = {&call.result(0), &call.result(1)};
   const int64_t K = FromLast(x, 2), B = FromLast(entry, 2);
-  const int64_t problems = Count(*sums[0]) / (FromLast(*sums[0], 2) * FromLast(*sums[0], 1));
+  const int64_t problems =
+      Count(*sums[0]) / (FromLast(*sums[0], 2) * FromLast(*sums[0], 1));
 
-  // Pieces so large that little is copied twice, and so many that threads end together.
+  // Each result is divided into pieces, so large that little is copied twice, and so many
+  // that threads end together, whatever else they have to do.
   int64_t height = 128, width = 512;
   auto across = [&](int n) { return Tiles(FromLast(*sums[n], 1), width); };
   auto pieces = [&](int n) { return Tiles(FromLast(*sums[n], 2), height) * across(n); };
@@ -156,7 +158,7 @@ void RunWeightGradients(const Call& call) {
     auto numbers = [p](const Array& a) {
       return static_cast<const Stored*>(a.data) + p * FromLast(a, 2) * FromLast(a, 1);
     };
-    const int n = piece < pieces(0) ? 0 : 1;
+    const int n = piece < pieces(0) ? 0 : 1;  // of which result
     const int64_t k = n ? piece - pieces(0) : piece;
     const int64_t rows = FromLast(*sums[n], 2), columns = FromLast(*sums[n], 1);
     const Examples left = n ? Examples{K, rows, numbers(h), numbers(entry), B, reverse}

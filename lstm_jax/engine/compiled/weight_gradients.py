@@ -57,11 +57,12 @@ def compiled(
     if not sees_one_device():
         return scanned(settings, starts, inputs, steps, du, dv)
     entry, h = starts.state[0], steps.new[0]
+    before = entry.reshape(-1, entry.shape[-1])
     if inputs.carried is not None:  # what resets return to lies among the others
         h = steps.old(starts, inputs.carried, reverse=settings.reverse)[0]
-        entry = entry[:0] if entry.ndim > 1 else entry[None][:0]
-    rows = [a.reshape(-1, a.shape[-1]) for a in (inputs.x, entry, h, du, dv)]
-    rows = share_varying_axes(rows)
+        before = before[:0]
+    x, *rest = (a.reshape(-1, a.shape[-1]) for a in (inputs.x, h, du, dv))
+    rows = share_varying_axes([x, before, *rest])
     dtype = accumulator_dtype(du.dtype)
     found = jax.ffi.ffi_call(
         f"{name}_WeightGradients",

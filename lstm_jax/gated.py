@@ -169,13 +169,13 @@ class GatedGradients:
         self, params: Any, x: Array, state: Any, new_state: Any, kept: Any, dz: Any
     ) -> tuple[Any, Array]:
         """As `lstm_jax.cell.Gradients`."""
-        du, dv, *known = dz
+        du, dv = dz[:2]
         found, dx = input_gradients(params, x, du)
         if _recurrent(params):
             through = du if dv is None else dv  # that of u + v
             found["Wh"] = _recurrent_gradient(through, state[0], params.Wh)
-        for gradients in known:  # those that a runner has, by field
-            found |= gradients
+        for known in dz[2:]:  # the gradients that a runner has, by field
+            found |= known
         absent = [name for name in params._fields if getattr(params, name) is None]
         found |= dict.fromkeys(absent)
         if any(name not in found for name in params._fields):

@@ -98,23 +98,19 @@ TENSOR = (
     Tile("CLUSTER", 2, 8, 64, True, 1, 1, 1),
     Tile("CLUSTER", 2, 8, 64, True, 1, 2),
 )
-# The lanes of a sum compute what it is for: one a unit, several, rows and units each.
+# The lanes of a sum compute what it is for: one a unit, or several.
 DIRECT = (
-    Tile("BLOCK", 1, 1, 64, False, 3, 4, 1, True),
+    Tile("BLOCK", 1, 2, 32, False, 1, 4, 0, True),
     Tile("BLOCK", 1, 2, 32, False, 2, 4),
 )
-DIRECT_CLUSTER = (
-    Tile("CLUSTER", 2, 2, 32, False, 6, 8, 0, True),
-    Tile("CLUSTER", 2, 2, 32, False, 2, 4),
-)
 DIRECT_GRID = (
-    Tile("GRID", 2, 2, 32, False, 4, 8, 0, True),
+    Tile("GRID", 2, 2, 32, False, 6, 8, 1, True),
     Tile("GRID", 2, 2, 64, False, 2, 8),
 )
 GRID = Tile("GRID", 3, 2, 32, False, 3, 4), Tile("GRID", 2, 2, 64, False, 2, 8)
 TENSOR_GRID = Tile("GRID", 2, 8, 64, True, 2, 1), Tile("GRID", 2, 8, 64, True, 1, 2)
 BY_HEAD = (
-    Tile("CLUSTER", 2, 2, 64, False, 4, 4),
+    Tile("CLUSTER", 2, 2, 32, False, 4, 8, 0, True),
     Tile("CLUSTER", 2, 2, 64, False, 2, 8),
 )
 
@@ -127,11 +123,9 @@ BY_HEAD = (
         ("gru", TENSOR, "float32", 2e-6, {"batch": 9, "bias": False}),
         ("slstm", BY_HEAD, "float64", 1e-13, {"hidden_size": 16, "heads": 2}),
         ("coupled_lstm", GRID, "float64", 1e-13, {"backwards": True}),
-        ("gru", DIRECT, "float64", 1e-13, {"hidden_size": 16, "masks": False}),
-        ("coupled_lstm", DIRECT_CLUSTER, "float64", 1e-13, {"hidden_size": 14}),
-        ("slstm", DIRECT_GRID, "bfloat16", 0.03, {"hidden_size": 16, "heads": 2}),
+        ("gru", DIRECT_GRID, "float64", 1e-13, {"hidden_size": 14}),
         ("peephole_lstm", TENSOR_GRID, "float32", 2e-6, {"batch": 9}),
-        ("rnn_relu", PLAIN, "float16", 4e-3, {"hidden_size": 8, "backwards": True}),
+        ("rnn_relu", DIRECT, "float16", 4e-3, {"hidden_size": 8, "backwards": True}),
         ("lstm", TENSOR_GRID, "bfloat16", 0.03, {"masks": False}),
     ],
 )

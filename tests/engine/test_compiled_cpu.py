@@ -212,8 +212,10 @@ def test_16_bits_are_not_turned_into_32_between_the_steps_and_their_reverse(dtyp
     assert compiled.memory_analysis().temp_size_in_bytes < expected
 
 
-@pytest.mark.parametrize("name", ["gru", "peephole_lstm"])
-@pytest.mark.parametrize(("steps", "sizes"), [(90, (19, 21)), (2, (3, 150))])
+@pytest.mark.parametrize(
+    ("name", "steps", "sizes"),
+    [("gru", 90, (19, 21)), ("peephole_lstm", 2, (3, 150))],
+)
 def test_gradients_of_weights_in_pieces(name, steps, sizes):
     """Of many examples, of many units, and in sizes that no tile divides."""
     cell, batch = lj.CELLS[name], 6

@@ -110,9 +110,10 @@ DIRECT_GRID = (
 GRID = Tile("GRID", 3, 2, 32, False, 3, 4), Tile("GRID", 2, 2, 64, False, 2, 8)
 TENSOR_GRID = Tile("GRID", 2, 8, 64, True, 2, 1), Tile("GRID", 2, 8, 64, True, 1, 2)
 BY_HEAD = (
-    Tile("CLUSTER", 2, 2, 32, False, 4, 8, 0, True),
+    Tile("CLUSTER", 2, 2, 64, False, 4, 4),
     Tile("CLUSTER", 2, 2, 64, False, 2, 8),
 )
+DIRECT_BY_HEAD = Tile("CLUSTER", 2, 2, 32, False, 4, 8, 0, True), BY_HEAD[1]
 
 
 @pytest.mark.parametrize(
@@ -125,7 +126,9 @@ BY_HEAD = (
         ("coupled_lstm", GRID, "float64", 1e-13, {"backwards": True}),
         ("gru", DIRECT_GRID, "float64", 1e-13, {"hidden_size": 14}),
         ("peephole_lstm", TENSOR_GRID, "float32", 2e-6, {"batch": 9}),
-        ("rnn_relu", DIRECT, "float16", 4e-3, {"hidden_size": 8, "backwards": True}),
+        ("rnn_relu", PLAIN, "float16", 4e-3, {"hidden_size": 8, "backwards": True}),
+        ("rnn_relu", DIRECT, "float16", 4e-3, {"hidden_size": 8}),
+        ("slstm", DIRECT_BY_HEAD, "float64", 1e-13, {"hidden_size": 16, "heads": 2}),
         ("lstm", TENSOR_GRID, "bfloat16", 0.03, {"masks": False}),
     ],
 )

@@ -17,7 +17,6 @@ from jax import Array
 
 from lstm_jax.cell import Cell
 from lstm_jax.engine import scan
-from lstm_jax.engine.compiled import weight_gradients
 from lstm_jax.engine.compiled.batches import Axes, over_batch
 from lstm_jax.engine.compiled.build import NotBuilt, registered, switched_off
 from lstm_jax.engine.compiled.choice import compiled_on
@@ -32,6 +31,7 @@ from lstm_jax.engine.compiled.storage import (
     sequence_bytes,
 )
 from lstm_jax.engine.compiled.unit import NotUnitByUnit, Program, Unit, trace
+from lstm_jax.engine.compiled.weight_gradients import are_taken, weight_gradients
 from lstm_jax.engine.sequence import Inputs, Settings, Starts, Steps
 from lstm_jax.gated import GatedGradients
 from lstm_jax.identities import accumulator_dtype, bias_gradient
@@ -147,11 +147,10 @@ def _reverse_steps(
     if starts.reset is not None:
         dreset = state(*states[fields : 2 * fields])
     known = dict(zip(own, map(bias_gradient, states[2 * fields :]), strict=True))
-    own_dv = dv[0] if dv else None  # None where it is du
-    if weight_gradients.are_taken(settings.cell, weights.params):
-        ran = settings, starts, inputs, steps, du, du if own_dv is None else own_dv
-        known |= weight_gradients.compiled(name, *ran)
-    return Starts(state(*states[:fields]), dreset), (du, own_dv, known)
+    dz = du, dv[0] if dv else None
+    if are_taken(settings.cell, weights.params):
+        known |= weight_gradients(settings, starts, inputs, steps, dz, name=name)
+    return Starts(state(*states[:fields]), dreset), (*dz, known)
 
 
 def _own_fields(unit: Unit) -> tuple[str, ...]:
@@ -267,9 +266,8 @@ def _scanned_reverse(
         found = cell.gradients.own_gradients(params, old, *steps, du, dv)
         known = {field: bias_gradient(found[field]) for field in own}
         dv = dv if unit.recurrent else None
-    if weight_gradients.are_taken(cell, params):
-        ran = settings, starts, inputs, steps, du, du if dv is None else dv
-        known |= weight_gradients.scanned(*ran)
+    if are_taken(cell, params):
+        known |= weight_gradients(settings, starts, inputs, steps, (du, dv))
     return dstarts, (du, dv, known)
 
 

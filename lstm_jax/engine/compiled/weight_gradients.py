@@ -22,13 +22,14 @@ def are_taken(cell: Cell, params: Any) -> bool:
     return gated and "Wh" in params._fields and params.Wh.ndim == 2
 
 
-def scanned(
+def weight_gradients(
     settings: Settings,
     starts: Starts,
     inputs: Inputs,
     steps: Steps,
-    du: Array,
-    dv: Array,
+    dz: tuple[Array, Array | None],
+    *,
+    name: str | None = None,
 ) -> dict[str, Array]:
     """The gradients by field, summed over all steps; at least float32.
 
@@ -37,25 +38,14 @@ def scanned(
         starts: what the steps started from.
         inputs: the inputs, (T, *batch, D), and where resets are.
         steps: what is known of the steps, states (T, *batch, H).
-        du: the gradient of u, (T, *batch, N).
-        dv: that of v, (T, *batch, M).
+        dz: the gradient of u, (T, *batch, N), and that of v if it is another.
+        name: what the cell's library is registered as; None for XLA's products.
     """
-    h = steps.old(starts, inputs.carried, reverse=settings.reverse)[0]
-    return {"Wx": weight_gradient(du, inputs.x), "Wh": weight_gradient(dv, h)}
-
-
-def compiled(
-    name: str,
-    settings: Settings,
-    starts: Starts,
-    inputs: Inputs,
-    steps: Steps,
-    du: Array,
-    dv: Array,
-) -> dict[str, Array]:
-    """What `scanned` says, by the library that is registered as `name`."""
-    if not sees_one_device():
-        return scanned(settings, starts, inputs, steps, du, dv)
+    du, dv = dz
+    dv = du if dv is None else dv
+    if name is None or not sees_one_device():
+        h = steps.old(starts, inputs.carried, reverse=settings.reverse)[0]
+        return {"Wx": weight_gradient(du, inputs.x), "Wh": weight_gradient(dv, h)}
     entry, h = starts.state[0], steps.new[0]
     before = entry.reshape(-1, entry.shape[-1])
     if inputs.carried is not None:  # what resets return to lies among the others

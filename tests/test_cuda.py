@@ -16,17 +16,15 @@ import pytest
 from cuda_emulation import DEVICE, THREADS, compiled, emulated, source
 from jax import tree
 from oracles import assert_close, drawn_inputs, drawn_like
+from sources import edited
 
 import lstm_jax as lj
-from lstm_jax.cells import lstm
 from lstm_jax.engine import scan
 from lstm_jax.engine.compiled.build import NotBuilt
 from lstm_jax.engine.compiled.cuda import kernel as kernels
 from lstm_jax.engine.compiled.cuda import launch, nvrtc, runner, tiles
 from lstm_jax.engine.compiled.cuda.kernel import Job, Tile
 from lstm_jax.engine.sequence import Inputs, Settings, Starts
-from lstm_jax.gated import GatedBackward
-from lstm_jax.identities import concatenate
 
 CELLS = (
     *("rnn_tanh", "rnn_relu", "gru", "lstm"),
@@ -138,27 +136,21 @@ def test_they_are_the_scan(cell, tile, dtype, tolerance, options):
 
 
 def test_an_edited_reverse_is_what_runs():
-    """The forget gate's gradient a hundredfold: the kernel's too, as the scan's."""
+    """The LSTM's file with another derivative in it: the kernel follows."""
+    cell = edited(lj.LSTM, "df = dc * c_prev", "df = dc * 100.0")
 
-    def edited(*arguments):
-        dold, dz = lstm.backward(*arguments)
-        dz_i, dz_f, dz_o, dz_g = jnp.split(dz, 4, axis=-1)
-        return dold, concatenate(dz_i, 100 * dz_f, dz_o, dz_g)
+    def gradients(run, cell):
+        given = arguments(cell, "float64")
+        dfinal = drawn_like(given[1].state, 4)
+        dys = drawn_like(jax.ShapeDtypeStruct((4, 3, 10), jnp.float64), 3)
+        settings = Settings(cell, "manual", False, "store")
+        return both_ways(run, settings, given, dfinal, dys)[-1]
 
-    cell = lj.LSTM._replace(backward=GatedBackward(edited))
-    given, settings = (
-        arguments(cell, "float64"),
-        Settings(cell, "manual", False, "store"),
-    )
-    dfinal = drawn_like(given[1].state, 4)
-    dys = drawn_like(jax.ShapeDtypeStruct((4, 3, 10), jnp.float64), 3)
     with emulated(*CLUSTERED):
-        *_, found = both_ways(runner, settings, given, dfinal, dys)
-    *_, expected = both_ways(scan, settings, given, dfinal, dys)
-    assert_close(found, expected, 1e-13)
-    unedited = settings._replace(cell=lj.LSTM)
-    *_, before = both_ways(scan, unedited, given, dfinal, dys)
-    assert not np.allclose(found[1][0], before[1][0])
+        found = gradients(runner, cell)
+    assert_close(found, gradients(scan, cell), 1e-13)
+    unedited = gradients(scan, lj.LSTM)
+    assert not np.allclose(found[1][0], unedited[1][0])
 
 
 def test_gradients_of_unroll_under_vmap():

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from jax import tree
 from oracles import assert_close, drawn_inputs, drawn_like, pulled, results_like
+from sources import edited
 
 import lstm_jax as lj
 from lstm_jax.engine.compiled.cuda import tiles
@@ -78,6 +79,11 @@ def test_every_gated_cell(name):
 )
 def test_every_dtype_and_precision(dtype, precision, tolerance):
     compare(lj.LSTM, tolerance, dtype=dtype, precision=precision, **masks())
+
+
+def test_an_edited_reverse_is_what_runs():
+    """The LSTM's file with another derivative in it: the kernel follows."""
+    compare(edited(lj.LSTM, "df = dc * c_prev", "df = dc * 100.0"), 3e-6, **masks())
 
 
 @pytest.mark.parametrize("memory", ["states", "recompute"])

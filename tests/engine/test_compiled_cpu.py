@@ -4,11 +4,8 @@ A cell that projects its input in a way of its own is not run compiled, so `scan
 the same cell without.
 """
 
-import runpy
-import sys
 import threading
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -25,6 +22,7 @@ from oracles import (
     pulled,
     results_like,
 )
+from sources import edited
 
 import lstm_jax as lj
 from lstm_jax import graph
@@ -369,25 +367,15 @@ def test_not_a_number_stays_one():
 # --- what is written is what runs ----------------------------------------------------
 
 
-def edited(folder, cell, old, new):
-    """The cell of a copy of its file, with a line of it changed."""
-    text = Path(sys.modules[cell.init.__module__].__file__).read_text("utf-8")
-    assert text.count(old) == 1
-    path = folder / f"edited_{cell.name}.py"
-    path.write_text(text.replace(old, new), "utf-8")
-    names = runpy.run_path(str(path), run_name=path.stem)
-    return names[cell.name.upper()]
-
-
 @partial(jax.jit, static_argnums=0)
 def gradients(cell, params, xs):
     ys = partial(lj.unroll, cell)
     return jax.grad(lambda params: jnp.sum(jnp.sin(ys(params, xs)[0])))(params)
 
 
-def test_an_edited_reverse_is_what_runs(tmp_path):
+def test_an_edited_reverse_is_what_runs():
     """The LSTM's file with another derivative in it: `unroll` follows."""
-    cell = edited(tmp_path, LSTM, "df = dc * c_prev", "df = dc * 100.0")
+    cell = edited(LSTM, "df = dc * c_prev", "df = dc * 100.0")
     params, xs, _ = drawn_inputs(cell, 4, (3,))
     assert is_compiled(cell, params)
     found = gradients(cell, params, xs)

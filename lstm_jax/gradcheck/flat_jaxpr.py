@@ -7,13 +7,14 @@ one list, and questions about it are questions about that list.
 
 import traceback
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax import Array, tree
-from jax.extend.core import JaxprEqn
+from jax.extend.core import JaxprEqn, Primitive, jaxprs_in_params
 
 from lstm_jax import jaxprs
 from lstm_jax.cell import Name
@@ -189,6 +190,7 @@ def evaluate(
     args: Any,
     nudges: Mapping[int, Array] | None = None,
     uses: Mapping[tuple[int, int], Array] | None = None,
+    node: jaxprs.Node = computed,
 ) -> dict[int, Any]:
     """All values of the program.
 
@@ -197,6 +199,7 @@ def evaluate(
         args: the arguments, a tuple.
         nudges: what to add to a value, for all that use it.
         uses: what to add to a value where one node uses it: (node's index, value).
+        node: says what the outputs of an equation are.
     """
     nudges, uses = nudges or {}, uses or {}
     values = dict(program.constants)
@@ -211,9 +214,44 @@ def evaluate(
             values[v] + uses[index, v] if (index, v) in uses else values[v]
             for v in inputs
         ]
-        for value, found in zip(outputs, computed(equation, operands), strict=True):
+        for value, found in zip(outputs, node(equation, operands), strict=True):
             put(value, found)
     return values
+
+
+def evaluate_at_points(program: Program, args: Any) -> dict[int, Any]:
+    """All values of the program; arguments and values have a leading axis of points.
+
+    It runs operation by operation: JAX keeps each compiled one, so that a program with
+    a line changed needs no compilation but of that line.
+    """
+    points = tree.leaves(args)[0].shape[0]
+    constants = {
+        number: np.broadcast_to(value, (points, *value.shape))
+        for number, value in program.constants.items()
+    }
+    node = partial(_at_points, points)
+    return evaluate(program._replace(constants=constants), args, node=node)
+
+
+def _at_points(
+    points: int, equation: JaxprEqn, operands: Sequence[Any]
+) -> Sequence[Any]:
+    primitive, params = equation.primitive, equation.params
+    if [*jaxprs_in_params(params)]:  # traced anew each time, so none would be found
+        return jax.vmap(partial(computed, equation), axis_size=points)(operands)
+    with equation.ctx.manager:
+        outputs = _batched(points, primitive, tuple(params.items()), operands)
+    return outputs if primitive.multiple_results else [outputs]
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _batched(
+    points: int, primitive: Primitive, params: tuple, operands: Sequence[Any]
+) -> Any:
+    """A primitive at all points: JAX finds the compiled one by these arguments."""
+    bind = partial(primitive.bind, **dict(params))
+    return jax.vmap(bind, axis_size=points)(*operands)
 
 
 def of_jax(call: JaxprEqn) -> str | None:

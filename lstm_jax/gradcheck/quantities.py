@@ -26,7 +26,7 @@ from jax import Array, tree
 from jax.typing import ArrayLike
 
 from lstm_jax.cell import Name
-from lstm_jax.gradcheck.flat_jaxpr import Program, evaluate
+from lstm_jax.gradcheck.flat_jaxpr import Program, evaluate, evaluate_at_points
 from lstm_jax.gradcheck.oracles import (
     Differencing,
     Oracles,
@@ -220,8 +220,7 @@ def judge(
         forward: what is known.
         where: the name of the check.
         whole: whether the program is compiled whole, which is the quickest for one.
-            Else it runs operation by operation: JAX keeps each compiled one, so that a
-            reverse with a line changed needs no compilation but of that line.
+            Else it runs operation by operation, see `evaluate_at_points`.
     """
     tracked = _tracked(backward, labels, forward.targets)
     wanted = {*(t.value for t in tracked), *backward.outputs}
@@ -230,8 +229,8 @@ def judge(
         found = evaluate(backward, args)
         return {value: found[value] for value in wanted}
 
-    run_all = jax.vmap(run)
-    values = tree.map(np.asarray, (once(run_all) if whole else run_all)(args))
+    found = once(jax.vmap(run))(args) if whole else evaluate_at_points(backward, args)
+    values = {value: np.asarray(found[value]) for value in wanted}
     rows = []
     names = [(Name.parse(name).quantity, v) for name, v in backward.names()]
     for value, quantity, through, target, note in tracked:

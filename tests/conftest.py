@@ -42,6 +42,7 @@ if os.environ["JAX_PLATFORMS"] == "cpu":
 
 import hypothesis
 import jax
+import psutil
 import pytest
 from annotations import check_annotations_of
 
@@ -103,18 +104,6 @@ def pytest_collection_finish():
     gc.freeze()  # what is imported by now stays, so no collection has to look at it
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _compiled_programs_end_with_their_module():
-    """What was compiled is dropped after a module, or a worker takes gigabytes.
-
-    Not before it takes 0.1 GB: dropping takes a quarter of a second, and as much again
-    until the next module has what all of them use.
-    """
-    yield
-    if not 0 < resident() < LEFT_BEHIND[0] + 0.1:
-        drop_compiled_programs()
-
-
 LEFT_BEHIND = [0.0]  # GB that were still held when programs were last dropped
 
 
@@ -128,11 +117,8 @@ def drop_compiled_programs():
 
 
 def resident() -> float:
-    """GB of memory that this process holds now; 0 where there is no /proc to tell."""
-    statm = Path("/proc/self/statm")
-    if not statm.exists():
-        return 0.0
-    return int(statm.read_text("ascii").split()[1]) * resource.getpagesize() / 1e9
+    """GB of memory that this process holds now."""
+    return psutil.Process().memory_info().rss / 1e9
 
 
 @pytest.hookimpl(wrapper=True)
@@ -145,7 +131,9 @@ def pytest_runtest_protocol(item):
         if {"jax_defaults", "promotes_ranks"} & {m.name for m in item.iter_markers()}:
             settings.enter_context(jax.numpy_rank_promotion("allow"))
         outcome = yield
-    # In the middle of a large module; not again for what dropping does not give back.
+    # Or a worker takes gigabytes. Not sooner: dropping takes a quarter of a second, and
+    # as much again until what all modules use is there once more. Nor again at once for
+    # what dropping does not give back.
     if resident() > max(1.2, LEFT_BEHIND[0] + 0.2):
         drop_compiled_programs()
     return outcome

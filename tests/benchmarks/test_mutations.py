@@ -1,5 +1,7 @@
 """Every planted mistake is caught, and its equation named."""
 
+from itertools import islice
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -16,7 +18,7 @@ from lstm_jax.cells.gru import GRU
 from lstm_jax.cells.indrnn import INDRNN
 from lstm_jax.cells.peephole import PEEPHOLE_LSTM
 from lstm_jax.cells.slstm import SLSTM
-from lstm_jax.gradcheck import check_gradients, sequence
+from lstm_jax.gradcheck import check_gradients, flat_jaxpr, sequence
 from lstm_jax.gradcheck.points import Sizes, draw, forward_only
 
 SIZES = Sizes(3, 4, 2, 0, 0, 1e-5, 128)
@@ -72,6 +74,18 @@ def test_every_mutant_of_the_shared_rule_is_caught_by_a_cell_that_uses_it():
                 passed.add(str(mutant))
         survivors = passed if survivors is None else survivors & passed
     assert not survivors
+
+
+def test_a_reverse_with_a_line_changed_compiles_that_line_alone():
+    """Against the same forward, the other operations are found compiled."""
+    check_gradients(LSTM, steps=0)
+    first, *others = islice(mutants(LSTM), 6)
+    report_of(first)
+    for mutant in others:
+        compiled = flat_jaxpr._batched._cache_size()
+        assert compiled
+        report_of(mutant)
+        assert flat_jaxpr._batched._cache_size() <= compiled + 2, str(mutant)
 
 
 def test_a_scaled_factor_passes_jaxs_own_check_in_float32_and_not_here():

@@ -20,6 +20,11 @@ constexpr int kLanes = 64 / sizeof(Scalar);
 constexpr Scalar kInfinity = std::numeric_limits<Scalar>::infinity();
 constexpr Scalar kNaN = std::numeric_limits<Scalar>::quiet_NaN();
 
+// Rounded up.
+constexpr int64_t CeilOfRatio(int64_t size, int64_t part) {
+  return (size + part - 1) / part;
+}
+
 struct Mask {
   Integers bits;
   FUNCTION Mask(Integers all) : bits(all) {}

@@ -47,7 +47,7 @@ struct Panels {
 
   // The number of panels with all columns of the first `units` of each group.
   int64_t before(int64_t units) const {
-    return (units + kLanes - 1) / kLanes * groups;
+    return CeilOfRatio(units, kLanes) * groups;
   }
 
   int64_t width() const { return count * kLanes; }
@@ -125,7 +125,7 @@ struct Share {
 
 // The n-th of `parts` parts of `whole`, as even as its multiples of `unit` allow.
 inline int64_t Part(int64_t n, int64_t parts, int64_t whole, int64_t unit = 1) {
-  const int64_t units = (whole + unit - 1) / unit;
+  const int64_t units = CeilOfRatio(whole, unit);
   return std::min(whole, n * units / parts * unit);
 }
 
@@ -145,10 +145,10 @@ template <typename Run>
 void Divide(const Call& call, const Sizes& sizes, const Run& run) {
   const int64_t threads = call.threads(), units = sizes.head();
   constexpr int64_t width = 2 * kLanes;  // of the panels that are multiplied together
-  int64_t parts = (sizes.batch + kMostRows - 1) / kMostRows;
-  parts = std::min(sizes.batch, (parts + threads - 1) / threads * threads);
+  int64_t parts = CeilOfRatio(sizes.batch, kMostRows);
+  parts = std::min(sizes.batch, CeilOfRatio(parts, threads) * threads);
   const int64_t work = sizes.batch * kV * units * units;
-  const int64_t most = std::min(threads, (units + width - 1) / width);
+  const int64_t most = std::min(threads, CeilOfRatio(units, width));
   const int64_t members = std::min(most, work / kLeastWork);
   const int64_t weights = kV * units * units * int64_t{sizeof(Scalar)};
   const bool many_rows = sizes.batch >= threads * kManyRows;

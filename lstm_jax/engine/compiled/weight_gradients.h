@@ -18,8 +18,6 @@ constexpr int64_t kTileRows = 4, kTileVectors = 1;
 constexpr int64_t kTileColumns = kTileVectors * kLanes;
 constexpr int64_t kExamples = 256;  // at a time: a tile's fit into the first cache
 
-inline int64_t Tiles(int64_t size, int64_t tile) { return (size + tile - 1) / tile; }
-
 // Rows of numbers. The first `in_entry` lie in one array, the others in another; in
 // reverse it is the last.
 struct Examples {
@@ -47,7 +45,7 @@ class Columns {
   void Copy(const Examples& from, int64_t begin, int64_t end, int64_t first,
             int64_t columns) {
     rows_ = end - begin;
-    values_.resize(rows_ * Tiles(columns, width) * width);
+    values_.resize(rows_ * CeilOfRatio(columns, width) * width);
     row_.resize(std::is_same_v<Stored, Scalar> ? 0 : columns);
     for (int64_t k = 0; k < rows_; ++k) {
       const Scalar* row = AsScalars(from.Row(begin + k) + first, columns);
@@ -147,8 +145,8 @@ void RunWeightGradients(const Call& call) {
   // Each result is divided into pieces, so large that little is copied twice, and so many
   // that threads end together, whatever else they have to do.
   int64_t height = 128, width = 512;
-  auto across = [&](int n) { return Tiles(FromLast(*sums[n], 1), width); };
-  auto pieces = [&](int n) { return Tiles(FromLast(*sums[n], 2), height) * across(n); };
+  auto across = [&](int n) { return CeilOfRatio(FromLast(*sums[n], 1), width); };
+  auto pieces = [&](int n) { return CeilOfRatio(FromLast(*sums[n], 2), height) * across(n); };
   auto all = [&] { return pieces(0) + pieces(1); };
   while (problems * all() < 4 * call.threads() && height + width > 64 + 128) {
     (width > 128 ? width : height) /= 2;

@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from lstm_jax.engine.compiled import build
+from lstm_jax.engine.compiled import build, processor
 
 ANSWER = 'extern "C" int answer() { return 42; }'
 
@@ -51,7 +51,7 @@ def test_what_a_library_was_made_with_is_part_of_its_name(monkeypatch):
     keys = {build.load(ANSWER)[0]}
     monkeypatch.setattr(build, "version", lambda _: "another")
     keys.add(build.load(ANSWER)[0])
-    monkeypatch.setattr(build, "_processor", lambda: "another")
+    monkeypatch.setattr(build, "processor", lambda: "another")
     keys.add(build.load(ANSWER)[0])
     monkeypatch.setenv("CXXFLAGS", "-O1 -DOTHER")
     keys.add(build.load(ANSWER)[0])
@@ -142,6 +142,40 @@ def test_a_library_without_the_functions(caplog):
     with pytest.raises(build.NotBuilt, match="the library has no function"):
         build.registered(ANSWER)
     assert len(caplog.records) == 1
+
+
+REGISTERS = """
+#if defined(__AVX512F__)
+constexpr int bytes = 64;
+#elif defined(__AVX__)
+constexpr int bytes = 32;
+#else
+constexpr int bytes = 16;
+#endif
+extern "C" int answer() { return bytes; }
+"""
+
+
+@needs_a_compiler
+def test_a_vector_is_as_long_as_the_registers_that_are_compiled_for():
+    """A longer one would lie in memory: several times slower than a scan."""
+    assert answer(REGISTERS) == processor.vector_bytes()
+
+
+@pytest.mark.parametrize(
+    ("said", "machine", "expected"),
+    [
+        ("flags : fma avx avx2 avx512f", "x86_64", 64),
+        ("flags : fma avx avx2", "x86_64", 32),
+        ("macOS x86_64 i386", "x86_64", 32),
+        ("Features : fp asimd sve", "aarch64", 16),
+        ("macOS arm64 arm", "arm64", 16),
+    ],
+)
+def test_the_registers_of_processors(monkeypatch, said, machine, expected):
+    monkeypatch.setattr(processor, "processor", lambda: said)
+    monkeypatch.setattr(processor.platform, "machine", lambda: machine)
+    assert processor.vector_bytes.__wrapped__() == expected
 
 
 @needs_a_compiler

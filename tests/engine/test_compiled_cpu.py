@@ -26,7 +26,7 @@ from sources import edited
 
 import lstm_jax as lj
 from lstm_jax import graph
-from lstm_jax.engine.compiled import cpu, source, storage
+from lstm_jax.engine.compiled import cpu, panels, source, storage
 from lstm_jax.engine.compiled.unit import trace
 from lstm_jax.engine.runners import runner_of, with_memory
 from lstm_jax.engine.sequence import Inputs, Settings, Starts
@@ -362,6 +362,17 @@ def test_not_a_number_stays_one():
     expected[2:, 1] = True
     np.testing.assert_array_equal(np.isnan(ys).all(axis=-1), expected)
     np.testing.assert_array_equal(np.isnan(ys).any(axis=-1), expected)
+
+
+@pytest.mark.parametrize("length", [16, 32, 64])
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_vectors_of_any_length(monkeypatch, length, dtype):
+    """Whatever this machine's registers are."""
+    for module in (panels, source):
+        monkeypatch.setattr(module, "vector_bytes", lambda: length)
+    cell = lj.CELLS["gru"]._replace(name=f"of_{length}_bytes")
+    arguments = drawn_inputs(cell, 4, (3,), hidden_size=10, dtype=jnp.dtype(dtype))
+    assert_same(cell, arguments, 1e-12 if dtype == "float64" else 0.05)
 
 
 # --- what is written is what runs ----------------------------------------------------

@@ -11,7 +11,6 @@ import ctypes
 import hashlib
 import logging
 import os
-import platform
 import shlex
 import shutil
 import subprocess
@@ -24,6 +23,7 @@ from typing import Any
 
 import jax
 
+from lstm_jax.engine.compiled.processor import processor
 from lstm_jax.engine.compiled.source import HEADERS
 from lstm_jax.files import default_cache_dir, write_whole
 
@@ -118,7 +118,7 @@ def _load(source: str) -> tuple[str, ctypes.CDLL]:
     """
     compiler = _compiler()
     parts = (source, *(header.read_text("utf-8") for header in HEADERS), *compiler)
-    text = "\n".join((*parts, version("jaxlib"), _processor()))
+    text = "\n".join((*parts, version("jaxlib"), processor()))
     key = hashlib.sha256(text.encode()).hexdigest()[:24]
     try:
         folder = default_cache_dir() / "compiled"
@@ -190,14 +190,3 @@ def _compiled(compiler: list[str], source: str) -> bytes:
             timeout=300,
         )
         return made.read_bytes()
-
-
-@cache
-def _processor() -> str:
-    """What this machine's instructions are: a library made for others would crash."""
-    info = Path("/proc/cpuinfo")
-    if not info.exists():
-        return f"{platform.platform()} {platform.machine()} {platform.processor()}"
-    lines = info.read_text("utf-8", "replace").splitlines()
-    wanted = ("model name", "flags", "Features", "CPU part")
-    return "\n".join(sorted({line for line in lines if line.startswith(wanted)}))

@@ -1,8 +1,9 @@
 // What a cell's equations are written with: vectors of numbers, and functions of them.
 //
 // `Scalar` is the type that is computed in, `Stored` that of the arrays: the same, or 16
-// bits beside float. A `Real` is 64 bytes of Scalars, which the compiler splits where the
-// machine's vectors are shorter, and a `Mask` the truth values of as many comparisons.
+// bits beside float. A `Real` is a vector of `kVectorBytes` of Scalars, as many as fit a
+// register (compilers keep what is longer in memory), and a `Mask` the truth values of as
+// many comparisons.
 
 #include <cmath>
 #include <cstdint>
@@ -14,11 +15,18 @@
 
 namespace {
 
-typedef Scalar Values __attribute__((vector_size(64)));
+typedef Scalar Values __attribute__((vector_size(kVectorBytes)));
 typedef decltype(Values{} < Values{}) Integers;
-constexpr int kLanes = 64 / sizeof(Scalar);
+constexpr int kLanes = kVectorBytes / sizeof(Scalar);
 constexpr Scalar kInfinity = std::numeric_limits<Scalar>::infinity();
 constexpr Scalar kNaN = std::numeric_limits<Scalar>::quiet_NaN();
+
+// How many vector registers there are.
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int kRegisters = 32;
+#else
+constexpr int kRegisters = 16;
+#endif
 
 // Rounded up.
 constexpr int64_t CeilOfRatio(int64_t size, int64_t part) {

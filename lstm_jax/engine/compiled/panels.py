@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from lstm_jax.engine.compiled.processor import vector_bytes
 from lstm_jax.engine.compiled.unit import WEIGHTS
 from lstm_jax.gated import with_zeros
 from lstm_jax.identities import accumulator_dtype
@@ -49,8 +50,9 @@ def _blocks(Wh: Array) -> Array:
 def forward_panels(blocks: Array) -> Array:
     """Wh as the steps read it: a vector's width of columns after the other.
 
-    A vector is 64 bytes. The columns are, of each vector of hidden units, a vector of
-    each gate, so that all that a unit needs is in neighbours. What is not there is 0.
+    A vector has `vector_bytes()`. The columns are, of each vector of hidden units, a
+    vector of each gate, so that all that a unit needs is in neighbours. What is not
+    there is 0.
 
     Args:
         blocks: (G, K, H / K, H / K).
@@ -80,4 +82,4 @@ def _in_vectors(a: Array, axis: int) -> Array:
 
 
 def _lanes(a: Array) -> int:
-    return 64 // a.dtype.itemsize
+    return vector_bytes() // a.dtype.itemsize

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from lstm_jax.engine.compiled.processor import vector_bytes
 from lstm_jax.engine.compiled.unit import Program, Unit
 from lstm_jax.engine.compiled.writing import write
 
@@ -79,6 +80,7 @@ def source(unit: Unit, backward: Program, dtype: DTypeLike) -> str:
 // The steps of a cell, from its equations.
 
 using Scalar = {scalar};
+constexpr int kVectorBytes = {vector_bytes()};
 #include "numbers.h"
 using Stored = {stored};
 

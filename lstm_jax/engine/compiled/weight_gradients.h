@@ -10,11 +10,7 @@
 namespace {
 
 // Of a tile: its sums fill half the registers.
-#ifdef __AVX512F__
-constexpr int64_t kTileRows = 8, kTileVectors = 2;
-#else
-constexpr int64_t kTileRows = 4, kTileVectors = 1;
-#endif
+constexpr int64_t kTileRows = kRegisters / 4, kTileVectors = 2;
 constexpr int64_t kTileColumns = kTileVectors * kLanes;
 constexpr int64_t kExamples = 256;  // at a time: a tile's fit into the first cache
 

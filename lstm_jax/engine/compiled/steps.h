@@ -80,7 +80,7 @@ void MultiplyPanels(const Scalar* const* rows, const Panels& matrix, int64_t fir
   }
 }
 
-constexpr int64_t kMostRows = kRegisters / 4;  // with two panels: half the registers
+constexpr int64_t kMostRows = kRowsOfSums;
 
 // MultiplyPanels for panels `first` to `last`, more at once if the rows are few.
 template <int kRows = kMostRows>

@@ -9,8 +9,7 @@
 
 namespace {
 
-// Of a tile: its sums fill half the registers.
-constexpr int64_t kTileRows = kRegisters / 4, kTileVectors = 2;
+constexpr int64_t kTileRows = kRowsOfSums, kTileVectors = 2;
 constexpr int64_t kTileColumns = kTileVectors * kLanes;
 constexpr int64_t kExamples = 256;  // at a time: a tile's fit into the first cache
 

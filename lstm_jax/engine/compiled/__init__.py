@@ -3,7 +3,8 @@
 `unit.py` traces the equations and their reverse for one hidden unit, `expressions.py`
 says how each operation is written, and `writing.py` writes the function. `cpu.py` is
 the runner that calls it as C++, with the weights as `panels.py` lays them out and the
-sequences' arrays as `storage.py` does; `cuda` is the one for GPUs.
+sequences' arrays as `storage.py` does, in vectors as long as `processor.py` says;
+`cuda` is the one for GPUs.
 """
 
 from lstm_jax.engine.compiled.expressions import EXPRESSIONS, expression

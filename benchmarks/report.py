@@ -29,6 +29,7 @@ from benchmarks.peers import PEERS
 from benchmarks.problem import Row
 from experiments.cell_source import cell_source
 from experiments.plots import Panel, cost_curves, cost_dots
+from lstm_jax.engine.compiled.processor import vector_bytes
 from lstm_jax.files import write_whole
 
 CALL_TITLES = {
@@ -184,7 +185,8 @@ def describe_machine(settings: Settings) -> dict[str, str]:
             continue
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "processor": f"{_processor()}, {settings.threads} of {os.cpu_count()} used",
+        "processor": f"{_processor()}, vectors of {vector_bytes()} bytes, "
+        f"{settings.threads} of {os.cpu_count()} used",
         "device": settings.device,
         "rounds": str(settings.rounds),
         "system": f"{platform.system()} {platform.machine()}, "

@@ -373,13 +373,15 @@ def test_every_line_has_a_colour_and_a_marker_of_its_own(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_report_is_written_with_its_record(tmp_path):
+def test_the_report_is_written_with_its_record(tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.report.vector_bytes", lambda: 48)
     folder = tmp_path / "deep" / "run"
     swept = [result(row=ROW._replace(T=steps)) for steps in (64, 128)]
     text = write_report(folder, swept, Settings(), {"torch": "absent"}, "T")
     assert (folder / "README.md").read_text("utf-8") == text
     assert (folder / "T-default.png").read_bytes()[:4] == b"\x89PNG"
     record = json.loads((folder / "record.json").read_text("utf-8"))
+    assert "vectors of 48 bytes" in record["machine"]["processor"]
     assert record["axis"] == "T"
     assert record["left_out"] == {"torch": "absent"}
     assert [r["row"]["T"] for r in record["results"]] == [64, 128]

@@ -641,7 +641,8 @@ def test_calls_at_the_same_time_do_not_wait_for_each_other(batch, hidden_size):
     found = []
 
     def call():
-        found.extend(run(params, xs) for _ in range(20))
+        for _ in range(20):  # which are large, so none is held
+            found.append(tree.map(np.array_equal, run(params, xs), expected))
 
     callers = [threading.Thread(target=call) for _ in range(6)]
     for caller in callers:
@@ -649,5 +650,4 @@ def test_calls_at_the_same_time_do_not_wait_for_each_other(batch, hidden_size):
     for caller in callers:
         caller.join()
     assert len(found) == 120
-    for gradients in found:
-        tree.map(np.testing.assert_array_equal, gradients, expected)
+    assert all(map(tree.all, found)), found

@@ -29,7 +29,7 @@ from benchmarks.peers import PEERS
 from benchmarks.problem import Row
 from experiments.cell_source import cell_source
 from experiments.plots import Panel, cost_curves, cost_dots
-from lstm_jax.engine.compiled.processor import vector_bytes
+from lstm_jax.engine.compiled.processor import processor, vector_bytes
 from lstm_jax.files import write_whole
 
 CALL_TITLES = {
@@ -355,9 +355,7 @@ def _scaled(value: float | None, factor: float) -> float | None:
 
 def _processor() -> str:
     """The processor's model as Linux tells it, or what Python knows."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+    for line in processor().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()

@@ -641,7 +641,7 @@ def test_calls_at_the_same_time_do_not_wait_for_each_other(batch, hidden_size):
     found = []
 
     def call():
-        for _ in range(20):  # which are large, so none is held
+        for _ in range(20):  # all results together would take a third of a GB
             found.append(tree.map(np.array_equal, run(params, xs), expected))
 
     callers = [threading.Thread(target=call) for _ in range(6)]
